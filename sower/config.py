@@ -1,0 +1,145 @@
+"""The config: TOML read into frozen structs. Each field has a default, and a doc line under it.
+
+The doc lines are the source of man/sower.toml.5; a test finds the field that has none.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Duration(float):
+    """Seconds. Written as a string with a unit: "250ms", "10s", "5m", "72h", "30d"."""
+
+
+class Size(int):
+    """Bytes. Written as a string with a unit: "512B", "64KiB", "1MiB", "2GiB"."""
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """A token bucket. Written "50/s", "600/m" or "50/s burst 200"; without a burst, one second's worth (at least 1)."""
+
+    per_second: float
+    burst: float
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Unknown keys are errors."""
+
+
+class Server(Strict):
+    listen: tuple[str, ...] = ("127.0.0.1:8787",)
+    """Addresses to listen on, each HOST:PORT ([HOST]:PORT for IPv6). Port 0 takes a free one."""
+    drain_for: Duration = Duration(10)
+    """How long a stop waits for sessions to close before it cuts them off."""
+    origins: tuple[str, ...] = ("*",)
+    """Origins whose pages may connect: "https://example.com", "https://*.example.com" or "*" for all."""
+    max_head: Size = Size(16 * 1024)
+    """Bytes of a request's head, h11's and IIS' limit."""
+    max_uri: Size = Size(8 * 1024)
+    """Bytes of a request's target, Apache's limit."""
+    max_body: Size = Size(1024 * 1024)
+    """Bytes of a request's body, nginx's limit."""
+    head_timeout: Duration = Duration(5)
+    """How long a new connection may take to send its first whole head."""
+    body_timeout: Duration = Duration(10)
+    """How long a request may take to send its whole body."""
+    keep_alive: Duration = Duration(75)
+    """How long an HTTP connection may rest between two requests, nginx's default."""
+
+
+class SessionSettings(Strict):
+    backlog: Size = Size(1024 * 1024)
+    """Bytes that may wait for one slow client, Centrifugo's limit. Past it the client is closed."""
+    backlog_age: Duration = Duration(10)
+    """How long bytes may wait for one slow client, NATS' write deadline. Past it the client is closed."""
+    ping_every: Duration = Duration(25)
+    """A client silent for this long is pinged, Centrifugo's default."""
+    pong_within: Duration = Duration(10)
+    """A pinged client that stays silent for this long is closed."""
+
+
+class Store(Strict):
+    path: str = "sower.db"
+    """The SQLite file of journal and audit. A relative path counts from the config file's folder."""
+    sync: str = "normal"
+    """"normal": a killed process loses nothing that was acknowledged; "full": nor does a power cut."""
+    remember_ids: Duration = Duration(600)
+    """How long a publish with the same id is answered with the first one's serial. Ably: 2 minutes."""
+    keep_audit: Duration = Duration(30 * 86400)
+    """How long audit records are kept."""
+
+
+class Limits(Strict):
+    connections: int = 100_000
+    """Open connections in all. NATS: 65,536."""
+    connections_per_address: int = 10_000
+    """Open connections of one address. A proxy in front makes all clients one address."""
+    connects: Rate = Rate(200, 2000)
+    """New connections of one address."""
+    refusals: Rate = Rate(5, 50)
+    """Requests and sockets of one address that were refused for their credential."""
+    publishes: Rate = Rate(50_000, 100_000)
+    """Messages published with one key over HTTP."""
+    frames: Rate = Rate(100, 200)
+    """Frames of one connection."""
+    client_events: Rate = Rate(10, 20)
+    """Messages published by one connection. Pusher allows 10 a second."""
+    violations: int = 10
+    """Frames over a limit that a connection may send before it is closed."""
+    message: Size = Size(64 * 1024)
+    """Bytes of one message's data, and of one frame. Ably and Centrifugo: 64 KiB."""
+    batch: int = 1000
+    """Messages in one publish request, channels times events."""
+    channel_queue: int = 10_000
+    """Commands that may wait on one channel."""
+    members: int = 10_000
+    """Members of one presence channel."""
+    meta: Size = Size(4 * 1024)
+    """Bytes of one member's meta."""
+
+
+class App(Strict):
+    id: str
+    """Digits, because some vendors' SDKs refuse anything else."""
+    key: str
+    """The public name of the app's credential."""
+    secret: str = ""
+    """The current secret; at least 16 characters. Or secret_file."""
+    secret_file: str = ""
+    """A file whose first line is the current secret and whose second, if any, the one that is being retired."""
+    old_secret: str = ""
+    """The secret that is being retired: still accepted, no longer used to mint (`sower key rotate`)."""
+    client_events: bool = True
+    """Whether this app's clients may publish over their sockets, where the channel's rule allows it."""
+
+
+class History(Strict):
+    messages: int = 100
+    """The newest messages of a channel that are kept, at most."""
+    age: Duration = Duration(72 * 3600)
+    """How long a message is kept, at most."""
+
+
+class ChannelRule(Strict):
+    match: str
+    """A pattern: `*` stands for any run of characters. The first rule that matches a channel is its rule."""
+    private: bool | None = None
+    """Whether subscribing needs a credential. Left out: true for private-* and presence-*, which always need one."""
+    presence: bool | None = None
+    """Whether the channel knows who is there. Left out: true for presence-*."""
+    grace: Duration = Duration(2)
+    """How long a member whose last connection is gone stays, so that a page reload is silent."""
+    client_events: bool | None = None
+    """Whether subscribers may publish over their sockets. Left out: true for private channels."""
+    history: History | None = None
+    """What the journal keeps. Left out: nothing."""
+
+
+class Config(Strict):
+    server: Server = Server()
+    session: SessionSettings = SessionSettings()
+    store: Store = Store()
+    limits: Limits = Limits()
+    apps: tuple[App, ...] = ()
+    channels: tuple[ChannelRule, ...] = ()

@@ -1,0 +1,1 @@
+"""One folder per wire protocol, each a pure translator between bytes and commands."""

@@ -1,0 +1,385 @@
+"""Every error that Sower tells anybody, in one tree.
+
+An error carries its own policy, so that no handler decides it anew:
+
+  code    a stable name, what programs compare (`sower explain CODE` prints the rest)
+  text    one sentence for a person
+  status  the HTTP status of a refused request (RFC 9110 section 15)
+  close   the WebSocket close code of a refused socket (RFC 6455 section 7.4)
+  retry   whether the same request may succeed later without a change
+  hint    what to do about it
+
+Close codes of our own: 4000-4499 mean "reconnect, with backoff", 4500-4999 mean "do not reconnect
+before something was changed" (the ranges that Centrifugo's clients follow too).
+
+    SowerError
+      BadRequest            malformed input of any kind
+        BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade
+      NotAuthorised         no credential, or one that proves nothing
+        UnknownKey  BadToken  TokenExpired  WrongSecret
+      Forbidden             a good credential that does not allow this
+        OriginRefused  UserMismatch  ClientEventsOff  HistoryOff  PresenceOff
+      NotFound  MethodNotAllowed
+      TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
+      TooMany               RateLimited  TooManyConnections  ChannelBusy
+      TooSlow               HandshakeTimeout  RequestTimeout  NoPong  SlowConsumer
+      Unavailable           Draining  ChannelQuarantined  JournalFailed
+      ConfigError  StoreError  AddressInUse  DaemonUnreachable     (told on the terminal)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SowerError(Exception):
+    """Base of the tree. `detail` says what and where; the class says the rest.
+
+    retry_after: seconds until a retry makes sense, where that is known.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    text: ClassVar[str] = "Something went wrong inside the daemon."
+    status: ClassVar[int] = 500
+    close: ClassVar[int] = 1011
+    retry: ClassVar[bool] = True
+    hint: ClassVar[str] = "Try again; if it stays, look at the daemon's log and report it."
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail or self.text)
+        self.detail = detail
+        self.retry_after = retry_after
+
+    @property
+    def message(self) -> str:
+        """The detail where there is one, else the text of the class."""
+        return self.detail or self.text
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON shape of an error, the same over HTTP and in an `error` frame."""
+        shape: dict[str, object] = {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "retry": self.retry,
+        }
+        if self.retry_after is not None:
+            shape["retry_after"] = round(self.retry_after, 3)
+        return shape
+
+
+class BadRequest(SowerError):
+    code = "bad_request"
+    text = "The request is malformed."
+    status = 400
+    close = 4500
+    retry = False
+    hint = "Mend the request: the message says which part is wrong."
+
+
+class BadChannelName(BadRequest):
+    code = "bad_channel_name"
+    text = "The channel name is not allowed."
+    close = 4501
+    hint = "A channel name is 1 to 256 bytes of UTF-8 without control characters, percent-encoded in a path."
+
+
+class BadEvent(BadRequest):
+    code = "bad_event"
+    text = "The event name is not allowed."
+    hint = "An event name is 1 to 200 bytes of UTF-8 without control characters."
+
+
+class BadJson(BadRequest):
+    code = "bad_json"
+    text = "The body is not the JSON that was expected."
+    hint = "Send one JSON document with the fields that the manual names."
+
+
+class BadPosition(BadRequest):
+    code = "bad_position"
+    text = "The position is not one that this daemon gave."
+    hint = "Send the position of a welcome or an event back as it came: EPOCH:SERIAL, or a serial of 1 to 17 digits."
+
+
+class BadFrame(BadRequest):
+    code = "bad_frame"
+    text = "The frame is not one of this protocol."
+    close = 4502
+    hint = "Send a JSON text frame with a `type` of publish, presence, token or ping."
+
+
+class BadUpgrade(BadRequest):
+    code = "bad_upgrade"
+    text = "This route speaks WebSocket, and the request is no WebSocket handshake."
+    status = 426
+    hint = "Connect with a WebSocket client (RFC 6455, version 13), for example `sower tail CHANNEL`."
+
+
+class NotAuthorised(SowerError):
+    code = "not_authorised"
+    text = "This needs a credential."
+    status = 401
+    close = 4510
+    retry = False
+    hint = "Send a token (`sower token CHANNEL`) as token= or as Bearer, or a server's key:secret as Basic."
+
+
+class UnknownKey(NotAuthorised):
+    code = "unknown_key"
+    text = "No app has this key."
+    close = 4511
+    hint = "Compare the key with [[apps]] in the config; `sower config show` lists the keys."
+
+
+class BadToken(NotAuthorised):
+    code = "bad_token"
+    text = "The token proves nothing."
+    close = 4512
+    hint = "Mint it with the app's current secret (HS256, `kid` = key, `exp` set); `sower token inspect` explains one."
+
+
+class WrongSecret(NotAuthorised):
+    code = "wrong_secret"
+    text = "The secret is not the one of this key."
+    close = 4513
+    hint = "Use the app's secret from the config; a retired secret no longer counts."
+
+
+class TokenExpired(NotAuthorised):
+    code = "token_expired"
+    text = "The token has expired."
+    close = 4001
+    hint = "Get a new token and reconnect with it, or send it in a `token` frame before the old one ends."
+
+
+class Forbidden(SowerError):
+    code = "forbidden"
+    text = "The credential does not allow this."
+    status = 403
+    close = 4520
+    retry = False
+    hint = "Mint a token whose `channels` claim covers this channel with the capability that the message names."
+
+
+class OriginRefused(Forbidden):
+    code = "origin_refused"
+    text = "Pages of this origin may not connect."
+    close = 4521
+    hint = "Add the origin to server.origins in the config."
+
+
+class UserMismatch(Forbidden):
+    code = "user_mismatch"
+    text = "The credential does not speak for this user."
+    close = 4522
+    hint = "Leave user= out, or mint the token with `--user` for the user that connects."
+
+
+class ClientEventsOff(Forbidden):
+    code = "client_events_off"
+    text = "Clients may not publish on this channel."
+    close = 4523
+    hint = "Set client_events = true in the channel's rule and in its app, or publish from a server over HTTP."
+
+
+class HistoryOff(Forbidden):
+    code = "history_off"
+    text = "This channel keeps no history."
+    close = 4524
+    hint = "Add history = {messages = 100, age = \"72h\"} to the [[channels]] rule that matches it."
+
+
+class PresenceOff(Forbidden):
+    code = "presence_off"
+    text = "This channel has no presence."
+    close = 4525
+    hint = "Add presence = true to the [[channels]] rule that matches it, or name it presence-..."
+
+
+class NotFound(SowerError):
+    code = "not_found"
+    text = "There is nothing at this address."
+    status = 404
+    close = 4504
+    retry = False
+    hint = "Compare the path with the routes in sower(1)."
+
+
+class MethodNotAllowed(SowerError):
+    code = "method_not_allowed"
+    text = "This address does not take this method."
+    status = 405
+    close = 4505
+    retry = False
+    hint = "Use one of the methods in the Allow header."
+
+
+class TooLarge(SowerError):
+    code = "too_large"
+    text = "This is larger than the limit."
+    status = 413
+    close = 1009
+    retry = False
+    hint = "Send less, or raise the limit that the message names."
+
+
+class BodyTooLarge(TooLarge):
+    code = "body_too_large"
+    text = "The body is larger than server.max_body."
+    hint = "Send less at once, or raise server.max_body."
+
+
+class MessageTooLarge(TooLarge):
+    code = "message_too_large"
+    text = "The message is larger than limits.message."
+    hint = "Send a reference to the data in place of the data, or raise limits.message."
+
+
+class HeadersTooLarge(TooLarge):
+    code = "headers_too_large"
+    text = "The request's head is larger than server.max_head."
+    status = 431
+    hint = "Send fewer or shorter headers, or raise server.max_head."
+
+
+class UriTooLong(TooLarge):
+    code = "uri_too_long"
+    text = "The request's target is longer than server.max_uri."
+    status = 414
+    hint = "Shorten the path or the query, or raise server.max_uri."
+
+
+class TooMany(SowerError):
+    code = "too_many"
+    text = "This is more than the limit allows."
+    status = 429
+    close = 4030
+    hint = "Wait as long as Retry-After says, then go on more slowly."
+
+
+class RateLimited(TooMany):
+    code = "rate_limited"
+    text = "Too many requests in too short a time."
+    close = 4031
+    hint = "Wait as long as Retry-After says, or raise the limit in [limits] that the message names."
+
+
+class TooManyConnections(TooMany):
+    code = "too_many_connections"
+    text = "The number of connections is at its limit."
+    status = 503
+    close = 4032
+    hint = "Close connections, or raise limits.connections or limits.connections_per_address."
+
+
+class ChannelBusy(TooMany):
+    code = "channel_busy"
+    text = "More is waiting on this channel than it takes."
+    status = 503
+    close = 4033
+    hint = "Try again shortly; a channel takes limits.channel_queue commands at a time."
+
+
+class TooSlow(SowerError):
+    code = "too_slow"
+    text = "This took longer than the limit."
+    status = 408
+    close = 4040
+    hint = "Try again on a new connection."
+
+
+class HandshakeTimeout(TooSlow):
+    code = "handshake_timeout"
+    text = "The request's head did not arrive in time."
+    close = 4041
+    hint = "Send the whole head within server.head_timeout."
+
+
+class RequestTimeout(TooSlow):
+    code = "request_timeout"
+    text = "The request's body did not arrive in time."
+    close = 4042
+    hint = "Send the whole body within server.body_timeout."
+
+
+class NoPong(TooSlow):
+    code = "no_pong"
+    text = "No answer came to a ping."
+    close = 4043
+    hint = "Reconnect; answer pings within session.pong_within."
+
+
+class SlowConsumer(TooSlow):
+    code = "slow_consumer"
+    text = "The client reads more slowly than the channel speaks."
+    close = 4044
+    hint = "Reconnect with since= to get what was missed; raise session.backlog for bursts."
+
+
+class Unavailable(SowerError):
+    code = "unavailable"
+    text = "The daemon cannot do this now."
+    status = 503
+    close = 1013
+    hint = "Try again shortly."
+
+
+class Draining(Unavailable):
+    code = "draining"
+    text = "The daemon is shutting down."
+    close = 1012
+    hint = "Reconnect with backoff; another or the restarted daemon answers."
+
+
+class ChannelQuarantined(Unavailable):
+    code = "channel_quarantined"
+    text = "The channel failed too often and rests for a while."
+    hint = "Look for `channel_quarantined` in `sower audit`, which says why; other channels are not touched."
+
+
+class JournalFailed(Unavailable):
+    code = "journal_failed"
+    text = "The journal could not be written; the message was not accepted."
+    hint = "Look at disk space and permissions of store.path; publish again with the same id."
+
+
+class ConfigError(SowerError):
+    code = "bad_config"
+    text = "The config is not valid."
+    status = 500
+    retry = False
+    hint = "Mend the line that the message names; `sower config check` reads it again."
+
+
+class StoreError(SowerError):
+    code = "bad_store"
+    text = "The database cannot be used."
+    retry = False
+    hint = "Check store.path: it must be a writable SQLite file of this version of Sower or an older one."
+
+
+class AddressInUse(SowerError):
+    code = "address_in_use"
+    text = "Another process listens at this address."
+    retry = False
+    hint = "Stop the other process, or choose another server.listen."
+
+
+class DaemonUnreachable(SowerError):
+    code = "daemon_unreachable"
+    text = "No daemon answers at this address."
+    hint = "Start one with `sower serve`, or name it with --url or SOWER_URL."
+
+
+def tree() -> dict[str, type[SowerError]]:
+    """Every error by its code, in the order of the tree."""
+    found: dict[str, type[SowerError]] = {}
+
+    def visit(error: type[SowerError]) -> None:
+        found[error.code] = error
+        for child in error.__subclasses__():
+            visit(child)
+
+    visit(SowerError)
+    return found
