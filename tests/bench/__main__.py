@@ -1,0 +1,96 @@
+"""`python -m tests.bench`: start a daemon, load it, print what it did."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from tests.bench.build import NoCompiler
+from tests.bench.dialects import DIALECTS, Target
+from tests.bench.generator import LoadFailed, generator
+from tests.bench.report import as_table, save
+from tests.bench.scenarios import QUICK, SCENARIOS, Bench, Plan, Row
+from tests.bench.servers import Server, ServerFailed, already_running, ceiling, sower
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything: half a minute")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
+    parser.add_argument("--ceiling", action="store_true", help="measure the generator against ceiling.c too")
+    parser.add_argument(
+        "--sync", choices=("normal", "full"), default="normal", help="store.sync of the daemon"
+    )
+    parser.add_argument("--subscribers", type=int, help="sockets on the fan-out channel")
+    parser.add_argument("--idle", type=int, help="sockets for the memory figure")
+    parser.add_argument("--out", type=Path, help="a folder for bench.json")
+    running = parser.add_argument_group("a server that already runs, on 127.0.0.1")
+    running.add_argument("--port", type=int, help="where it listens; no other server is started")
+    running.add_argument("--pid", type=int, help="its process, for memory and processor time")
+    running.add_argument("--dialect", choices=DIALECTS, default="native")
+    running.add_argument("--key", default="")
+    running.add_argument("--secret-file", type=Path, help="a file that holds the secret")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    _raise_file_limit()
+    server_core, load_core = _cores()
+    plan = _plan(options)
+    rows: list[Row] = []
+    try:
+        for block in _servers(options, server_core):
+            with block as server, generator(load_core) as load:
+                for name in options.only or SCENARIOS:
+                    for row in SCENARIOS[name](Bench(server, load, plan)):
+                        print(
+                            f"{row.server}: {row.scenario}: {row.figure:,.1f} {row.unit}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
+                        rows.append(row)
+    except (NoCompiler, LoadFailed, ServerFailed) as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 1
+    finally:
+        if rows:
+            print(as_table(rows))
+    if options.out:
+        print(save(rows, options.out), file=sys.stderr)
+    return 0
+
+
+def _servers(options: argparse.Namespace, core: int | None) -> list[AbstractContextManager[Server]]:
+    if options.port:
+        secret = options.secret_file.read_text().strip() if options.secret_file else ""
+        target = Target(options.port, options.key, secret)
+        return [nullcontext(already_running(target, options.dialect, options.pid))]
+    return [*([ceiling(core)] if options.ceiling else []), sower(core, sync=options.sync)]
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    plan = QUICK if options.quick else Plan()
+    return Plan(options.subscribers or plan.subscribers, options.idle or plan.idle, plan.seconds, plan.size)
+
+
+def _cores() -> tuple[int | None, int | None]:
+    """One core for the server and another for the generator, where there are two."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("bench: there is one core only, so server and generator share it", file=sys.stderr)
+        return None, None
+    return cores[0], cores[1]
+
+
+def _raise_file_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

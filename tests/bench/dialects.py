@@ -1,0 +1,144 @@
+"""What the generator says in each protocol. A protocol is one table; to add one is to write one.
+
+In every text `$channel`, `$key` and `$secret` are filled in from the target, `$data` with the payload
+as JSON and `$data_text` with the same payload as JSON text inside a JSON string. Each run of twelve
+zeros is a hole for a number, which the generator fills (see load.c); the payload holds one after MARK.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import Template
+
+HOLE = "000000000000"
+"""Where load.c writes a number."""
+
+MARK = "seq~"
+"""What stands before the number in the payload, the same as in load.c."""
+
+SIGNED_REQUESTS = 2048
+"""Distinct requests for a protocol that signs each: more than are ever in flight, so that none is ambiguous."""
+
+NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
+"""RFC 6455's sample nonce: load.c knows its answer without SHA-1."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a server is and what it knows its publisher by."""
+
+    port: int
+    key: str = ""
+    secret: str = ""
+    host: str = "127.0.0.1"
+
+
+Sign = Callable[[Target, str, bytes], str]
+"""(target, path, body) -> the path with what proves the request, for protocols that sign each one."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One protocol as texts.
+
+    path:      the WebSocket's
+    protocol:  its subprotocol, "" for none
+    greeting:  what the server's first frame holds, if the client must wait for it
+    hello:     frames that subscribe
+    ready:     what a frame holds once the socket is subscribed
+    publish:   path and body of the POST that publishes; basic: whether with `Authorization: Basic`
+    sign:      see Sign
+    event:     the frame that publishes over a socket, "" where there is none
+    ack:       what the frame holds that acknowledges it
+    """
+
+    name: str
+    path: str
+    ready: str
+    publish: tuple[str, str]
+    protocol: str = ""
+    greeting: str = ""
+    hello: tuple[str, ...] = ()
+    basic: bool = True
+    sign: Sign | None = None
+    event: str = ""
+    ack: str = ""
+
+    def handshake(self, target: Target, channel: str) -> bytes:
+        """The request that opens a socket."""
+        lines = [
+            f"GET {_fill(self.path, target, channel)} HTTP/1.1",
+            f"Host: {target.host}:{target.port}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {NONCE}",
+            "Sec-WebSocket-Version: 13",
+        ]
+        if self.protocol:
+            lines.append(f"Sec-WebSocket-Protocol: {self.protocol}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def subscribe(self, target: Target, channel: str) -> bytes:
+        """The frames that subscribe, one after another."""
+        return b"".join(client_frame(_fill(text, target, channel)) for text in self.hello)
+
+    def requests(self, target: Target, channel: str, payload: str) -> list[bytes]:
+        """The requests that publish: one with a hole, or many signed ones with their numbers."""
+        path, body = (_fill(text, target, channel, payload) for text in self.publish)
+        if self.sign is None:
+            return [self._request(target, path, body.encode())]
+        bodies = (body.replace(HOLE, f"{n:0{len(HOLE)}}").encode() for n in range(SIGNED_REQUESTS))
+        return [self._request(target, self.sign(target, path, body), body) for body in bodies]
+
+    def client_event(self, target: Target, channel: str, payload: str) -> bytes:
+        """The frame that publishes over a socket; empty where the protocol has none."""
+        return client_frame(_fill(self.event, target, channel, payload)) if self.event else b""
+
+    def _request(self, target: Target, path: str, body: bytes) -> bytes:
+        lines = [
+            f"POST {path} HTTP/1.1",
+            f"Host: {target.host}:{target.port}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        ]
+        if self.basic:
+            credential = base64.b64encode(f"{target.key}:{target.secret}".encode()).decode()
+            lines.append(f"Authorization: Basic {credential}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def payload(size: int) -> str:
+    """A JSON object of `size` bytes (at least 40) with the numbered hole in it."""
+    bare = {"n": f"{MARK}{HOLE}", "pad": ""}
+    bare["pad"] = "x" * (size - len(json.dumps(bare, separators=(",", ":"))))
+    return json.dumps(bare, separators=(",", ":"))
+
+
+def client_frame(text: str) -> bytes:
+    """A masked text frame (RFC 6455 section 5.2). The mask is zero, so a hole stays a hole."""
+    body = text.encode()
+    if len(body) < 126:
+        return bytes((0x81, 0x80 | len(body), 0, 0, 0, 0)) + body
+    return bytes((0x81, 0x80 | 126)) + len(body).to_bytes(2, "big") + bytes(4) + body
+
+
+def _fill(text: str, target: Target, channel: str, data: str = "") -> str:
+    inside_a_string = json.dumps(data)[1:-1]
+    return Template(text).substitute(
+        channel=channel, key=target.key, secret=target.secret, data=data, data_text=inside_a_string
+    )
+
+
+NATIVE = Dialect(
+    name="native",
+    path="/ws/$channel?key=$key",
+    ready='"type":"welcome"',
+    publish=("/events/publish", '{"channel":"$channel","event":"tick","data":$data}'),
+    event=f'{{"type":"publish","event":"tick","id":"e{HOLE}","data":$data}}',
+    ack='"type":"ack"',
+)
+
+DIALECTS = {dialect.name: dialect for dialect in (NATIVE,)}

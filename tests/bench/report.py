@@ -1,0 +1,72 @@
+"""The table on stdout, and the same as JSON in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.bench.scenarios import Row
+
+BUSY = 0.9
+"""From this share of its core on, the generator may be what limits a figure."""
+
+COLUMNS = ("server", "scenario", "figure", "", "load cpu", "server cpu", "ack", "each", "last")
+
+
+def as_table(rows: list[Row]) -> str:
+    """Aligned columns; latencies as p50/p99 in ms. A `*` marks a figure that the generator may have limited."""
+    lines = [COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    to_the_left = (0, 1, 3)
+    table = "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in to_the_left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+    notes = "latencies: p50/p99 in ms, from the publish's first byte to its ack, to each delivery, to its last delivery"
+    if any(row.load_cpu >= BUSY for row in rows):
+        notes += (
+            f"\n* the generator was busy for {BUSY:.0%} of the time or more: read the figure as `at least`"
+        )
+    return f"{table}\n{notes}"
+
+
+def save(rows: list[Row], folder: Path) -> Path:
+    """Write bench.json in `folder` and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    document = {"time": int(time.time()), "machine": machine, "rows": [asdict(row) for row in rows]}
+    path = folder / "bench.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    return path
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    figure = f"{row.figure:,.2f}" if row.figure < 100 else f"{row.figure:,.0f}"
+    if row.load_cpu >= BUSY:
+        figure += "*"
+    return (
+        row.server,
+        row.scenario,
+        figure,
+        row.unit,
+        _share(row.load_cpu),
+        _share(row.server_cpu),
+        *(_pair(row.latency, name) for name in ("ack", "each", "last")),
+    )
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share else ""
+
+
+def _pair(latency: dict[str, float], name: str) -> str:
+    if f"{name}50" not in latency:
+        return ""
+    return f"{latency[f'{name}50']:.2f}/{latency[f'{name}99']:.2f}"

@@ -1,0 +1,190 @@
+"""What is measured: each server is a block in which it runs, and after which it is gone."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.bench.build import program
+from tests.bench.dialects import DIALECTS, NATIVE, Dialect, Target
+
+START_WITHIN = 30.0
+"""Seconds that a server may take until it answers."""
+
+LOOK_EVERY = 0.01
+"""Seconds between two looks whether it does."""
+
+APP, KEY, SECRET = "1001", "bench-key", "bench-secret-0123456789"
+
+KEPT = "kept-*"
+"""Channels with history; all others have none."""
+
+CONFIG = """\
+[server]
+listen = ["127.0.0.1:{port}"]
+
+[session]
+ping_every = "1h"
+
+[store]
+path = "{database}"
+sync = "{sync}"
+
+[limits]
+connections_per_address = 100000
+connects = "1000000/s"
+publishes = "10000000/s"
+frames = "1000000/s"
+client_events = "1000000/s"
+
+[[apps]]
+id = "{app}"
+key = "{key}"
+secret = "{secret}"
+
+[[channels]]
+match = "{kept}"
+client_events = true
+history = {{messages = {messages}, age = "1h"}}
+
+[[channels]]
+match = "*"
+client_events = true
+"""
+
+
+class ServerFailed(Exception):
+    """The server did not start, or is gone; the text says what it said last."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. pid is None for one that somebody else started."""
+
+    name: str
+    target: Target
+    dialect: Dialect
+    pid: int | None
+    kept: str = ""
+    """A channel with history, "" where there is none."""
+
+    def memory(self) -> int:
+        """Bytes of memory that are the process's own (PSS: shared pages count by their share)."""
+        with Path(f"/proc/{self.pid}/smaps_rollup").open() as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+    def cpu(self) -> float:
+        """Seconds of processor that the process took, all threads."""
+        if self.pid is None:
+            return 0.0
+        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def write_config(folder: Path, port: int, *, sync: str = "normal", messages: int = 1000) -> Path:
+    """A config with limits that one address does not reach. Its database lies in `folder`."""
+    path = folder / "sower.toml"
+    filled = CONFIG.format(
+        port=port,
+        database=folder / "sower.db",
+        sync=sync,
+        messages=messages,
+        app=APP,
+        key=KEY,
+        secret=SECRET,
+        kept=KEPT,
+    )
+    path.write_text(filled)
+    path.chmod(0o600)
+    return path
+
+
+def start_sower(config: Path, log: Path, core: int | None = None) -> subprocess.Popen[bytes]:
+    """Start `sower serve --config`, on `core` alone if one is named. What it says is appended to `log`."""
+    command = [sys.executable, "-c", "from sower.cli import main; main()", "serve", "--config", str(config)]
+    with log.open("ab") as talk:
+        return _spawn(command, talk.fileno(), core)
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], target: Target, log: Path) -> None:
+    """Return when GET /channels answers 200. Raises ServerFailed."""
+    until = time.monotonic() + START_WITHIN
+    credential = b64encode(f"{target.key}:{target.secret}".encode()).decode()
+    while time.monotonic() < until and process.poll() is None:
+        connection = http.client.HTTPConnection(target.host, target.port, timeout=5)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/channels", headers={"Authorization": f"Basic {credential}"})
+            if connection.getresponse().status == 200:
+                connection.close()
+                return
+        connection.close()
+        time.sleep(LOOK_EVERY)
+    raise ServerFailed("the daemon did not start:\n" + log.read_text(errors="replace")[-2000:])
+
+
+@contextmanager
+def sower(core: int | None, *, sync: str = "normal") -> Iterator[Server]:
+    """A Sower with a config and a database of its own."""
+    with tempfile.TemporaryDirectory(prefix="sower-bench-") as name:
+        folder = Path(name)
+        target = Target(free_port(), KEY, SECRET)
+        log = folder / "log"
+        process = start_sower(write_config(folder, target.port, sync=sync), log, core)
+        try:
+            wait_until_it_answers(process, target, log)
+            yield Server("sower", target, NATIVE, process.pid, kept="kept-bench")
+        finally:
+            _stop(process)
+
+
+@contextmanager
+def ceiling(core: int | None) -> Iterator[Server]:
+    """The server that does the least: what the generator and the kernel can do."""
+    target = Target(free_port(), KEY, SECRET)
+    process = _spawn([str(program("ceiling")), str(target.port)], subprocess.DEVNULL, core)
+    try:
+        until = time.monotonic() + START_WITHIN
+        while time.monotonic() < until:
+            with suppress(ConnectionRefusedError), socket.create_connection((target.host, target.port)):
+                break
+            time.sleep(LOOK_EVERY)
+        yield Server("ceiling", target, replace(NATIVE, event="", ack=""), process.pid)
+    finally:
+        _stop(process)
+
+
+def already_running(target: Target, dialect: str, pid: int | None) -> Server:
+    """A server that somebody else started and stops. Without its pid, its memory is not measured."""
+    return Server(f"{target.host}:{target.port}", target, DIALECTS[dialect], pid)
+
+
+def _spawn(command: list[str], output: int, core: int | None) -> subprocess.Popen[bytes]:
+    pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=pin)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
