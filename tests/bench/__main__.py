@@ -6,6 +6,7 @@ import argparse
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -14,17 +15,14 @@ from tests.bench.dialects import DIALECTS, Target
 from tests.bench.generator import LoadFailed, generator
 from tests.bench.report import as_table, save
 from tests.bench.scenarios import QUICK, SCENARIOS, Bench, Plan, Row
-from tests.bench.servers import Server, ServerFailed, already_running, ceiling, sower
+from tests.bench.servers import SERVERS, Server, ServerFailed, already_running
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything: half a minute")
+    parser.add_argument("--quick", action="store_true", help="less of everything: under a minute")
+    parser.add_argument("--server", action="append", choices=SERVERS, help="only this one; may be repeated")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
-    parser.add_argument("--ceiling", action="store_true", help="measure the generator against ceiling.c too")
-    parser.add_argument(
-        "--sync", choices=("normal", "full"), default="normal", help="store.sync of the daemon"
-    )
     parser.add_argument("--subscribers", type=int, help="sockets on the fan-out channel")
     parser.add_argument("--idle", type=int, help="sockets for the memory figure")
     parser.add_argument("--out", type=Path, help="a folder for bench.json")
@@ -40,20 +38,11 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     _raise_file_limit()
-    server_core, load_core = _cores()
-    plan = _plan(options)
     rows: list[Row] = []
     try:
-        for block in _servers(options, server_core):
-            with block as server, generator(load_core) as load:
-                for name in options.only or SCENARIOS:
-                    for row in SCENARIOS[name](Bench(server, load, plan)):
-                        print(
-                            f"{row.server}: {row.scenario}: {row.figure:,.1f} {row.unit}",
-                            file=sys.stderr,
-                            flush=True,
-                        )
-                        rows.append(row)
+        for row in _measure(options):
+            print(f"{row.server}: {row.scenario}: {row.figure:,.1f} {row.unit}", file=sys.stderr)
+            rows.append(row)
     except (NoCompiler, LoadFailed, ServerFailed) as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
@@ -65,12 +54,21 @@ def main() -> int:
     return 0
 
 
+def _measure(options: argparse.Namespace) -> Iterator[Row]:
+    server_core, load_core = _cores()
+    plan = _plan(options)
+    for block in _servers(options, server_core):
+        with block as server, generator(load_core) as load:
+            for name in options.only or SCENARIOS:
+                yield from SCENARIOS[name](Bench(server, load, plan))
+
+
 def _servers(options: argparse.Namespace, core: int | None) -> list[AbstractContextManager[Server]]:
     if options.port:
         secret = options.secret_file.read_text().strip() if options.secret_file else ""
         target = Target(options.port, options.key, secret)
         return [nullcontext(already_running(target, options.dialect, options.pid))]
-    return [*([ceiling(core)] if options.ceiling else []), sower(core, sync=options.sync)]
+    return [SERVERS[name](core) for name in options.server or SERVERS]
 
 
 def _plan(options: argparse.Namespace) -> Plan:

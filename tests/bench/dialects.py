@@ -20,7 +20,7 @@ MARK = "seq~"
 """What stands before the number in the payload, the same as in load.c."""
 
 SIGNED_REQUESTS = 2048
-"""Distinct requests for a protocol that signs each: more than are ever in flight, so that none is ambiguous."""
+"""Distinct requests for a protocol that signs each: more than are ever in flight, so none is ambiguous."""
 
 NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
 """RFC 6455's sample nonce: load.c knows its answer without SHA-1."""

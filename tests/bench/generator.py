@@ -26,7 +26,7 @@ class Generator:
         self._process = process
 
     def aim(self, target: Target, dialect: Dialect, channel: str, size: int) -> None:
-        """Speak `dialect` to `target` on `channel`, with payloads of `size` bytes. Open sockets stay as they are."""
+        """Speak `dialect` to `target` on `channel`, payloads of `size` bytes. Open sockets stay."""
         first, *rest = dialect.requests(target, channel, payload(size))
         self._ask(f"server {target.host} {target.port}")
         self._set("handshake", dialect.handshake(target, channel))
@@ -57,7 +57,7 @@ class Generator:
         expect: int = 0,
         most: int = 1_000_000,
     ) -> Answer:
-        """Publish for `seconds`, at most `most` times. Raises LoadFailed when anything was lost or out of order."""
+        """Publish for `seconds`, at most `most` times. Raises LoadFailed if any was lost or disordered."""
         answer = self._ask(f"run {source} {senders} {most} {seconds} {expect}")
         if answer["lost"] or answer["disorder"] or answer["stray"]:
             raise LoadFailed("the server lost, doubled or disordered messages: " + repr(answer))

@@ -18,7 +18,7 @@ COLUMNS = ("server", "scenario", "figure", "", "load cpu", "server cpu", "ack", 
 
 
 def as_table(rows: list[Row]) -> str:
-    """Aligned columns; latencies as p50/p99 in ms. A `*` marks a figure that the generator may have limited."""
+    """Aligned columns; latencies as p50/p99 in ms. A `*`: the generator may have limited this figure."""
     lines = [COLUMNS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     to_the_left = (0, 1, 3)
@@ -29,11 +29,9 @@ def as_table(rows: list[Row]) -> str:
         ).rstrip()
         for line in lines
     )
-    notes = "latencies: p50/p99 in ms, from the publish's first byte to its ack, to each delivery, to its last delivery"
+    notes = "p50/p99 in ms from a publish to its ack, each delivery, the last delivery"
     if any(row.load_cpu >= BUSY for row in rows):
-        notes += (
-            f"\n* the generator was busy for {BUSY:.0%} of the time or more: read the figure as `at least`"
-        )
+        notes += f"\n* the generator was busy for {BUSY:.0%} of the time: read the figure as `at least`"
     return f"{table}\n{notes}"
 
 

@@ -34,7 +34,7 @@ QUICK = Plan(idle=1000, seconds=1.5)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. load_cpu: the share of one core that the generator took, server_cpu the server's."""
+    """One line of the table. load_cpu, server_cpu: the share of one core that the two took."""
 
     server: str
     scenario: str

@@ -141,13 +141,13 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], target: Target, log:
 
 
 @contextmanager
-def sower(core: int | None, *, sync: str = "normal") -> Iterator[Server]:
+def sower(core: int | None) -> Iterator[Server]:
     """A Sower with a config and a database of its own."""
     with tempfile.TemporaryDirectory(prefix="sower-bench-") as name:
         folder = Path(name)
         target = Target(free_port(), KEY, SECRET)
         log = folder / "log"
-        process = start_sower(write_config(folder, target.port, sync=sync), log, core)
+        process = start_sower(write_config(folder, target.port), log, core)
         try:
             wait_until_it_answers(process, target, log)
             yield Server("sower", target, NATIVE, process.pid, kept="kept-bench")
@@ -169,6 +169,10 @@ def ceiling(core: int | None) -> Iterator[Server]:
         yield Server("ceiling", target, replace(NATIVE, event="", ack=""), process.pid)
     finally:
         _stop(process)
+
+
+SERVERS = {"ceiling": ceiling, "sower": sower}
+"""What can be started, by name: each takes the core to run on."""
 
 
 def already_running(target: Target, dialect: str, pid: int | None) -> Server:
