@@ -66,10 +66,7 @@ def test_a_client_frame_is_masked_with_zeros_and_has_its_length(size: int) -> No
 
 
 def test_a_signed_protocol_has_many_requests_each_with_its_number() -> None:
-    signed = Target(1, "key", "secret")
-    with_signature = NATIVE.__class__(
-        **{**vars(NATIVE), "sign": lambda _target, path, _body: path + "?signed"}
-    )
-    requests = with_signature.requests(Target(1, "key", "secret"), "any", payload(100))
+    signing = replace(NATIVE, sign=lambda _target, path, _body: path + "?signed")
+    requests = signing.requests(Target(1, "key", "secret"), "any", payload(100))
     assert f"{MARK}000000000007".encode() in requests[7]
     assert all(b"?signed HTTP" in request for request in requests)
