@@ -34,7 +34,8 @@ find_python() {
             return
         fi
     done
-    fail "Sower needs Python 3.11 or newer, and none is on the PATH ($(python3 --version 2>&1 || echo 'no python3'))."
+    found=$(python3 -V 2>/dev/null || echo "no python3")
+    fail "Sower needs Python 3.11 or newer, and none is on the PATH ($found)."
 }
 
 # Two runs at once take turns. A lock whose owner is gone is no lock.
