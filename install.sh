@@ -78,7 +78,7 @@ install_sower() {
             "$python" -m venv --clear "$venv" || fail "could not make $venv"
         fi
         echo "install.sh: installing sower$1" >&2
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root$1" ||
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable "$root$1" ||
             fail "pip could not install Sower and what it depends on; its last lines say why."
         stamp_of "$1" >"$venv/sower-stamp$1"
         stamp_of "" >"$venv/sower-stamp"
