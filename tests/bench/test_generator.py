@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.bench.dialects import HOLE, MARK, NATIVE, Target, client_frame, payload
+from tests.bench.dialects import HOLE, MARK, NATIVE, SIGNED_REQUESTS, Target, client_frame, payload
 from tests.bench.generator import Generator, LoadFailed, generator
 from tests.bench.servers import Server, ceiling, free_port
 
@@ -36,6 +36,15 @@ def test_numbers_go_on_from_one_run_to_the_next(load: Generator) -> None:
     load.open(3)
     for _ in range(3):
         assert load.run("http", 2, seconds=10, expect=3, most=10)["deliveries"] == 30
+
+
+def test_signed_requests_are_told_apart_when_they_come_round_again(load: Generator, server: Server) -> None:
+    signing = replace(server.dialect, sign=lambda _target, path, _body: path + "?signed")
+    load.aim(server.target, signing, "any", 100)
+    load.open(2)
+    most = 2 * SIGNED_REQUESTS + 7
+    for _ in range(2):
+        assert load.run("http", 8, seconds=10, expect=2, most=most)["deliveries"] == 2 * most
 
 
 @pytest.mark.slow
