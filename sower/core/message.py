@@ -7,6 +7,7 @@ in JSON it is always a string.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     data:   the publisher's bytes, verbatim; `kind` says how to read them
     user:   who published, where a credential or a server says so
     id:     the publisher's idempotency key, unique within the channel's window
-    sender: the session that published, excluded from the delivery; never stored
+    sender: the subscriber that is excluded from the delivery; never stored
     """
 
     serial: int
@@ -47,7 +48,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     kind: Kind = Kind.JSON
     user: str | None = None
     id: str | None = None
-    sender: str | None = None
+    sender: Hashable | None = None
 
     @property
     def time_ms(self) -> int:

@@ -1,0 +1,71 @@
+"""Who is let in: credentials -> Grant, or the refusal that says why.
+
+Rule 1: every dialect's credentials end here, so there is one place to read and one to audit.
+Rule 2: an address that is refused too often is told to wait, and no longer why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from sower.config import App, Limits
+from sower.core.command import Credentials
+from sower.core.grants import Credential, Grant, anonymous, check_secret, server_grant, verify
+from sower.core.limits import Buckets
+from sower.errors import NotAuthorised, RateLimited, SowerError, UnknownKey, UserMismatch
+
+
+class Access:
+    """The apps and their keys. now: seconds since 1970."""
+
+    def __init__(self, apps: Sequence[App], limits: Limits, *, now: Callable[[], float]) -> None:
+        self.apps = {app.id: app for app in apps}
+        self._credentials = {app.key: _credential(app) for app in apps}
+        self._first = apps[0].key if apps else ""
+        self._anonymous = {app.key: anonymous(app.id, app.key, None) for app in apps}
+        self._refusals = Buckets(limits.refusals)
+        self._now = now
+
+    def authorise(self, shown: Credentials) -> Grant:
+        """The grant for what was shown. No key named: the first app.
+
+        Raises UnknownKey, WrongSecret, BadToken, TokenExpired, UserMismatch.
+        """
+        if shown.token is not None:
+            return self._by_token(shown)
+        key = self._first if shown.key is None else shown.key
+        credential = self._credentials.get(key)
+        if credential is None:
+            raise UnknownKey(f"No app has the key {key[:64]!r}.")
+        if shown.secret is not None:
+            check_secret(credential, shown.secret.encode())
+            return server_grant(credential.app, key)
+        return self._anonymous[key] if shown.user is None else anonymous(credential.app, key, shown.user)
+
+    def credential(self, key: str) -> Credential:
+        """The credential of a known key, to mint with."""
+        return self._credentials[key]
+
+    def refusal(self, address: str, error: SowerError) -> SowerError:
+        """The error that a refused address is told: its own, or to wait where it is refused too often."""
+        if not isinstance(error, NotAuthorised):
+            return error
+        wait = self._refusals.take(address, trio.current_time())
+        if not wait:
+            return error
+        return RateLimited("This address was refused too often, limits.refusals.", retry_after=wait)
+
+    def _by_token(self, shown: Credentials) -> Grant:
+        grant = verify(shown.token or "", self._credentials, now=self._now())
+        if shown.key is not None and shown.key != grant.key:
+            raise UnknownKey("The token was not minted with the key of this request.")
+        if shown.user is not None and grant.user is not None and shown.user != grant.user:
+            raise UserMismatch(f"The token is for {grant.user[:64]!r}, not for {shown.user[:64]!r}.")
+        return grant
+
+
+def _credential(app: App) -> Credential:
+    old = app.old_secret.encode() if app.old_secret else None
+    return Credential(app=app.id, key=app.key, secret=app.secret.encode(), old_secret=old)

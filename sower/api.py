@@ -1,0 +1,238 @@
+"""What is asked over HTTP is done here: check the grant, then ask the hub or the journal.
+
+Each command is one method of the same shape: (grant, address, command) -> answer, or a SowerError.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import trio
+
+from sower.access import Access
+from sower.activity import Activity
+from sower.channel_tree import Publication
+from sower.clients import Clients
+from sower.config import Limits
+from sower.core.command import (
+    ChannelList,
+    HistoryPage,
+    HttpAnswer,
+    HttpCommand,
+    ListChannels,
+    Members,
+    Mint,
+    Minted,
+    Occupancy,
+    Publish,
+    PublishAll,
+    Published,
+    ReadHistory,
+    ReadPresence,
+    Receipt,
+)
+from sower.core.grants import Can, Grant, mint
+from sower.core.limits import Buckets
+from sower.core.message import Position
+from sower.dialects.interface import Asked
+from sower.errors import (
+    BadRequest,
+    Forbidden,
+    HistoryOff,
+    MessageTooLarge,
+    PresenceOff,
+    RateLimited,
+    SowerError,
+    TooLarge,
+    UserMismatch,
+)
+from sower.hub import Hub
+
+
+class Api:
+    """now: seconds since 1970."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        access: Access,
+        clients: Clients,
+        activity: Activity,
+        limits: Limits,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._access = access
+        self._clients = clients
+        self._activity = activity
+        self._limits = limits
+        self._publishes = Buckets(limits.publishes)
+        self._now = now
+
+    async def ask(self, asked: Asked, address: str) -> HttpAnswer:
+        """Do what was asked. Raises SowerError."""
+        grant: Grant | None = None
+        try:
+            grant = self._access.authorise(asked.credentials)
+            return await self._do(grant, address, asked.command)
+        except (Forbidden, SowerError) as error:
+            told = self._access.refusal(address, error)
+            if told.status in (401, 403, 429):
+                where = getattr(asked.command, "channel", "")
+                self._activity.refused(grant.app if grant else None, address, where, told)
+            raise told from error
+
+    async def _do(self, grant: Grant, address: str, command: HttpCommand) -> HttpAnswer:
+        if isinstance(command, PublishAll):
+            return await self._publish(grant, command)
+        if isinstance(command, ReadHistory):
+            return await self._history(grant, command)
+        if isinstance(command, ReadPresence):
+            return self._presence(grant, command)
+        if isinstance(command, ListChannels):
+            return self._channels(grant, command)
+        return self._mint(grant, address, command)
+
+    async def _publish(self, grant: Grant, command: PublishAll) -> Published:
+        publishes = command.publishes
+        if len(publishes) > self._limits.batch:
+            raise TooLarge(f"{len(publishes)} messages in one request; limits.batch is {self._limits.batch}.")
+        for publish in publishes:
+            self._check(grant, publish)
+        wait = self._publishes.take(grant.key, trio.current_time(), len(publishes))
+        if wait:
+            raise RateLimited("This key publishes faster than limits.publishes.", retry_after=wait)
+        gathering = Gathering(len(publishes))
+        for place, publish in enumerate(publishes):
+            sender = self._clients.find(publish.exclude) if publish.exclude is not None else None
+            publication = Publication(publish, publish.user or grant.user, sender, Place(gathering, place))
+            try:
+                self._hub.publish(grant.app, publication)
+            except SowerError as error:
+                publication.ticket.settle(error)
+        receipts = await gathering.outcomes()
+        for publish, receipt in zip(publishes, receipts, strict=True):
+            self._activity.published(grant, publish, receipt)
+        return Published(tuple(receipts))
+
+    def _check(self, grant: Grant, publish: Publish) -> None:
+        rules = self._hub.rules.of(publish.channel)
+        app = self._access.apps[grant.app]
+        grant.demand(Can.PUBLISH, publish.channel, rules, app.client_events)
+        if publish.channel.startswith("[meta]"):
+            raise Forbidden(f"{publish.channel!r} is the daemon's own: nobody else publishes on it.")
+        if publish.user is not None and not grant.server and publish.user != grant.user:
+            raise UserMismatch(f"Only a server may publish in the name of {publish.user[:64]!r}.")
+        if len(publish.data) > self._limits.message:
+            size, most = len(publish.data), self._limits.message
+            raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
+
+    async def _history(self, grant: Grant, command: ReadHistory) -> HistoryPage:
+        name = command.channel
+        rules = self._hub.rules.of(name)
+        if rules.history is None:
+            raise HistoryOff(f"The channel {name!r} keeps no history.")
+        grant.demand(Can.HISTORY, name, rules, self._access.apps[grant.app].client_events)
+        journal = self._hub.journal
+        epoch = journal.epoch
+        lost = any(p is not None and p.epoch not in ("", epoch) for p in (command.since, command.before))
+        page = await journal.page(
+            grant.app,
+            name,
+            since=command.since.serial if command.since and not lost else None,
+            before=command.before.serial if command.before and not lost else None,
+            limit=command.limit,
+            newest_first=command.newest_first,
+            history=rules.history,
+        )
+        head = await journal.head(grant.app, name)
+        following = page.messages[-1].serial if page.more else None
+        gap = page.gap or lost
+        return HistoryPage(command, Position(epoch, head), tuple(page.messages), gap, following)
+
+    def _presence(self, grant: Grant, command: ReadPresence) -> Members:
+        rules = self._hub.rules.of(command.channel)
+        if not rules.presence:
+            raise PresenceOff(f"The channel {command.channel!r} has no presence.")
+        grant.demand(Can.SUBSCRIBE, command.channel, rules, self._access.apps[grant.app].client_events)
+        tree = self._hub.look(grant.app, command.channel)
+        presence = tree.state.presence if tree is not None and tree.state is not None else None
+        return Members(command.channel, tuple(presence.view()) if presence is not None else ())
+
+    def _channels(self, grant: Grant, command: ListChannels) -> ChannelList:
+        if not grant.server:
+            raise Forbidden("Only a server (Basic key:secret) may list the channels.")
+        found: list[Occupancy] = []
+        for tree in self._hub.occupied(grant.app, command.prefix):
+            if tree.state is not None and not tree.name.startswith("[meta]"):
+                presence = tree.state.presence
+                members = None if presence is None else len(presence)
+                found.append(Occupancy(tree.name, tree.state.subscribers, members))
+        found.sort(key=lambda occupancy: occupancy.channel)
+        return ChannelList(tuple(found[: command.limit]))
+
+    def _mint(self, grant: Grant, address: str, command: Mint) -> Minted:
+        if not grant.server:
+            raise Forbidden("Only a server (Basic key:secret) may mint tokens.")
+        try:
+            can = list(Can) if command.can is None else [Can(name) for name in command.can]
+        except ValueError as error:
+            raise BadRequest(f"{error}; a capability is one of {', '.join(Can)}.") from error
+        now = self._now()
+        token = mint(
+            self._access.credential(grant.key),
+            channels={command.channel: can},
+            user=command.user,
+            issued=now,
+            expires=now + command.ttl,
+            meta=command.meta,
+            token_id=secrets.token_hex(8),
+        )
+        self._activity.minted(grant, address, command.channel, command.user)
+        return Minted(command.channel, token, now + command.ttl)
+
+
+class Gathering:
+    """The outcomes of several publishes, in the order of the request."""
+
+    __slots__ = ("_done", "_left", "_outcomes")
+
+    def __init__(self, size: int) -> None:
+        self._outcomes: list[Receipt | SowerError | None] = [None] * size
+        self._left = size
+        self._done = trio.Event()
+
+    def put(self, place: int, outcome: Receipt | SowerError) -> None:
+        """Note one outcome."""
+        if self._outcomes[place] is None:
+            self._outcomes[place] = outcome
+            self._left -= 1
+            if not self._left:
+                self._done.set()
+
+    async def outcomes(self) -> list[Receipt]:
+        """Wait for all. Raises the first error among them: the request can be sent again with the same ids."""
+        await self._done.wait()
+        receipts: list[Receipt] = []
+        for outcome in self._outcomes:
+            if isinstance(outcome, SowerError):
+                raise outcome
+            if outcome is not None:
+                receipts.append(outcome)
+        return receipts
+
+
+class Place:
+    """The ticket of one publish among several."""
+
+    __slots__ = ("_gathering", "_place")
+
+    def __init__(self, gathering: Gathering, place: int) -> None:
+        self._gathering = gathering
+        self._place = place
+
+    def settle(self, outcome: Receipt | SowerError) -> None:
+        """Note the outcome."""
+        self._gathering.put(self._place, outcome)

@@ -1,0 +1,442 @@
+"""The task tree of one live channel: its fan-out loop, its presence clock and its replays.
+
+    channel app/name            supervised by the hub, restarted alone when something in it raises
+      |- fan-out                the only task that changes the channel's state
+      |- presence clock         ends the grace period of members who went
+      |- replay SESSION         reads the journal for one subscriber who asked for what was missed
+
+Rule 1: everything goes through one inbox, so a channel has one order.
+Rule 2: what is in flight is kept on the tree and not in local variables, so that a restarted loop goes on
+        where the crashed one stopped: a commit is repeated (the journal knows its serials), a hand-out goes
+        on with the subscriber who is next.
+Rule 3: the output gate: where a channel keeps history, nobody is told of a message before its commit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import NamedTuple, Protocol
+
+import trio
+
+from sower.config import History
+from sower.core.channel import Audience, Channel, Parcel
+from sower.core.command import Acknowledged, Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, UpdateMeta, Welcome
+from sower.core.limits import RestartIntensity
+from sower.core.message import Delivery, Message, Position
+from sower.core.rules import Rules
+from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
+from sower.store.journal import Journal
+
+HANDED_OUT_AT_ONCE = 256
+"""Writes before the loop lets other tasks run: about a millisecond of system calls."""
+
+REPLAY_PAGE = 200
+"""Messages read from the journal at a time for a replay. Centrifugo recovers at most 300 at all."""
+
+QUARANTINE = 60.0
+"""Seconds that a channel rests after it failed past its restart intensity; also the window of that intensity."""
+
+
+class Subscriber(Hashable, Protocol):
+    """What a channel needs of a connected client. None of these blocks."""
+
+    @property
+    def closed(self) -> bool: ...
+    def write(self, data: bytes) -> None: ...
+    def answer(self, command: SocketCommand, answer: SocketAnswer) -> None: ...
+    def refuse(self, command: SocketCommand, error: SowerError) -> None: ...
+    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None: ...
+    def hold(self) -> None: ...
+    def write_ahead(self, data: bytes) -> None: ...
+    async def drained(self) -> None: ...
+    def release(self) -> None: ...
+
+
+class Ticket(Protocol):
+    """Whoever waits for a publish."""
+
+    def settle(self, outcome: Receipt | SowerError) -> None: ...
+
+
+class Subscription:
+    """One subscriber on one channel. As an inbox item it is the wish to enter.
+
+    user: the member that the subscriber is, where it is one. meta: JSON bytes that it brings, None for none.
+    """
+
+    __slots__ = ("audience", "command", "meta", "subscriber", "tree", "user")
+
+    def __init__(
+        self,
+        tree: ChannelTree,
+        subscriber: Subscriber,
+        audience: Audience,
+        command: Subscribe,
+        user: str | None,
+        meta: bytes | None,
+    ) -> None:
+        self.tree = tree
+        self.subscriber = subscriber
+        self.audience = audience
+        self.command = command
+        self.user = user
+        self.meta = meta
+
+    def end(self, *, at_once: bool = False) -> None:
+        """Leave the channel. at_once: the client asked for it, so its member gets no grace period."""
+        self.tree.post(Departure(self, at_once), always=True)
+
+
+class Departure:
+    __slots__ = ("at_once", "subscription")
+
+    def __init__(self, subscription: Subscription, at_once: bool) -> None:
+        self.subscription = subscription
+        self.at_once = at_once
+
+
+class MetaChange:
+    __slots__ = ("command", "subscription")
+
+    def __init__(self, subscription: Subscription, command: UpdateMeta) -> None:
+        self.subscription = subscription
+        self.command = command
+
+
+class Publication:
+    __slots__ = ("command", "sender", "ticket", "user")
+
+    def __init__(self, command: Publish, user: str | None, sender: Subscriber | None, ticket: Ticket) -> None:
+        self.command = command
+        self.user = user
+        self.sender = sender
+        self.ticket = ticket
+
+
+Item = Subscription | Departure | MetaChange | Publication
+
+
+class Replay(NamedTuple):
+    """What a subscriber still misses: the messages after `since` up to the head that it entered at."""
+
+    since: Position
+    upto: int
+
+
+class Surroundings(Protocol):
+    """What a channel has from the node it lives on."""
+
+    journal: Journal
+    epoch: str
+    queue_limit: int
+    most_members: int
+    remember_ids: float
+
+    def next_serial(self) -> int: ...
+    def start(self, tree: ChannelTree) -> None: ...
+
+
+class ChannelTree:
+    """One live channel: its inbox, its state and what is in flight."""
+
+    def __init__(self, app: str, name: str, rules: Rules, node: Surroundings) -> None:
+        self.app = app
+        self.name = name
+        self.rules = rules
+        self.intensity = RestartIntensity(within=QUARANTINE)
+        self.running = False
+        self.idle = False
+        self.quarantined_until = 0.0
+        self._node = node
+        self._state: Channel[Subscriber] | None = None
+        self._inbox: deque[Item] = deque()
+        self._current: Item | None = None
+        self._changes: list[Delivery] = []
+        self._newcomers: list[Subscription] = []
+        self._accepted: list[tuple[Publication, Message]] = []
+        self._parcels: deque[Parcel[Subscriber]] = deque()
+        self._replays: dict[Subscription, Replay] = {}
+        self._retiring = False
+        self._work = trio.Event()
+        self._someone_left = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    # What others see and ask
+
+    @property
+    def state(self) -> Channel[Subscriber] | None:
+        """The channel's state, None before it was first loaded."""
+        return self._state
+
+    @property
+    def vacant(self) -> bool:
+        """Whether the record can be forgotten: no tasks, nothing waiting, nobody here."""
+        if self.running or self.has_work or self.rests:
+            return False
+        return self._state is None or (self._state.vacant and not self._state.remembers(trio.current_time()))
+
+    @property
+    def rests(self) -> bool:
+        """Whether the channel is in quarantine."""
+        return self.quarantined_until > trio.current_time()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits that no task is doing."""
+        return bool(self._inbox or self._parcels or self._accepted or self._replays)
+
+    def post(self, item: Item, *, always: bool = False) -> None:
+        """Put a command into the inbox, and start the tree when it sleeps.
+
+        always: for departures, which must not be lost. Raises ChannelBusy, ChannelQuarantined.
+        """
+        if not always:
+            if self.rests:
+                rest = self.quarantined_until - trio.current_time()
+                raise ChannelQuarantined(f"The channel {self.name!r} rests after it failed too often.", retry_after=rest)
+            if len(self._inbox) >= self._node.queue_limit:
+                raise ChannelBusy(f"{len(self._inbox)} commands wait on the channel {self.name!r}.", retry_after=1)
+        self._inbox.append(item)
+        self.idle = False
+        self._retiring = False
+        self._work.set()
+        if not self.running and not self.rests:
+            self._node.start(self)
+
+    def retire(self) -> None:
+        """End the tasks of a quiet channel once nothing is in flight; its record stays, the next post wakes it."""
+        presence = self._state.presence if self._state is not None else None
+        if not self._replays and (presence is None or presence.next_expiry() is None):
+            self._retiring = True
+            self._work.set()
+
+    def settle_crash(self, error: SowerError) -> None:
+        """After a crash: whoever asked for the thing that was being decided is told, and it is not tried again."""
+        item, self._current = self._current, None
+        if isinstance(item, Departure):
+            self._inbox.appendleft(item)
+        elif item is not None:
+            _refuse(item, error)
+
+    def quarantine(self, until: float) -> None:
+        """After too many crashes: everything that waits is answered with an error; departures stay to be done."""
+        self.quarantined_until = until
+        error = ChannelQuarantined(f"The channel {self.name!r} failed too often.", retry_after=QUARANTINE)
+        for publication, _ in self._accepted:
+            publication.ticket.settle(error)
+        self._accepted = []
+        waiting, self._inbox = self._inbox, deque()
+        for item in waiting:
+            if isinstance(item, Departure):
+                self._inbox.append(item)
+            else:
+                _refuse(item, error)
+
+    # The tasks
+
+    async def run(self) -> None:
+        """The tree: load, then loop, clock and replays side by side, until the channel is retired."""
+        if self._state is None:
+            self._state = await self._load()
+        async with trio.open_nursery() as self._nursery:
+            if self._state.presence is not None:
+                self._nursery.start_soon(self._presence_clock, name=f"presence clock {self.name}")
+            for subscription in self._replays:
+                self._start_replay(subscription)
+            await self._fan_out(self._state)
+            self._nursery.cancel_scope.cancel()
+
+    async def _load(self) -> Channel[Subscriber]:
+        if self.rules.history is None:
+            head = self._node.next_serial()
+        else:
+            head = await self._node.journal.head(self.app, self.name)
+        return Channel(self.name, self.rules, head=head, most_members=self._node.most_members)
+
+    async def _fan_out(self, state: Channel[Subscriber]) -> None:
+        """Do the first thing that is outstanding, again and again. Each is safe to begin anew after a crash."""
+        while True:
+            if self._parcels:
+                await self._hand_out()
+            elif self._changes or self._newcomers:
+                self._announce(state)
+            elif self._accepted:
+                await self._store(state)
+            elif self._inbox:
+                self._decide(state)
+            elif self._retiring:
+                return
+            else:
+                self._work = trio.Event()
+                await self._work.wait()
+
+    def _decide(self, state: Channel[Subscriber]) -> None:
+        """Take all that waits as one batch: who comes and goes first, then the messages in their order."""
+        while self._inbox:
+            item = self._current = self._inbox.popleft()
+            if isinstance(item, Publication):
+                self._accept(state, item)
+            elif isinstance(item, Subscription):
+                self._enter(state, item)
+            elif isinstance(item, Departure):
+                self._depart(state, item)
+            else:
+                self._change_meta(state, item)
+        self._current = None
+
+    def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
+        command = item.command
+        now = trio.current_time()
+        if self.rules.history is None and command.id is not None:
+            known = state.known_id(command.id, now)
+            if known is not None:
+                item.ticket.settle(Receipt(self.name, known))
+                return
+        serial = self._node.next_serial()
+        if self.rules.history is None and command.id is not None:
+            state.remember_id(command.id, serial, now + self._node.remember_ids)
+        message = Message(serial, command.event, command.data, command.kind, item.user, command.id, item.sender)
+        self._accepted.append((item, message))
+
+    def _enter(self, state: Channel[Subscriber], item: Subscription) -> None:
+        if item.subscriber.closed:
+            return
+        try:
+            change = state.add(item.subscriber, item.audience, item.user, item.meta)
+        except SowerError as error:
+            item.subscriber.refuse(item.command, error)
+            return
+        self._newcomers.append(item)
+        if change is not None:
+            self._changes.append(change)
+
+    def _depart(self, state: Channel[Subscriber], item: Departure) -> None:
+        leaver = item.subscription
+        now = trio.current_time()
+        if leaver in self._newcomers:
+            self._newcomers.remove(leaver)
+        change = state.remove(leaver.subscriber, leaver.audience, leaver.user, now, at_once=item.at_once)
+        if change is not None:
+            self._changes.append(change)
+        self._someone_left.set()
+
+    def _change_meta(self, state: Channel[Subscriber], item: MetaChange) -> None:
+        user = item.subscription.user
+        if state.presence is not None and user is not None:
+            change = state.presence.update(user, item.command.meta)
+            if change is not None:
+                self._changes.append(change)
+        item.subscription.subscriber.answer(item.command, Acknowledged())
+
+    def _announce(self, state: Channel[Subscriber]) -> None:
+        """Changes go to those who were here; newcomers get a snapshot that has them in it."""
+        changes, newcomers = self._changes, self._newcomers
+        parcels = state.parcels(changes, besides=[n.subscriber for n in newcomers])
+        self._changes, self._newcomers = [], []
+        self._parcels.extend(parcels)
+        members = tuple(state.presence.view()) if state.presence is not None and newcomers else None
+        position = Position(self._epoch, state.head)
+        for newcomer in newcomers:
+            newcomer.subscriber.answer(newcomer.command, Welcome(self.name, position, newcomer.user, members))
+            if newcomer.command.since is not None:
+                self._catch_up(state, newcomer, newcomer.command.since)
+
+    def _catch_up(self, state: Channel[Subscriber], newcomer: Subscription, since: Position) -> None:
+        """Begin to give a newcomer what is between `since` and the head; what is above the head comes live."""
+        position = Position(self._epoch, state.head)
+        if self.rules.history is not None:
+            newcomer.subscriber.hold()
+            self._replays[newcomer] = Replay(since, state.head)
+            self._start_replay(newcomer)
+        elif since.serial != state.head or since.epoch not in ("", self._epoch):
+            newcomer.subscriber.tell_gap(newcomer, since, position)
+
+    async def _store(self, state: Channel[Subscriber]) -> None:
+        """Commit what was accepted, then tell publishers and subscribers. The commit may be repeated."""
+        accepted = self._accepted
+        fresh = [message for _, message in accepted]
+        serials = [message.serial for message in fresh]
+        if self.rules.history is not None:
+            try:
+                stored = await self._node.journal.append(self.app, self.name, fresh, self.rules.history)
+            except JournalFailed as error:
+                self._accepted = []
+                for publication, _ in accepted:
+                    publication.ticket.settle(error)
+                return
+            serials = [s.serial for s in stored]
+            fresh = [message for message, s in zip(fresh, stored, strict=True) if s.fresh]
+        parcels = state.parcels(fresh)
+        self._accepted = []
+        if fresh:
+            state.head = fresh[-1].serial
+        self._parcels.extend(parcels)
+        for (publication, _), serial in zip(accepted, serials, strict=True):
+            publication.ticket.settle(Receipt(self.name, serial))
+
+    async def _hand_out(self) -> None:
+        """Write each parcel to its recipients, letting other tasks run now and then."""
+        written = 0
+        while self._parcels:
+            parcel = self._parcels[0]
+            data = parcel.data
+            for recipient in parcel.recipients:
+                recipient.write(data)
+                written += 1
+                if written >= HANDED_OUT_AT_ONCE:
+                    written = 0
+                    await trio.lowlevel.checkpoint()
+            self._parcels.popleft()
+
+    async def _presence_clock(self) -> None:
+        """End grace periods when they are over."""
+        presence = self._state.presence if self._state is not None else None
+        while presence is not None:
+            expiry = presence.next_expiry()
+            if expiry is None:
+                self._someone_left = trio.Event()
+                await self._someone_left.wait()
+            else:
+                await trio.sleep_until(expiry)
+                self._changes.extend(presence.expire(trio.current_time()))
+                self._work.set()
+
+    def _start_replay(self, subscription: Subscription) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._replay, subscription, name=f"replay {self.name}")
+
+    async def _replay(self, subscription: Subscription) -> None:
+        """Give one subscriber what it missed, page by page, as fast as it reads; then let it go live."""
+        history = self.rules.history
+        subscriber = subscription.subscriber
+        while history is not None and not subscriber.closed:
+            since, upto = self._replays[subscription]
+            lost_epoch = since.epoch not in ("", self._epoch)
+            page = await self._node.journal.since(
+                self.app, self.name, 0 if lost_epoch else since.serial, upto=upto, limit=REPLAY_PAGE, history=history
+            )
+            if page.gap or lost_epoch:
+                subscriber.tell_gap(subscription, since, Position(self._epoch, upto))
+            encode = subscription.audience.encode
+            subscriber.write_ahead(b"".join([encode(self.name, message) for message in page.messages]))
+            if not page.more:
+                break
+            self._replays[subscription] = Replay(Position(self._epoch, page.messages[-1].serial), upto)
+            await subscriber.drained()
+        del self._replays[subscription]
+        subscriber.release()
+
+    @property
+    def _epoch(self) -> str:
+        return self._node.epoch if self.rules.history is None else self._node.journal.epoch
+
+
+def _refuse(item: Item, error: SowerError) -> None:
+    if isinstance(item, Publication):
+        item.ticket.settle(error)
+    elif isinstance(item, Subscription):
+        item.subscriber.refuse(item.command, error)
+    elif isinstance(item, MetaChange):
+        item.subscription.subscriber.refuse(item.command, error)

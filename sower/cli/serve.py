@@ -1,0 +1,79 @@
+"""`sower serve`: start the daemon, and say where it is."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import trio
+import typer
+from rich.panel import Panel
+from rich.text import Text
+
+from sower.cli import terminal
+from sower.config_file import Loaded, find_config, load_dev
+from sower.daemon import serve as run_daemon
+from sower.net.listen import Listener
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="The config file, else ./sower.toml or /etc/sower/sower.toml.")] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="Run with an own config and database, made on the first run.")] = False,
+) -> None:
+    """Start the daemon.
+
+    \b
+      sower serve --dev
+      sower serve --config /etc/sower/sower.toml
+    """
+    loaded = load_dev() if dev else find_config(config)
+    _set_up_logging()
+
+    def ready(listeners: Sequence[Listener]) -> None:
+        _show(loaded, [str(listener) for listener in listeners], dev=dev)
+
+    trio.run(lambda: run_daemon(loaded.config, ready=ready), strict_exception_groups=True)
+
+
+def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:
+    """The panel for a person, or one line for a log."""
+    console = terminal.err
+    if not dev and not console.is_terminal:
+        structlog.get_logger("sower").info("ready", listen=list(addresses), config=str(loaded.path))
+        return
+    app = loaded.config.apps[0]
+    address = f"http://{addresses[0]}"
+    panel = Text()
+    panel.append("Listening  ").append(" ".join(f"http://{a}" for a in addresses) + "\n", style="bold")
+    panel.append(f"App        {app.id}\nKey        {app.key}\n")
+    panel.append(f"Secret     {app.secret if dev else 'in ' + str(loaded.path)}\n")
+    panel.append(f"Config     {loaded.path}\nDatabase   {loaded.config.store.path}")
+    console.print(Panel(panel, title="Sower", border_style="green", expand=False))
+    # The two lines to copy stand outside the panel, so that no border is copied with them.
+    secret = app.secret if dev else "SECRET"
+    body = '{"channel":"demo","event":"greeting","data":"hello"}'
+    console.print("See what is said on a channel:\n", style="dim")
+    console.print("  sower tail demo\n", soft_wrap=True, highlight=False)
+    console.print("Say something:\n", style="dim")
+    console.print(f"  curl -u {app.key}:{secret} {address}/events/publish -d '{body}'\n", soft_wrap=True, highlight=False)
+
+
+def _set_up_logging() -> None:
+    """Text for a person at a terminal, JSON lines otherwise; on stderr, never a secret."""
+    human = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not human:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,232 @@
+"""All connected clients: what they ask for over their sockets is checked here and posted to the hub.
+
+Rule 1: nothing here waits. What takes time answers later, through the session.
+Rule 2: a client may do what its grant, its channel's rule and its rate allow; each refusal says which it was.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import trio
+
+from sower.access import Access
+from sower.activity import Activity
+from sower.channel_tree import MetaChange, Publication, Subscription
+from sower.config import Config
+from sower.core.command import (
+    Acknowledged,
+    Credentials,
+    Ping,
+    Publish,
+    Receipt,
+    Renew,
+    SocketCommand,
+    Subscribe,
+    Unsubscribe,
+    UpdateMeta,
+)
+from sower.core.grants import Can, Grant
+from sower.core.limits import Bucket
+from sower.core.rules import Rules
+from sower.errors import (
+    BadRequest,
+    Forbidden,
+    MessageTooLarge,
+    NotAuthorised,
+    PresenceOff,
+    RateLimited,
+    SowerError,
+    TooLarge,
+    UserMismatch,
+)
+from sower.hub import Hub
+from sower.net.frames import Farewell
+from sower.net.keepalive import Keepalive
+from sower.net.session import Session
+
+
+class Clients:
+    """now: seconds since 1970."""
+
+    def __init__(
+        self,
+        config: Config,
+        hub: Hub,
+        access: Access,
+        activity: Activity,
+        keepalive: Keepalive,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._limits = config.limits
+        self._ping_every = float(config.session.ping_every)
+        self._hub = hub
+        self._access = access
+        self._activity = activity
+        self._keepalive = keepalive
+        self._now = now
+        self._sessions: dict[str, Session] = {}
+
+    # Coming and going
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def find(self, session_id: str) -> Session | None:
+        """The session of this id, where it is connected."""
+        return self._sessions.get(session_id)
+
+    def new_id(self) -> str:
+        """A session id: 64 random bits, so that nobody guesses whom to exclude."""
+        return secrets.token_hex(8)
+
+    def came(self, session: Session) -> None:
+        """A socket was let in."""
+        self._sessions[session.id] = session
+        expires = session.grant.expires
+        first = self._ping_every if expires is None else min(self._ping_every, expires - self._now())
+        self._keepalive.look_again(session, max(first, 0.0))
+
+    def went(self, session: Session, farewell: Farewell) -> None:
+        """A socket ended: its subscriptions end with it."""
+        session.closed = True
+        session.release()
+        self._sessions.pop(session.id, None)
+        for subscription in session.subscriptions.values():
+            subscription.end()
+        session.subscriptions.clear()
+        code, reason = farewell.code, farewell.reason
+        if session.ending is not None:
+            code, reason = session.ending.close, session.ending.code
+        self._activity.disconnected(session.grant, session.id, session.address, code, reason)
+
+    def end_all(self, error: SowerError) -> None:
+        """Close every session with the same error."""
+        for session in list(self._sessions.values()):
+            session.end(error)
+
+    def look_again(self, session: Session, after: float) -> None:
+        """Have a session tended within so many seconds."""
+        self._keepalive.look_again(session, after)
+
+    # What they ask for
+
+    def perform(self, session: Session, command: SocketCommand) -> None:
+        """Do what a client asks. Raises SowerError."""
+        self._count_frame(session)
+        if isinstance(command, Publish):
+            self._publish(session, command)
+        elif isinstance(command, Subscribe):
+            self._subscribe(session, command)
+        elif isinstance(command, UpdateMeta):
+            self._update_meta(session, command)
+        elif isinstance(command, Unsubscribe):
+            self._unsubscribe(session, command)
+        elif isinstance(command, Renew):
+            self._renew(session, command)
+        else:
+            session.answer(command, Acknowledged())
+
+    def _count_frame(self, session: Session) -> None:
+        now = trio.current_time()
+        if session.frames is None:
+            session.frames = Bucket(self._limits.frames, now)
+        wait = session.frames.take(now)
+        if wait:
+            raise RateLimited("Frames come faster than limits.frames.", retry_after=wait)
+
+    def _subscribe(self, session: Session, command: Subscribe) -> None:
+        grant, name = session.grant, command.channel
+        rules = self._hub.rules.of(name)
+        try:
+            self._demand(grant, Can.SUBSCRIBE, name, rules)
+            user = self._member(grant, name, rules)
+            subscription = Subscription(
+                self._hub.tree(grant.app, name), session, session.audience, command, user, grant.meta if user else None
+            )
+            subscription.tree.post(subscription)
+        except SowerError as error:
+            told = self._access.refusal(session.address, error)
+            self._activity.refused(grant.app, session.address, name, told)
+            raise told from error
+        session.subscriptions[name] = subscription
+        self._activity.connected(grant, session.id, session.address, name)
+
+    def _member(self, grant: Grant, name: str, rules: Rules) -> str | None:
+        """The user id that a subscriber is present as, where it is one."""
+        if not rules.presence or grant.user is None:
+            return None
+        client_events = self._access.apps[grant.app].client_events
+        return grant.user if grant.allows(Can.PRESENCE, name, rules, client_events) else None
+
+    def _unsubscribe(self, session: Session, command: Unsubscribe) -> None:
+        subscription = session.subscriptions.pop(command.channel, None)
+        if subscription is not None:
+            subscription.end(at_once=True)
+
+    def _publish(self, session: Session, command: Publish) -> None:
+        grant, name = session.grant, command.channel
+        if name not in session.subscriptions:
+            raise Forbidden(f"Only a subscriber of {name!r} may publish on it over its socket.")
+        self._demand(grant, Can.PUBLISH, name, self._hub.rules.of(name))
+        if len(command.data) > self._limits.message:
+            size, most = len(command.data), self._limits.message
+            raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
+        now = trio.current_time()
+        if session.client_events is None:
+            session.client_events = Bucket(self._limits.client_events, now)
+        wait = session.client_events.take(now)
+        if wait:
+            raise RateLimited("Events come faster than limits.client_events.", retry_after=wait)
+        sender = None if command.echo else session
+        ticket = SocketTicket(self._activity, session, command)
+        self._hub.publish(grant.app, Publication(command, grant.user, sender, ticket))
+
+    def _update_meta(self, session: Session, command: UpdateMeta) -> None:
+        subscription = session.subscriptions.get(command.channel)
+        if subscription is None or subscription.user is None:
+            raise PresenceOff(f"This client is not a member of {command.channel!r}, so it has no meta.")
+        if len(command.meta) > self._limits.meta:
+            raise TooLarge(f"The meta has {len(command.meta)} bytes; limits.meta is {self._limits.meta}.")
+        subscription.tree.post(MetaChange(subscription, command))
+
+    def _renew(self, session: Session, command: Renew) -> None:
+        """A new token takes over where it speaks for the same user and still allows what goes on."""
+        try:
+            grant = self._access.authorise(Credentials(token=command.token))
+            if grant.app != session.grant.app or grant.user != session.grant.user:
+                raise UserMismatch("The new token is for another app or user than the one this socket began with.")
+            for name in session.subscriptions:
+                self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
+        except SowerError as error:
+            told = self._access.refusal(session.address, error)
+            self._activity.refused(session.grant.app, session.address, "", told)
+            raise told from error
+        session.grant = grant
+        if grant.expires is not None:
+            self.look_again(session, grant.expires - self._now())
+        session.answer(command, Acknowledged())
+
+    def _demand(self, grant: Grant, can: Can, name: str, rules: Rules) -> None:
+        grant.demand(can, name, rules, self._access.apps[grant.app].client_events)
+
+
+class SocketTicket:
+    """The ticket of a publish that came over a socket."""
+
+    __slots__ = ("_activity", "_command", "_session")
+
+    def __init__(self, activity: Activity, session: Session, command: Publish) -> None:
+        self._activity = activity
+        self._session = session
+        self._command = command
+
+    def settle(self, outcome: Receipt | SowerError) -> None:
+        """Acknowledge, or say why not."""
+        if isinstance(outcome, SowerError):
+            self._session.refuse(self._command, outcome)
+        else:
+            self._activity.published(self._session.grant, self._command, outcome)
+            self._session.answer(self._command, outcome)

@@ -1,0 +1,126 @@
+"""The state of one channel: who follows it, who is present, and how far it has spoken.
+
+Rule 1: this file decides and encodes; it sends nothing and reads no clock.
+Rule 2: `head` is the serial up to which deliveries were handed out. Whoever subscribes gets what is above it
+        live, and what is not above it from the journal: so a replay has no gap and no duplicate at its seam.
+Rule 3: an audience is the subscribers that share one encoding; a delivery is encoded once for each audience.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from sower.core.message import Delivery, Joined, Left, Message, Updated
+from sower.core.presence import Presence
+from sower.core.rules import Rules
+
+IDS_REMEMBERED = 1000
+"""Publish ids that a channel without history remembers. NATS JetStream bounds its window by time alone."""
+
+
+class Audience(Protocol):
+    """An encoding that many subscribers share."""
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """The bytes for one delivery, as they go to each socket; empty where this audience is told nothing."""
+        ...
+
+
+S = TypeVar("S", bound=Hashable)
+"""Whatever stands for a subscriber: the core only keeps it and hands it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel(Generic[S]):
+    """The same bytes for many subscribers. The iterator remembers who already has them."""
+
+    data: bytes
+    recipients: Iterator[S]
+
+
+class Channel(Generic[S]):
+    """One channel's state.
+
+    head: the serial of the last message handed out, or of the channel's beginning
+    """
+
+    __slots__ = ("_ids", "audiences", "head", "name", "presence", "rules")
+
+    def __init__(self, name: str, rules: Rules, *, head: int, most_members: int) -> None:
+        self.name = name
+        self.rules = rules
+        self.head = head
+        self.audiences: dict[Audience, set[S]] = {}
+        self.presence = Presence(rules.grace, most_members) if rules.presence else None
+        self._ids: dict[str, tuple[int, float]] = {}
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self.audiences.values()))
+
+    @property
+    def vacant(self) -> bool:
+        """Whether nobody follows the channel or is still shown as present."""
+        return not self.audiences and not self.presence
+
+    def add(
+        self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None
+    ) -> Joined | Updated | None:
+        """Let a subscriber in; with a user, as a member. Raises TooMany, and then nothing has changed."""
+        change = self.presence.enter(user, subscriber, meta) if self.presence is not None and user else None
+        self.audiences.setdefault(audience, set()).add(subscriber)
+        return change
+
+    def remove(
+        self, subscriber: S, audience: Audience, user: str | None, now: float, *, at_once: bool = False
+    ) -> Left | None:
+        """Let a subscriber go. Harmless for one who is not there."""
+        followers = self.audiences.get(audience)
+        if followers is not None:
+            followers.discard(subscriber)
+            if not followers:
+                del self.audiences[audience]
+        if self.presence is None or user is None:
+            return None
+        return self.presence.leave(user, subscriber, now, at_once=at_once)
+
+    def parcels(self, deliveries: Sequence[Delivery], *, besides: Iterable[S] = ()) -> list[Parcel[S]]:
+        """What goes to whom: each delivery encoded once per audience, each message kept from its own sender.
+
+        besides: subscribers that get none of it
+        """
+        senders = {d.sender for d in deliveries if isinstance(d, Message) and d.sender is not None}
+        aside = senders.union(besides)
+        parcels: list[Parcel[S]] = []
+        for audience, followers in self.audiences.items():
+            parts = [audience.encode(self.name, delivery) for delivery in deliveries]
+            # A copy of the set, because the fan-out yields and the channel's followers may change meanwhile.
+            others = [f for f in followers if f not in aside] if aside else list(followers)
+            parcels.append(Parcel(b"".join(parts), iter(others)))
+            for sender in followers.intersection(senders):
+                own = b"".join(p for p, d in zip(parts, deliveries, strict=True) if _is_for(sender, d))
+                parcels.append(Parcel(own, iter((sender,))))
+        return [parcel for parcel in parcels if parcel.data]
+
+    def known_id(self, message_id: str, now: float) -> int | None:
+        """The serial that a publish with this id got within the window, on a channel without history."""
+        known = self._ids.get(message_id)
+        return known[0] if known is not None and known[1] > now else None
+
+    def remembers(self, now: float) -> bool:
+        """Whether some publish id is still within its window."""
+        return bool(self._ids) and next(reversed(self._ids.values()))[1] > now
+
+    def remember_id(self, message_id: str, serial: int, until: float) -> None:
+        """Remember a publish id until `until`; the oldest is forgotten past IDS_REMEMBERED."""
+        self._ids.pop(message_id, None)
+        self._ids[message_id] = (serial, until)
+        if len(self._ids) > IDS_REMEMBERED:
+            del self._ids[next(iter(self._ids))]
+
+
+def _is_for(recipient: Hashable, delivery: Delivery) -> bool:
+    return not (isinstance(delivery, Message) and delivery.sender is recipient)

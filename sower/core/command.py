@@ -1,0 +1,187 @@
+"""What a client or a server may ask for, whatever protocol it speaks, and what it is answered.
+
+A dialect makes Commands out of bytes and bytes out of Answers. Nothing between knows the protocol.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sower.core.message import Kind, Message, Position
+from sower.core.presence import MemberView
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What somebody showed to be let in; nothing of it is checked yet.
+
+    user: the user id that a client gives itself; a token's own user wins over it
+    """
+
+    key: str | None = None
+    secret: str | None = None
+    token: str | None = None
+    user: str | None = None
+
+
+class Publish(msgspec.Struct, frozen=True, gc=False):
+    """Publish one event on one channel.
+
+    data:    the publisher's bytes, verbatim
+    id:      idempotency key: the same id within store.remember_ids is stored once
+    exclude: a session that shall not get it
+    echo:    whether the publishing session itself gets it
+    """
+
+    channel: str
+    event: str
+    data: bytes
+    kind: Kind = Kind.JSON
+    user: str | None = None
+    id: str | None = None
+    exclude: str | None = None
+    echo: bool = False
+
+
+class PublishAll(msgspec.Struct, frozen=True):
+    """Publish several events; all are checked before the first is accepted."""
+
+    publishes: tuple[Publish, ...]
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """Follow a channel from now on, or from the position `since`."""
+
+    channel: str
+    since: Position | None = None
+
+
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """Stop following a channel; its member leaves at once."""
+
+    channel: str
+
+
+class UpdateMeta(msgspec.Struct, frozen=True):
+    """Replace the meta of one's own member. meta: JSON bytes."""
+
+    channel: str
+    meta: bytes
+    id: str | None = None
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """Go on with a new token before the old one expires."""
+
+    token: str
+    id: str | None = None
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """Ask for a sign of life."""
+
+    id: str | None = None
+
+
+class ReadHistory(msgspec.Struct, frozen=True):
+    """Read a channel's journal. since and before are exclusive serials."""
+
+    channel: str
+    since: Position | None = None
+    before: Position | None = None
+    limit: int = 100
+    newest_first: bool = False
+
+
+class ReadPresence(msgspec.Struct, frozen=True):
+    """Read who is in a channel."""
+
+    channel: str
+
+
+class ListChannels(msgspec.Struct, frozen=True):
+    """List the occupied channels whose name begins with `prefix`."""
+
+    prefix: str = ""
+    limit: int = 1000
+
+
+class Mint(msgspec.Struct, frozen=True):
+    """Make a token. ttl: seconds. meta: any JSON value. can: names of capabilities; None for all."""
+
+    channel: str
+    user: str | None = None
+    ttl: float = 3600.0
+    can: tuple[str, ...] | None = None
+    meta: object = None
+
+
+SocketCommand = Publish | Subscribe | Unsubscribe | UpdateMeta | Renew | Ping
+HttpCommand = PublishAll | ReadHistory | ReadPresence | ListChannels | Mint
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A message was accepted (and stored, where the channel keeps history) at `serial`."""
+
+    channel: str
+    serial: int
+
+
+class Published(msgspec.Struct, frozen=True):
+    receipts: tuple[Receipt, ...]
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """A subscription began at `position`; the deliveries after it follow.
+
+    user:    the member or user that the subscriber is
+    members: who is there, the newcomer included; None where the channel has no presence
+    """
+
+    channel: str
+    position: Position
+    user: str | None = None
+    members: tuple[MemberView, ...] | None = None
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """Done, with nothing else to say."""
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """A page of the journal. next: the exclusive serial where the next page starts, None on the last one."""
+
+    asked: ReadHistory
+    position: Position
+    messages: tuple[Message, ...]
+    gap: bool
+    next: int | None
+
+
+class Members(msgspec.Struct, frozen=True):
+    channel: str
+    members: tuple[MemberView, ...]
+
+
+class Occupancy(msgspec.Struct, frozen=True):
+    """How many subscribers a channel has, and how many members where it has presence."""
+
+    channel: str
+    subscribers: int
+    members: int | None
+
+
+class ChannelList(msgspec.Struct, frozen=True):
+    channels: tuple[Occupancy, ...]
+
+
+class Minted(msgspec.Struct, frozen=True):
+    """A token. expires: seconds since 1970."""
+
+    channel: str
+    token: str
+    expires: float
+
+
+SocketAnswer = Receipt | Welcome | Acknowledged
+HttpAnswer = Published | HistoryPage | Members | ChannelList | Minted
+

@@ -1,0 +1,171 @@
+"""Where everything meets: the journal, the hub, the clients and the listeners, from start to drained.
+
+    services      hub, keepalive, audit          end last
+      connections   one task per connection        end within server.drain_for
+        listeners     one task per address           end first
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from sower import __version__
+from sower.access import Access
+from sower.activity import Activity
+from sower.api import Api
+from sower.clients import Clients
+from sower.config import Config
+from sower.dialects.interface import Dialect
+from sower.dialects.native import NATIVE
+from sower.errors import Draining
+from sower.hub import Hub
+from sower.net.connection import serve_connection
+from sower.net.keepalive import Keepalive
+from sower.net.listen import Listener, accept_loop, bind
+from sower.net.routing import Router
+from sower.net.wire import Wire
+from sower.routes import Routes
+from sower.store.audit import Audit
+from sower.store.journal import Journal
+
+log = structlog.get_logger(__name__)
+
+DIALECTS: tuple[Dialect, ...] = (NATIVE,)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Changes when the machine starts anew, so that a power cut is told from a killed process."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBounds:
+    """What one session may use, from [session] and [limits]."""
+
+    backlog: int
+    backlog_age: float
+    ping_every: float
+    pong_within: float
+    message: int
+    violations: int
+
+
+async def serve(
+    config: Config,
+    *,
+    ready: Callable[[Sequence[Listener]], None],
+    now: Callable[[], float] = time.time,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the daemon until SIGTERM or SIGINT, then drain. A second signal ends it at once.
+
+    ready: told of the listeners once they listen and the journal has answered
+    Raises ConfigError, StoreError, AddressInUse.
+    """
+    listeners = await bind(config.server.listen)
+    try:
+        async with Journal.open(
+            config.store.path,
+            sync=config.store.sync,
+            remember_ids=config.store.remember_ids,
+            keep_audit=config.store.keep_audit,
+            rules_fingerprint=_history_rules(config),
+            boot_id=_boot_id(),
+            now=now,
+        ) as journal:
+            audit = Audit(journal)
+            audit.record("started", detail=f"sower {__version__}")
+            audit.note_config(_fingerprint(config))
+            await _serve(config, journal, audit, listeners, ready, now)
+            audit.record("stopped", detail=f"sower {__version__}")
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+async def _serve(
+    config: Config,
+    journal: Journal,
+    audit: Audit,
+    listeners: Sequence[Listener],
+    ready: Callable[[Sequence[Listener]], None],
+    now: Callable[[], float],
+) -> None:
+    hub = Hub(config, journal, now=now)
+    activity = Activity(hub, audit, now=now)
+    hub.failed = activity.failed
+    access = Access(config.apps, config.limits, now=now)
+    keepalive = Keepalive(now)
+    clients = Clients(config, hub, access, activity, keepalive, now=now)
+    api = Api(hub, access, clients, activity, config.limits, now=now)
+    closing = trio.Event()
+    async with trio.open_nursery() as services:
+        await services.start(hub.run, name="hub")
+        services.start_soon(keepalive.run, name="keepalive")
+        async with trio.open_nursery() as connections:
+            router = Router()
+            routes = Routes(access, api, clients, activity, _bounds(config), connections)
+            for dialect in DIALECTS:
+                routes.install(dialect, router)
+
+            async def handle(wire: Wire) -> None:
+                await serve_connection(wire, router, config.server, closing=closing)
+
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(
+                        accept_loop, listener, connections, handle, config.limits, name=f"listener {listener}"
+                    )
+                await journal.ping()
+                ready(listeners)
+                await _wait_for_signal()
+                accepting.cancel_scope.cancel()
+            closing.set()
+            clients.end_all(Draining())
+            connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
+            services.start_soon(_second_signal, connections.cancel_scope, name="second signal")
+        services.cancel_scope.cancel()
+
+
+async def _wait_for_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("draining", signal=signal.Signals(number).name)
+            return
+
+
+async def _second_signal(scope: trio.CancelScope) -> None:
+    await _wait_for_signal()
+    scope.cancel()
+
+
+def _bounds(config: Config) -> SessionBounds:
+    session, limits = config.session, config.limits
+    return SessionBounds(
+        backlog=session.backlog,
+        backlog_age=session.backlog_age,
+        ping_every=session.ping_every,
+        pong_within=session.pong_within,
+        message=limits.message,
+        violations=limits.violations,
+    )
+
+
+def _history_rules(config: Config) -> str:
+    """Changes when the set of channels that keep history does: then an old position may have a gap behind it."""
+    return "|".join(f"{rule.match}={'kept' if rule.history else 'not'}" for rule in config.channels)
+
+
+def _fingerprint(config: Config) -> str:
+    return hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(config, enc_hook=str))).hexdigest()[:16]
+
+
+def _boot_id() -> str:
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""

@@ -1,0 +1,120 @@
+"""What a protocol must be able to do to be spoken by Sower, and what it is given.
+
+A dialect is a pure translator: bytes -> Command, Answer and Delivery -> bytes. It holds no socket and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from sower.core.command import Credentials, HttpAnswer, HttpCommand, SocketAnswer, SocketCommand
+from sower.core.message import Delivery, Position
+from sower.errors import SowerError
+
+
+class HttpCall(msgspec.Struct, frozen=True):
+    """A request as a dialect sees it.
+
+    params:  the path's named segments, percent-decoded
+    query:   percent-decoded, the last of a name wins
+    headers: lower-case names
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Asked(NamedTuple):
+    """What a request asks for, and what was shown to be let in."""
+
+    credentials: Credentials
+    command: HttpCommand
+
+
+class HttpRoute(NamedTuple):
+    """One HTTP route: bytes in, a command; an answer, bytes out (application/json)."""
+
+    method: str
+    pattern: str
+    decode: Callable[[HttpCall], Asked]
+    encode: Callable[[HttpAnswer], bytes]
+
+
+class Conversation(Protocol):
+    """One socket's side of a protocol. It may remember what the protocol makes it remember, and must be small.
+
+    All bytes are payloads of messages, in the format of the socket's encoder; empty bytes are not sent.
+    """
+
+    def begin(self) -> Sequence[SocketCommand]:
+        """What opening the socket asks for."""
+        ...
+
+    def receive(self, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+        """What a message asks for. Raises the BadRequest that says what is wrong with it."""
+        ...
+
+    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+        """The words for an answer."""
+        ...
+
+    def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
+        """The words for an error; command is None where the message was none."""
+        ...
+
+    def ends(self, command: SocketCommand | None) -> bool:
+        """Whether the socket ends when this command is refused."""
+        ...
+
+    def gap(self, channel: str, since: Position, position: Position) -> bytes:
+        """The words for: something after `since` is gone for good, `position` is where the channel stands."""
+        ...
+
+
+class Encoder(Protocol):
+    """One wire format of a protocol. Sockets with the same encoder object share each encoded delivery."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether payloads go out as text messages."""
+        ...
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """The payload of one message for one delivery; empty where the protocol does not say it."""
+        ...
+
+
+class Opened(NamedTuple):
+    """A socket that a dialect took."""
+
+    credentials: Credentials
+    conversation: Conversation
+    encoder: Encoder
+
+
+class SocketRoute(NamedTuple):
+    """One WebSocket route.
+
+    open:   takes a socket, or raises the SowerError that says why not
+    refuse: the words (a text message) for a socket that is not taken
+    """
+
+    pattern: str
+    open: Callable[[HttpCall], Opened]
+    refuse: Callable[[SowerError], bytes]
+    subprotocols: tuple[str, ...] = ()
+
+
+class Dialect(NamedTuple):
+    """A protocol: its name and its routes."""
+
+    name: str
+    http: tuple[HttpRoute, ...]
+    sockets: tuple[SocketRoute, ...]

@@ -1,0 +1,146 @@
+"""(app, channel) -> its task tree: starts, restarts and retires them.
+
+Rule 1: a channel costs a task tree only while something happens on it; a quiet one is a record, and one with
+        nobody on it is nothing.
+Rule 2: what one channel raises never reaches another: each tree is supervised alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+
+import structlog
+import trio
+
+from sower.channel_tree import QUARANTINE, ChannelTree, Publication
+from sower.config import Config
+from sower.core.command import Publish, Receipt
+from sower.core.message import next_serial
+from sower.core.rules import RuleBook
+from sower.errors import SowerError
+from sower.store.journal import Journal
+from sower.supervisor import supervise
+
+log = structlog.get_logger(__name__)
+
+SWEEP_EVERY = 15.0
+"""Seconds between two looks at which channels are quiet; a channel rests after one to two of them."""
+
+
+class Hub:
+    """All live channels of all apps.
+
+    now: seconds since 1970
+    failed: told of each restart and quarantine: kind of audit record, app, channel, why
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        *,
+        now: Callable[[], float],
+        failed: Callable[[str, str, str, str], None] = lambda *_: None,
+    ) -> None:
+        self.journal = journal
+        self.epoch = secrets.token_hex(4)
+        self.queue_limit = config.limits.channel_queue
+        self.most_members = config.limits.members
+        self.remember_ids = float(config.store.remember_ids)
+        self.rules = RuleBook(config.channels)
+        self._now = now
+        self._failed = failed
+        self._last_serial = journal.last_serial
+        self._trees: dict[tuple[str, str], ChannelTree] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the channels' task trees until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            while True:
+                await trio.sleep(SWEEP_EVERY)
+                self.sweep()
+
+    def next_serial(self) -> int:
+        """A serial after every earlier one of this node."""
+        self._last_serial = next_serial(self._last_serial, self._now())
+        return self._last_serial
+
+    def tree(self, app: str, name: str) -> ChannelTree:
+        """The channel's tree, a new record where there is none."""
+        tree = self._trees.get((app, name))
+        if tree is None:
+            tree = self._trees[app, name] = ChannelTree(app, name, self.rules.of(name), self)
+        return tree
+
+    def publish(self, app: str, publication: Publication) -> None:
+        """Post a message to its channel. Where nobody listens and nothing is kept, it is done at once.
+
+        Raises ChannelBusy, ChannelQuarantined.
+        """
+        name = publication.command.channel
+        if (app, name) not in self._trees and publication.command.id is None and self.rules.of(name).history is None:
+            publication.ticket.settle(Receipt(name, self.next_serial()))
+            return
+        self.tree(app, name).post(publication)
+
+    def say(self, app: str, channel: str, event: str, data: bytes) -> None:
+        """Publish a word of the daemon's own on a channel that somebody follows; nothing where nobody does."""
+        tree = self._trees.get((app, channel))
+        if tree is not None:
+            try:
+                tree.post(Publication(Publish(channel, event, data), None, None, Unanswered()))
+            except SowerError as error:
+                log.warning("activity_dropped", channel=channel, event_name=event, why=error.message)
+
+    def occupied(self, app: str, prefix: str) -> Iterator[ChannelTree]:
+        """The channels of an app that somebody follows."""
+        for (owner, name), tree in self._trees.items():
+            if owner == app and name.startswith(prefix) and tree.state is not None and not tree.state.vacant:
+                yield tree
+
+    def look(self, app: str, name: str) -> ChannelTree | None:
+        """The channel's tree where there is one."""
+        return self._trees.get((app, name))
+
+    def start(self, tree: ChannelTree) -> None:
+        """Start a channel's tasks under the supervisor."""
+        if self._nursery is None:
+            raise RuntimeError("the hub does not run")
+        tree.running = True
+        self._nursery.start_soon(self._supervise, tree, name=f"channel {tree.app}/{tree.name}")
+
+    def sweep(self) -> None:
+        """Retire channels on which nothing happened since the last sweep, and forget those that nobody needs."""
+        for key, tree in list(self._trees.items()):
+            if tree.vacant:
+                del self._trees[key]
+            elif tree.running and tree.idle:
+                tree.retire()
+            elif not tree.running and tree.has_work and not tree.rests:
+                self.start(tree)
+            tree.idle = True
+
+    async def _supervise(self, tree: ChannelTree) -> None:
+        def crashed(error: Exception) -> None:
+            log.error("channel_restarted", app=tree.app, channel=tree.name, exc_info=error)
+            self._failed("channel_restarted", tree.app, tree.name, repr(error))
+            tree.settle_crash(SowerError(f"The channel {tree.name!r} failed while it did this."))
+
+        survived = await supervise(tree.run, tree.intensity, crashed=crashed)
+        tree.running = False
+        if survived and tree.has_work:
+            self.start(tree)  # something came while the tasks were ending
+        if not survived:
+            tree.quarantine(trio.current_time() + QUARANTINE)
+            log.error("channel_quarantined", app=tree.app, channel=tree.name, seconds=QUARANTINE)
+            self._failed("channel_quarantined", tree.app, tree.name, f"failed too often, rests {QUARANTINE:.0f} s")
+
+
+class Unanswered:
+    """The ticket of a message that nobody waits for."""
+
+    def settle(self, outcome: Receipt | SowerError) -> None:
+        """Nothing to do."""

@@ -1,0 +1,148 @@
+"""WebSocket frames (RFC 6455 section 5): outbound encoded here once, inbound by websockets' sans-IO core.
+
+Rule 1: a server's frames are not masked, so a frame is the same bytes for every receiver.
+Rule 2: inbound limits are owned by the parser: size of a message, fragments, UTF-8, control frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.protocol import OPEN, SERVER, Protocol
+
+from sower.core.message import Delivery
+from sower.dialects.interface import Encoder
+
+PING = b"\x89\x00"
+"""An empty ping, the same bytes for everybody."""
+
+NORMAL_CLOSURE = 1000
+INVALID_DATA = 1007
+"""Close codes of RFC 6455 section 7.4.1."""
+
+MAX_REASON = 123
+"""Bytes of a close frame's reason: a control frame carries 125 bytes, two of them the code."""
+
+
+def text(payload: bytes) -> bytes:
+    """A whole text frame."""
+    return _head(0x81, len(payload)) + payload
+
+
+def binary(payload: bytes) -> bytes:
+    """A whole binary frame."""
+    return _head(0x82, len(payload)) + payload
+
+
+def close(code: int, reason: str = "") -> bytes:
+    """A close frame; a reason that is too long is cut at a character's end."""
+    payload = struct.pack("!H", code) + reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
+    return _head(0x88, len(payload)) + payload
+
+
+def _head(first: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((first, length))
+    if length < 65536:
+        return struct.pack("!BBH", first, 126, length)
+    return struct.pack("!BBQ", first, 127, length)
+
+
+class Received(NamedTuple):
+    """A whole message. is_text: its opcode was text, and its payload is valid UTF-8."""
+
+    is_text: bool
+    payload: bytes
+
+
+class Farewell(NamedTuple):
+    """The close code and reason that a socket ended with."""
+
+    code: int
+    reason: str
+    by_peer: bool
+
+
+NO_FAREWELL = Farewell(1006, "the connection was lost", by_peer=True)
+"""No close frame came (RFC 6455 section 7.1.5)."""
+
+
+class FramedAudience:
+    """All sockets that share an encoder: their deliveries are encoded and framed once."""
+
+    __slots__ = ("_encoder", "frame")
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.frame = text if encoder.is_text else binary
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """The whole frame for a delivery; empty where the protocol does not say it."""
+        payload = self._encoder.encode(channel, delivery)
+        return self.frame(payload) if payload else b""
+
+
+class Inbound:
+    """The inbound half of one socket. Made when bytes arrive; droppable when `resting`.
+
+    limit: bytes of one message
+    """
+
+    __slots__ = ("_is_text", "_parts", "_protocol")
+
+    def __init__(self, limit: int) -> None:
+        self._protocol = Protocol(SERVER, state=OPEN, max_size=limit)
+        self._parts: list[bytes] = []
+        self._is_text = True
+
+    def feed(self, data: bytes) -> list[Received]:
+        """The whole messages that these bytes complete. What must be sent in answer is in `reply`."""
+        self._protocol.receive_data(data)
+        messages: list[Received] = []
+        for frame in self._protocol.events_received():
+            if not isinstance(frame, Frame) or frame.opcode not in DATA_OPCODES:
+                continue
+            if frame.opcode is not Opcode.CONT:
+                self._is_text = frame.opcode is Opcode.TEXT
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                payload = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+                self._parts = []
+                if self._is_text and not _is_utf8(payload):
+                    self._protocol.fail(INVALID_DATA, "a text message must be UTF-8")
+                    break
+                messages.append(Received(self._is_text, payload))
+        return messages
+
+    @property
+    def reply_due(self) -> bool:
+        """Whether the protocol owes a pong or a close frame."""
+        return bool(self._protocol.writes)
+
+    def reply(self) -> bytes:
+        """The pongs and the close frame that the protocol owes."""
+        return b"".join(self._protocol.data_to_send())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the closing handshake has begun, from the peer's side or because it broke the protocol."""
+        return self._protocol.state is not OPEN
+
+    @property
+    def farewell(self) -> Farewell:
+        """How it ended."""
+        if self._protocol.close_rcvd is not None:
+            return Farewell(self._protocol.close_rcvd.code, self._protocol.close_rcvd.reason, by_peer=True)
+        if self._protocol.close_sent is not None:
+            return Farewell(self._protocol.close_sent.code, self._protocol.close_sent.reason, by_peer=False)
+        return NO_FAREWELL
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

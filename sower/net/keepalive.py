@@ -1,0 +1,62 @@
+"""One clock for all sessions: pings, pong deadlines, expiring tokens, slow consumers and unanswered closes.
+
+Rule 1: no task and no timer per session; a wheel of one-second slots, so that a tick costs only what is due.
+Rule 2: sessions begin at different moments, so their pings are spread and not one burst.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+TICK = 1.0
+"""Seconds between two looks. Deadlines here are in seconds, so they are met within one."""
+
+SLOTS = 64
+"""Slots of the wheel; who is due later is looked at once a turn."""
+
+
+class Tended(Protocol):
+    due: int
+
+    def tend(self, now: float, wall: float) -> float | None:
+        """Look after it. Returns seconds until the next look, None when it needs none."""
+        ...
+
+
+class Keepalive:
+    """wall: seconds since 1970."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._tick = 0
+        self._slots: list[list[Tended]] = [[] for _ in range(SLOTS)]
+
+    def look_again(self, tended: Tended, after: float) -> None:
+        """Tend it within so many seconds (a tick at least); an earlier appointment stays."""
+        ticks = min(max(math.ceil(after / TICK), 1), SLOTS - 1)
+        due = self._tick + ticks
+        if self._tick < tended.due <= due:
+            return
+        tended.due = due
+        self._slots[due % SLOTS].append(tended)
+
+    async def run(self) -> None:
+        """Turn the wheel until cancelled."""
+        while True:
+            await trio.sleep(TICK)
+            self._turn()
+
+    def _turn(self) -> None:
+        self._tick += 1
+        slot = self._tick % SLOTS
+        waiting, self._slots[slot] = self._slots[slot], []
+        now, wall = trio.current_time(), self._wall()
+        for tended in waiting:
+            if tended.due == self._tick:  # else it was given an earlier look, and a new appointment
+                after = tended.tend(now, wall)
+                if after is not None:
+                    self.look_again(tended, after)

@@ -1,0 +1,102 @@
+"""Dialects' routes as endpoints of the HTTP layer: a request becomes a call, a command, an answer, a response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+
+from sower.api import Api
+from sower.access import Access
+from sower.activity import Activity
+from sower.clients import Clients
+from sower.core.channel import Audience
+from sower.dialects.interface import Dialect, Encoder, HttpCall, HttpRoute, SocketRoute
+from sower.errors import SowerError
+from sower.net import frames
+from sower.net.frames import NO_FAREWELL, FramedAudience
+from sower.net.http import Request, Response
+from sower.net.routing import Router, SocketEndpoint
+from sower.net.session import CLOSE_WITHIN, Bounds, Session
+from sower.net.wire import Wire
+
+
+class Routes:
+    """What every endpoint needs. nursery: where sessions' writers run."""
+
+    def __init__(
+        self,
+        access: Access,
+        api: Api,
+        clients: Clients,
+        activity: Activity,
+        bounds: Bounds,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._access = access
+        self._api = api
+        self._clients = clients
+        self._activity = activity
+        self._bounds = bounds
+        self._nursery = nursery
+        self._audiences: dict[Encoder, FramedAudience] = {}
+
+    def install(self, dialect: Dialect, router: Router) -> None:
+        """Add all routes of a dialect."""
+        for route in dialect.http:
+            router.add(route.method, route.pattern, self._http(route))
+        for route in dialect.sockets:
+            router.add("GET", route.pattern, SocketEndpoint(self._socket(route), route.subprotocols))
+
+    def _http(self, route: HttpRoute):
+        async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
+            asked = route.decode(_call(request, params))
+            answer = await self._api.ask(asked, request.address)
+            return Response(200, route.encode(answer), JSON)
+
+        return endpoint
+
+    def _socket(self, route: SocketRoute):
+        async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+            try:
+                opened = route.open(_call(request, params))
+                grant = self._access.authorise(opened.credentials)
+            except SowerError as error:
+                told = self._access.refusal(wire.address, error)
+                self._activity.refused(None, wire.address, request.path, told)
+                await _turn_away(wire, route.refuse(told), told)
+                return
+            audience = self._audiences.setdefault(opened.encoder, FramedAudience(opened.encoder))
+            session = Session(
+                wire,
+                self._clients.new_id(),
+                grant,
+                opened.conversation,
+                audience,
+                self._clients,
+                self._bounds,
+                self._nursery,
+            )
+            farewell = NO_FAREWELL
+            self._clients.came(session)
+            try:
+                farewell = await session.serve(buffered)
+            finally:
+                self._clients.went(session, farewell)
+
+        return open_socket
+
+
+JSON = (("Content-Type", "application/json"),)
+
+
+def _call(request: Request, params: Mapping[str, str]) -> HttpCall:
+    return HttpCall(request.method, request.path, params, request.query, request.headers, request.body)
+
+
+async def _turn_away(wire: Wire, payload: bytes, error: SowerError) -> None:
+    """Say why over the socket, because a browser cannot read a failed handshake; then close it."""
+    with trio.move_on_after(CLOSE_WITHIN):
+        await wire.send_all(frames.text(payload) + frames.close(error.close, error.code))
+        while await wire.recv():
+            pass

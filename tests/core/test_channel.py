@@ -1,0 +1,122 @@
+"""core/channel.py: who gets what, encoded once for each audience."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings, strategies as st
+
+from sower.config import ChannelRule
+from sower.core.channel import IDS_REMEMBERED, Channel
+from sower.core.message import Delivery, Joined, Message
+from sower.core.rules import RuleBook
+
+
+class Spelled:
+    """An audience that counts how often it encodes."""
+
+    def __init__(self, word: bytes = b"") -> None:
+        self.word = word
+        self.encoded = 0
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        self.encoded += 1
+        return self.word + delivery.data + b";" if isinstance(delivery, Message) else b""
+
+
+def channel(name: str = "room", **rule: object) -> Channel[str]:
+    rules = RuleBook([ChannelRule(match="*", **rule)])  # type: ignore[arg-type]
+    return Channel(name, rules.of(name), head=0, most_members=100)
+
+
+def received(room: Channel[str], deliveries: list[Delivery], **more: object) -> dict[str, bytes]:
+    got: dict[str, bytes] = {}
+    for parcel in room.parcels(deliveries, **more):  # type: ignore[arg-type]
+        for recipient in parcel.recipients:
+            got[recipient] = got.get(recipient, b"") + parcel.data
+    return got
+
+
+def test_a_batch_is_encoded_once_for_each_audience() -> None:
+    room, short, long = channel(), Spelled(b"s"), Spelled(b"l")
+    for name in ("ada", "bob", "cy"):
+        room.add(name, short, None, None)
+    room.add("dan", long, None, None)
+    got = received(room, [Message(1, "e", b"1"), Message(2, "e", b"2")])
+    assert got == {"ada": b"s1;s2;", "bob": b"s1;s2;", "cy": b"s1;s2;", "dan": b"l1;l2;"}
+    assert (short.encoded, long.encoded) == (2, 2)
+
+
+def test_a_sender_gets_all_of_a_batch_but_its_own() -> None:
+    room, audience = channel(), Spelled()
+    for name in ("ada", "bob", "cy"):
+        room.add(name, audience, None, None)
+    got = received(room, [Message(1, "e", b"1", sender="ada"), Message(2, "e", b"2", sender="bob")])
+    assert got == {"ada": b"2;", "bob": b"1;", "cy": b"1;2;"}
+
+
+def test_newcomers_get_none_of_what_came_before_them() -> None:
+    room, audience = channel(), Spelled()
+    room.add("ada", audience, None, None)
+    room.add("bob", audience, None, None)
+    assert received(room, [Message(1, "e", b"1")], besides=["bob"]) == {"ada": b"1;"}
+
+
+def test_an_audience_that_is_told_nothing_gets_no_parcel() -> None:
+    room = channel()
+    room.add("ada", Spelled(), None, None)
+    assert room.parcels([Joined("bob")]) == []
+
+
+def test_a_recipient_list_does_not_change_while_it_is_handed_out() -> None:
+    room, audience = channel(), Spelled()
+    room.add("ada", audience, None, None)
+    parcel = room.parcels([Message(1, "e", b"1")])[0]
+    room.add("bob", audience, None, None)
+    room.remove("ada", audience, None, 0.0)
+    assert list(parcel.recipients) == ["ada"]
+
+
+def test_a_channel_that_everybody_left_is_vacant() -> None:
+    room, audience = channel("presence-room", grace=0), Spelled()
+    room.add("tab", audience, "ada", b"1")
+    assert not room.vacant
+    room.remove("tab", audience, "ada", 0.0)
+    assert room.vacant
+    assert room.audiences == {}
+
+
+def test_a_publish_id_is_known_within_its_window_only() -> None:
+    room = channel()
+    room.remember_id("a", 7, until=10.0)
+    assert room.known_id("a", now=9.9) == 7
+    assert room.known_id("a", now=10.0) is None
+    assert room.remembers(9.9)
+    assert not room.remembers(10.0)
+
+
+def test_the_memory_for_publish_ids_has_a_bound() -> None:
+    room = channel()
+    for serial in range(IDS_REMEMBERED + 1):
+        room.remember_id(str(serial), serial, until=10.0)
+    assert room.known_id("0", now=0.0) is None
+    assert room.known_id(str(IDS_REMEMBERED), now=0.0) == IDS_REMEMBERED
+
+
+NAMES = st.sampled_from("abcd")
+
+
+@given(
+    members=st.dictionaries(NAMES, st.sampled_from([0, 1]), max_size=4),
+    senders=st.lists(st.none() | NAMES, max_size=6),
+)
+@settings(max_examples=200)
+def test_each_subscriber_gets_each_message_once_in_order_and_never_its_own(
+    members: dict[str, int], senders: list[str | None]
+) -> None:
+    room, audiences = channel(), (Spelled(), Spelled())
+    for name, audience in members.items():
+        room.add(name, audiences[audience], None, None)
+    batch: list[Delivery] = [Message(n, "e", b"%d" % n, sender=sender) for n, sender in enumerate(senders)]
+    expected = {
+        name: b"".join(b"%d;" % n for n, sender in enumerate(senders) if sender != name) for name in members
+    }
+    assert received(room, batch) == {name: data for name, data in expected.items() if data}

@@ -1,0 +1,172 @@
+"""A real daemon for tests: an own process, config and database, on a free loopback port."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+
+KEY, SECRET = "test-key", "test-secret-0123456789"
+PATIENCE = 10.0
+"""Seconds until a test gives up waiting for the daemon."""
+
+CONFIG = f"""
+[[apps]]
+id = "1001"
+key = "{KEY}"
+secret = "{SECRET}"
+
+[[channels]]
+match = "kept-*"
+client_events = true
+history = {{messages = 1000, age = "1h"}}
+
+[[channels]]
+match = "private-kept-*"
+history = {{messages = 1000, age = "1h"}}
+
+[[channels]]
+match = "presence-*"
+grace = "0s"
+
+[[channels]]
+match = "open-*"
+client_events = true
+"""
+
+
+class Daemon:
+    """`sower serve` on a folder. The port stays the same over restarts."""
+
+    def __init__(self, folder: Path, config: str = CONFIG, server: str = "") -> None:
+        self.folder = folder
+        self.config = folder / "sower.toml"
+        self._text = config
+        self._server = server
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
+        self.config.write_text(listen + '[store]\npath = "sower.db"\n' + self._text)
+        self.config.chmod(0o600)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sower", "serve", "--config", str(self.config)],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        with trio.fail_after(PATIENCE):
+            self.port = await trio.to_thread.run_sync(self._read_port)
+
+    def _read_port(self) -> int:
+        assert self.process is not None
+        assert self.process.stderr is not None
+        lines: list[str] = []
+        for raw in self.process.stderr:
+            lines.append(raw.decode())
+            if raw.startswith(b"{"):
+                said = json.loads(raw)
+                if said.get("event") == "ready":
+                    return int(said["listen"][0].rpartition(":")[2])
+        raise AssertionError("the daemon did not start:\n" + "".join(lines))
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal and wait for its end. Returns its exit code."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        with trio.fail_after(PATIENCE):
+            code = await trio.to_thread.run_sync(self.process.wait)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    # Speaking to it
+
+    async def request(self, method: str, path: str, *, auth: bool = True, **more: Any) -> httpx.Response:
+        async with httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
+            return await client.request(method, path, auth=(KEY, SECRET) if auth else None, **more)
+
+    async def publish(self, channel: str, data: Any, event: str = "e", **more: Any) -> str:
+        """Publish over HTTP. Returns the serial."""
+        answer = await self.request(
+            "POST", "/events/publish", json={"channel": channel, "event": event, "data": data, **more}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()["published"][0]["serial"]
+
+    @asynccontextmanager
+    async def socket(
+        self, channel: str, *, headers: Mapping[str, str] | None = None, **query: str
+    ) -> AsyncIterator[Client]:
+        target = f"ws://127.0.0.1:{self.port}/ws/{channel}?{httpx.QueryParams({'key': KEY, **query})}"
+        extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        with trio.fail_after(PATIENCE * 3):
+            async with open_websocket_url(target, extra_headers=extra) as connection:
+                yield Client(connection)
+
+
+class Client:
+    """A native client over trio-websocket."""
+
+    def __init__(self, connection: WebSocketConnection) -> None:
+        self.connection = connection
+
+    async def send(self, **frame: Any) -> None:
+        await self.connection.send_message(json.dumps(frame))
+
+    async def hear(self) -> dict[str, Any]:
+        """The next frame."""
+        with trio.fail_after(PATIENCE):
+            return json.loads(await self.connection.get_message())
+
+    async def expect(self, kind: str) -> dict[str, Any]:
+        """The next frame, which must be of this type."""
+        frame = await self.hear()
+        assert frame["type"] == kind, frame
+        return frame
+
+    async def events(self, count: int) -> list[Any]:
+        """The data of so many events."""
+        return [(await self.expect("event"))["data"] for _ in range(count)]
+
+    async def closing(self) -> tuple[int, str]:
+        """Read until the server closes. Returns close code and reason."""
+        try:
+            while True:
+                await self.hear()
+        except ConnectionClosed as closed:
+            assert closed.reason is not None
+            return closed.reason.code, closed.reason.reason or ""
+
+
+@asynccontextmanager
+async def running(folder: Path, config: str = CONFIG, server: str = "") -> AsyncIterator[Daemon]:
+    """A daemon for as long as the block runs."""
+    daemon = Daemon(folder, config, server)
+    await daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.alive:
+            with trio.CancelScope(shield=True):
+                await daemon.stop(signal.SIGKILL)

@@ -1,0 +1,415 @@
+"""channel_tree.py under its hub and supervisor: faults at each await, quarantine, retirement, replay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from sower import channel_tree, hub as hub_module
+from sower.channel_tree import Publication, Subscription
+from sower.config import App, ChannelRule, Config, History, Limits
+from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, Welcome
+from sower.core.message import Delivery, Message, Position
+from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
+from sower.hub import Hub
+from sower.store.journal import Page, Stored
+
+
+class MemoryJournal:
+    """A journal in memory that can be told to fail: `fail(call)` is asked before and after each await."""
+
+    epoch = "e0"
+    last_serial = 0
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], list[Message]] = {}
+        self.fail: Callable[[str], None] = lambda _: None
+        self.gate: trio.Event | None = None
+
+    async def append(
+        self, app: str, channel: str, messages: Sequence[Message], history: History
+    ) -> list[Stored]:
+        self.fail("append begins")
+        await trio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate.wait()
+        rows = self.rows.setdefault((app, channel), [])
+        answer: list[Stored] = []
+        for message in messages:
+            first = next((r for r in rows if message.id is not None and r.id == message.id), None)
+            if first is None or first.serial == message.serial:
+                if message.serial not in [r.serial for r in rows]:
+                    rows.append(message)
+                answer.append(Stored(message.serial, True))
+            else:
+                answer.append(Stored(first.serial, False))
+        self.fail("append ends")
+        return answer
+
+    async def head(self, app: str, channel: str) -> int:
+        self.fail("head begins")
+        await trio.lowlevel.checkpoint()
+        rows = self.rows.get((app, channel))
+        self.fail("head ends")
+        return rows[-1].serial if rows else 0
+
+    async def since(
+        self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
+    ) -> Page:
+        self.fail("since begins")
+        await trio.lowlevel.checkpoint()
+        rows = [r for r in self.rows.get((app, channel), []) if serial < r.serial <= (upto or 10**18)]
+        self.fail("since ends")
+        return Page(rows[:limit], gap=False, more=len(rows) > limit)
+
+
+class Listener:
+    """A subscriber that notes what it is told. Held words wait as a session's do."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.said: list[Any] = []
+        self._held: list[Any] | None = None
+        self.fail: Callable[[str], None] = lambda _: None
+
+    def write(self, data: bytes) -> None:
+        (self.said if self._held is None else self._held).append(data.decode())
+
+    def answer(self, command: SocketCommand, answer: SocketAnswer) -> None:
+        self.said.append("welcome" if isinstance(answer, Welcome) else answer)
+
+    def refuse(self, command: SocketCommand, error: SowerError) -> None:
+        self.said.append(error.code)
+
+    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None:
+        self.said.append("gap")
+
+    def hold(self) -> None:
+        self._held = []
+
+    def write_ahead(self, data: bytes) -> None:
+        self.said.extend([data.decode()] if data else [])
+
+    async def drained(self) -> None:
+        self.fail("drained begins")
+        await trio.lowlevel.checkpoint()
+        self.fail("drained ends")
+
+    def release(self) -> None:
+        self.said.extend(self._held or [])
+        self._held = None
+
+    @property
+    def heard(self) -> str:
+        return "".join(word for word in self.said if isinstance(word, str) and word != "welcome")
+
+
+class Plain:
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        if isinstance(delivery, Message):
+            return delivery.data + b" "
+        return f"{type(delivery).__name__}({delivery.user}) ".encode()
+
+
+class Waiting:
+    """A publisher that waits for its ticket."""
+
+    def __init__(self) -> None:
+        self.outcome: Receipt | SowerError | None = None
+        self.done = trio.Event()
+
+    def settle(self, outcome: Receipt | SowerError) -> None:
+        assert self.outcome is None, "a ticket is settled once"
+        self.outcome = outcome
+        self.done.set()
+
+
+PLAIN = Plain()
+CONFIG = Config(
+    apps=(App(id="1", key="k", secret="s" * 16),),
+    channels=(
+        ChannelRule(match="kept-*", history=History()),
+        ChannelRule(match="presence-*", grace=channel_tree.QUARANTINE / 10),  # type: ignore[arg-type]
+    ),
+)
+
+
+class House:
+    def __init__(self, hub: Hub, journal: MemoryJournal, failures: list[tuple[str, ...]]) -> None:
+        self.hub = hub
+        self.journal = journal
+        self.failures = failures
+
+    def subscribe(
+        self, name: str, *, since: Position | None = None, user: str | None = None
+    ) -> tuple[Listener, Subscription]:
+        listener = Listener()
+        subscription = Subscription(
+            self.hub.tree("1", name), listener, PLAIN, Subscribe(name, since), user, b"null" if user else None
+        )
+        subscription.tree.post(subscription)
+        return listener, subscription
+
+    def publish(self, name: str, data: str, *, message_id: str | None = None) -> Waiting:
+        ticket = Waiting()
+        command = Publish(name, "e", data.encode(), id=message_id)
+        self.hub.publish("1", Publication(command, None, None, ticket))
+        return ticket
+
+
+@asynccontextmanager
+async def a_house(config: Config = CONFIG) -> AsyncIterator[House]:
+    journal, failures = MemoryJournal(), []
+    hub = Hub(config, journal, now=lambda: 1_700_000_000.0, failed=lambda *told: failures.append(told))  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        yield House(hub, journal, failures)
+        nursery.cancel_scope.cancel()
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+AWAITS = ["append begins", "append ends", "head begins", "head ends", "since begins", "since ends"]
+
+
+@pytest.mark.parametrize("place", [*AWAITS, "drained begins", "drained ends"])
+async def test_a_fault_at_each_await_of_a_channel_loses_nothing_and_touches_no_neighbour(
+    place: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_tree, "REPLAY_PAGE", 2)
+    async with a_house() as house:
+        earlier = [Message(n, "e", b"%d" % n) for n in range(1, 6)]
+        house.journal.rows["1", "kept-sick"] = list(earlier)
+        neighbour, _ = house.subscribe("kept-well")
+        await settle()
+        faults = [2]
+
+        def fail(where: str) -> None:
+            if where == place and faults[0]:
+                faults[0] -= 1
+                raise RuntimeError(f"injected where {where}")
+
+        house.journal.fail = fail
+        sick, _ = house.subscribe("kept-sick", since=Position("e0", 0))
+        sick.fail = fail
+        tickets = [house.publish("kept-sick", "new"), house.publish("kept-well", "fine")]
+        for ticket in tickets:
+            await ticket.done.wait()
+        await trio.sleep(10)
+        assert faults == [0], "the fault was never injected"
+        assert neighbour.heard == "fine "
+        assert sick.heard == "1 2 3 4 5 new "
+        assert sick.said[0] == "welcome"
+        assert all(isinstance(ticket.outcome, Receipt) for ticket in tickets)
+        assert {told[0] for told in house.failures} == {"channel_restarted"}
+
+
+async def test_a_crash_in_the_middle_of_a_hand_out_goes_on_with_the_next_subscriber(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_tree, "HANDED_OUT_AT_ONCE", 3)
+    async with a_house() as house:
+        listeners = [house.subscribe("room")[0] for _ in range(10)]
+        await settle()
+        checkpoint, faults = trio.lowlevel.checkpoint, [1]
+
+        async def failing() -> None:
+            if faults[0]:
+                faults[0] = 0
+                raise RuntimeError("injected between two writes")
+            await checkpoint()
+
+        monkeypatch.setattr(trio.lowlevel, "checkpoint", failing)
+        house.publish("room", "once")
+        await trio.sleep(10)
+        assert faults == [0]
+        assert [listener.heard for listener in listeners] == ["once "] * 10
+
+
+async def test_a_channel_that_fails_too_often_is_quarantined_with_a_named_error_and_comes_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_house() as house:
+        listener, _ = house.subscribe("kept-sick")
+        neighbour, _ = house.subscribe("kept-well")
+        await settle()
+        broken = [True]
+
+        def fail(where: str) -> None:
+            if where == "append begins" and broken[0]:
+                raise RuntimeError("always")
+
+        house.journal.fail = fail
+        refused = house.publish("kept-sick", "lost")
+        await refused.done.wait()
+        assert isinstance(refused.outcome, ChannelQuarantined)
+        with pytest.raises(ChannelQuarantined):
+            house.publish("kept-sick", "too early")
+        assert house.failures[-1][0] == "channel_quarantined"
+        broken[0] = False
+        await house.publish("kept-well", "fine").done.wait()
+        await trio.sleep(channel_tree.QUARANTINE + 1)
+        later = house.publish("kept-sick", "again")
+        await later.done.wait()
+        await settle()
+        assert isinstance(later.outcome, Receipt)
+        assert (listener.heard, neighbour.heard) == ("again ", "fine ")
+        assert not listener.closed
+
+
+async def test_a_journal_that_cannot_write_refuses_the_publish_and_delivers_nothing() -> None:
+    async with a_house() as house:
+        listener, _ = house.subscribe("kept-room")
+        await settle()
+
+        def fail(where: str) -> None:
+            if where == "append begins":
+                raise JournalFailed("disk full")
+
+        house.journal.fail = fail
+        ticket = house.publish("kept-room", "x")
+        await ticket.done.wait()
+        assert isinstance(ticket.outcome, JournalFailed)
+        assert listener.heard == ""
+        assert house.failures == []
+
+
+async def test_nothing_is_told_before_its_commit() -> None:
+    async with a_house() as house:
+        listener, _ = house.subscribe("kept-room")
+        await settle()
+        house.journal.gate = trio.Event()
+        ticket = house.publish("kept-room", "x")
+        await settle()
+        assert (listener.heard, ticket.outcome) == ("", None)
+        house.journal.gate.set()
+        await settle()
+        assert listener.heard == "x "
+        assert isinstance(ticket.outcome, Receipt)
+
+
+async def test_what_is_published_during_a_replay_follows_it_without_gap_or_duplicate() -> None:
+    async with a_house() as house:
+        house.journal.rows["1", "kept-room"] = [Message(n, "e", b"%d" % n) for n in range(1, 4)]
+        listener, _ = house.subscribe("kept-room", since=Position("e0", 1))
+        for n in (4, 5, 6):
+            house.publish("kept-room", str(n))
+        await settle()
+        assert listener.said[0] == "welcome"
+        assert listener.heard == "2 3 4 5 6 "
+
+
+async def test_a_position_of_another_epoch_gets_a_gap_and_then_what_is_kept() -> None:
+    async with a_house() as house:
+        house.journal.rows["1", "kept-room"] = [Message(1, "e", b"1"), Message(2, "e", b"2")]
+        listener, _ = house.subscribe("kept-room", since=Position("other", 1))
+        await settle()
+        assert listener.said == ["welcome", "gap", "1 2 "]
+
+
+async def test_a_channel_without_history_tells_a_gap_only_where_something_was_missed() -> None:
+    async with a_house() as house:
+        house.subscribe("room")
+        house.publish("room", "a")
+        await settle()
+        state = house.hub.tree("1", "room").state
+        assert state is not None
+        here = Position(house.hub.epoch, state.head)
+        present, _ = house.subscribe("room", since=here)
+        behind, _ = house.subscribe("room", since=Position(house.hub.epoch, state.head - 1))
+        await settle()
+        assert present.said == ["welcome"]
+        assert behind.said == ["welcome", "gap"]
+
+
+async def test_newcomers_get_a_snapshot_and_no_diff_that_it_already_holds() -> None:
+    async with a_house() as house:
+        first, _ = house.subscribe("presence-room", user="ada")
+        await settle()
+        second, _ = house.subscribe("presence-room", user="bob")
+        third, _ = house.subscribe("presence-room", user="cy")
+        await settle()
+        assert first.heard == "Joined(bob) Joined(cy) "
+        assert (second.said, third.said) == (["welcome"], ["welcome"])
+
+
+async def test_a_member_leaves_when_its_grace_period_is_over(autojump_clock: trio.testing.MockClock) -> None:
+    async with a_house() as house:
+        watcher, _ = house.subscribe("presence-room", user="ada")
+        _, leaver = house.subscribe("presence-room", user="bob")
+        await settle()
+        leaver.end()
+        await settle()
+        assert watcher.heard == "Joined(bob) " or watcher.heard == ""
+        await trio.sleep(channel_tree.QUARANTINE / 10 + 0.1)
+        await settle()
+        assert watcher.heard.endswith("Left(bob) ")
+
+
+async def test_a_quiet_channel_retires_its_tasks_and_wakes_on_the_next_publish(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_house() as house:
+        listener, _ = house.subscribe("room")
+        await settle()
+        tree = house.hub.tree("1", "room")
+        assert tree.running
+        await trio.sleep(3 * hub_module.SWEEP_EVERY)
+        assert not tree.running
+        assert house.hub.look("1", "room") is tree
+        await house.publish("room", "hello").done.wait()
+        await settle()
+        assert listener.heard == "hello "
+
+
+async def test_a_channel_that_everybody_left_costs_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with a_house() as house:
+        _, subscription = house.subscribe("room")
+        await settle()
+        subscription.end()
+        await trio.sleep(3 * hub_module.SWEEP_EVERY)
+        assert house.hub.look("1", "room") is None
+
+
+async def test_a_publish_where_nobody_listens_and_nothing_is_kept_makes_no_channel() -> None:
+    async with a_house() as house:
+        ticket = house.publish("room", "x")
+        assert isinstance(ticket.outcome, Receipt)
+        assert house.hub.look("1", "room") is None
+
+
+async def test_the_same_id_is_delivered_once_and_answered_with_the_same_serial() -> None:
+    async with a_house() as house:
+        for name in ("room", "kept-room"):
+            listener, _ = house.subscribe(name)
+            tickets = [house.publish(name, "x", message_id="a") for _ in range(64)]
+            await settle()
+            assert listener.heard == "x "
+            assert len({t.outcome.serial for t in tickets if isinstance(t.outcome, Receipt)}) == 1
+
+
+async def test_past_the_bound_of_its_queue_a_channel_is_busy_but_departures_always_count() -> None:
+    config = Config(apps=CONFIG.apps, channels=CONFIG.channels, limits=Limits(channel_queue=2))
+    async with a_house(config) as house:
+        _, subscription = house.subscribe("kept-room")
+        await settle()
+        house.journal.gate = trio.Event()
+        house.publish("kept-room", "1")
+        await settle()
+        house.publish("kept-room", "2")
+        house.publish("kept-room", "3")
+        with pytest.raises(ChannelBusy):
+            house.publish("kept-room", "4")
+        subscription.end()
+        house.journal.gate.set()
+        await settle()
+        state = house.hub.tree("1", "kept-room").state
+        assert state is not None
+        assert state.subscribers == 0
