@@ -24,17 +24,18 @@ from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
 from sower.config import Config
+from sower.core.rules import RuleBook
 from sower.dialects.interface import Dialect
 from sower.dialects.native import NATIVE
 from sower.errors import Draining
 from sower.hub import Hub
-from sower.net.connection import serve_connection
+from sower.net.connection import Closing, serve_connection
 from sower.net.keepalive import Keepalive
-from sower.net.listen import Listener, accept_loop, bind
+from sower.net.listen import Caps, Listener, accept_loop, bind
 from sower.net.routing import Router
 from sower.net.wire import Wire
 from sower.routes import Routes
-from sower.store.audit import Audit
+from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ async def serve(
     Raises ConfigError, StoreError, AddressInUse.
     """
     listeners = await bind(config.server.listen)
+    rules = RuleBook(config.channels)
     try:
         async with Journal.open(
             config.store.path,
@@ -79,11 +81,12 @@ async def serve(
             rules_fingerprint=_history_rules(config),
             boot_id=_boot_id(),
             now=now,
+            history_of=lambda name: rules.of(name).history,
         ) as journal:
             audit = Audit(journal)
-            audit.record("started", detail=f"sower {__version__}")
-            audit.note_config(_fingerprint(config))
+            _note_start(config, audit)
             await _serve(config, journal, audit, listeners, ready, now)
+            audit.count_publishes()
             audit.record("stopped", detail=f"sower {__version__}")
     finally:
         for listener in listeners:
@@ -105,10 +108,12 @@ async def _serve(
     keepalive = Keepalive(now)
     clients = Clients(config, hub, access, activity, keepalive, now=now)
     api = Api(hub, access, clients, activity, config.limits, now=now)
-    closing = trio.Event()
+    closing = Closing()
+    caps = Caps(config.limits)
     async with trio.open_nursery() as services:
         await services.start(hub.run, name="hub")
         services.start_soon(keepalive.run, name="keepalive")
+        services.start_soon(audit.run, name="audit")
         async with trio.open_nursery() as connections:
             router = Router()
             routes = Routes(access, api, clients, activity, _bounds(config), connections)
@@ -121,13 +126,13 @@ async def _serve(
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(
-                        accept_loop, listener, connections, handle, config.limits, name=f"listener {listener}"
+                        accept_loop, listener, connections, handle, caps, name=f"listener {listener}"
                     )
                 await journal.ping()
                 ready(listeners)
                 await _wait_for_signal()
                 accepting.cancel_scope.cancel()
-            closing.set()
+            closing.begin()
             clients.end_all(Draining())
             connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
             services.start_soon(_second_signal, connections.cancel_scope, name="second signal")
@@ -161,6 +166,14 @@ def _bounds(config: Config) -> SessionBounds:
 def _history_rules(config: Config) -> str:
     """Changes when the set of channels that keep history does: then an old position may have a gap behind it."""
     return "|".join(f"{rule.match}={'kept' if rule.history else 'not'}" for rule in config.channels)
+
+
+def _note_start(config: Config, audit: Audit) -> None:
+    """Note the start, and whether the config is another one than at the last start."""
+    before, current = last_detail(config.store.path, "config_changed"), _fingerprint(config)
+    if before != current:
+        audit.record("config_changed", detail=current)
+    audit.record("started", detail=f"sower {__version__}")
 
 
 def _fingerprint(config: Config) -> str:

@@ -29,6 +29,7 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -213,6 +214,10 @@ class MethodNotAllowed(SowerError):
     close = 4505
     retry = False
     hint = "Use one of the methods in the Allow header."
+
+    def __init__(self, detail: str = "", *, allow: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.allow = tuple(allow)
 
 
 class TooLarge(SowerError):

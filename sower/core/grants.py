@@ -1,0 +1,226 @@
+"""Credentials: what a key, a secret or a token allows. Tokens are JWTs (RFC 7519) signed with HS256.
+
+Rule 1: the algorithm is pinned; a token does not choose how it is verified.
+Rule 2: secrets are compared in `same` and nowhere else (PyJWT compares signatures the same way).
+Rule 3: a token allows what its claims say, and besides only what anybody may do without one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+import jwt
+import msgspec
+
+from sower.core.rules import RESERVED, Pattern, Rules
+from sower.errors import BadToken, ClientEventsOff, Forbidden, NotAuthorised, TokenExpired, UnknownKey, WrongSecret
+
+ALGORITHM = "HS256"
+
+LEEWAY = 30.0
+"""Seconds by which clocks may differ. PyJWT's users commonly take 10 to 60."""
+
+MAX_TOKEN = 8 * 1024
+"""Bytes of a token: what fits into a request's head. PubNub's limit is 32 KiB, nginx' header line 8 KiB."""
+
+
+class Can(StrEnum):
+    """A capability on a channel."""
+
+    SUBSCRIBE = "subscribe"
+    PUBLISH = "publish"
+    PRESENCE = "presence"
+    HISTORY = "history"
+
+
+ALL = frozenset(Can)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One app's key. old_secret: still accepted while an app rotates."""
+
+    app: str
+    key: str
+    secret: bytes
+    old_secret: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What somebody may do.
+
+    user:    who they are, where that is known
+    expires: seconds since 1970, None for never
+    server:  whether they hold the secret: everything is allowed
+    claims:  what a token allows, by pattern
+    meta:    JSON bytes that a token gives its member, None where it gives none
+    """
+
+    app: str
+    key: str
+    user: str | None = None
+    expires: float | None = None
+    server: bool = False
+    claims: tuple[tuple[Pattern, frozenset[Can]], ...] = ()
+    meta: bytes | None = None
+
+    def allows(self, can: Can, channel: str, rules: Rules, client_events: bool) -> bool:
+        """Whether this is allowed. client_events: whether the app's clients may publish at all."""
+        if self.server:
+            return True
+        if channel.startswith(RESERVED):
+            return False
+        if can is Can.PUBLISH and not (client_events and rules.client_events):
+            return False
+        if not rules.private:
+            return True
+        return any(can in allowed and pattern.matches(channel) for pattern, allowed in self.claims)
+
+    def demand(self, can: Can, channel: str, rules: Rules, client_events: bool) -> None:
+        """Raise what is missing: NotAuthorised without a token, ClientEventsOff, or Forbidden."""
+        if self.allows(can, channel, rules, client_events):
+            return
+        if can is Can.PUBLISH and not (client_events and rules.client_events):
+            raise ClientEventsOff(f"Clients may not publish on {channel!r}.")
+        if not self.claims:
+            raise NotAuthorised(f"The channel {channel!r} is private: a token that allows {can.value} is needed.")
+        raise Forbidden(f"The token does not allow {can.value} on {channel!r}.")
+
+
+def anonymous(app: str, key: str, user: str | None) -> Grant:
+    """The grant of who shows a key alone."""
+    return Grant(app, key, user)
+
+
+def server_grant(app: str, key: str) -> Grant:
+    """The grant of who shows key and secret."""
+    return Grant(app, key, server=True)
+
+
+def same(a: bytes, b: bytes) -> bool:
+    """Whether two secrets are equal, in a time that does not tell where they differ."""
+    return hmac.compare_digest(a, b)
+
+
+def check_secret(credential: Credential, secret: bytes) -> None:
+    """Accept the current or the retiring secret. Raises WrongSecret."""
+    current = same(credential.secret, secret)
+    old = credential.old_secret is not None and same(credential.old_secret, secret)
+    if not (current or old):
+        raise WrongSecret(f"The secret shown is not the one of the key {credential.key!r}.")
+
+
+def mint(
+    credential: Credential,
+    *,
+    channels: Mapping[str, Iterable[Can]],
+    user: str | None,
+    issued: float,
+    expires: float,
+    token_id: str,
+    meta: object = None,
+) -> str:
+    """Make a token. issued, expires: seconds since 1970. channels: pattern -> capabilities."""
+    claims: dict[str, object] = {
+        "iat": int(issued),
+        "exp": int(math.ceil(expires)),
+        "jti": token_id,
+        "channels": {pattern: sorted(can) for pattern, can in channels.items()},
+    }
+    if user is not None:
+        claims["sub"] = user
+    if meta is not None:
+        claims["meta"] = meta
+    return jwt.encode(claims, credential.secret, ALGORITHM, headers={"kid": credential.key})
+
+
+def verify(token: str, credentials: Mapping[str, Credential], *, now: float, leeway: float = LEEWAY) -> Grant:
+    """Read a token. credentials: by key. Raises BadToken, UnknownKey, TokenExpired."""
+    header = _header(token)
+    if header.get("alg") != ALGORITHM:
+        raise BadToken(f"The token is signed with {str(header.get('alg'))[:16]!r}; only {ALGORITHM} is accepted.")
+    key = header.get("kid")
+    if not isinstance(key, str):
+        raise BadToken("The token's header has no `kid`, which names the key.")
+    credential = credentials.get(key)
+    if credential is None:
+        raise UnknownKey(f"No app has the key {key[:64]!r} that the token names.")
+    claims = _signed_claims(token, credential)
+    expires = _time(claims, "exp")
+    if expires is None:
+        raise BadToken("The token has no `exp`: a token must expire.")
+    if expires + leeway <= now:
+        raise TokenExpired(f"The token expired {now - expires:.0f} s ago.")
+    for claim in ("iat", "nbf"):
+        begins = _time(claims, claim)
+        if begins is not None and begins - leeway > now:
+            raise BadToken(f"The token's `{claim}` is {begins - now:.0f} s in the future.")
+    user = claims.get("sub")
+    if user is not None and not (isinstance(user, str) and user and user.isprintable() and len(user.encode()) <= 200):
+        raise BadToken("The token's `sub` is not a text of 1 to 200 bytes without control characters.")
+    meta = msgspec.json.encode(claims["meta"]) if "meta" in claims else None
+    return Grant(credential.app, key, user, expires + leeway, False, _patterns(claims), meta)
+
+
+def inspect(token: str) -> dict[str, dict[str, Any]]:
+    """A token's header and claims, unproven. Raises BadToken for what is no token."""
+    header = _header(token)
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False, "verify_exp": False})
+    except jwt.PyJWTError as error:
+        raise BadToken(f"The token's claims cannot be read: {error}.") from error
+    return {"header": header, "claims": claims}
+
+
+def _header(token: str) -> dict[str, Any]:
+    if len(token) > MAX_TOKEN:
+        raise BadToken(f"The token has {len(token)} bytes; at most {MAX_TOKEN} are read.")
+    try:
+        return jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise BadToken("The token is not a JWT: three base64url parts with dots between them.") from error
+
+
+def _signed_claims(token: str, credential: Credential) -> dict[str, Any]:
+    options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False, "verify_sub": False}
+    for secret in (credential.secret, credential.old_secret):
+        if secret is None:
+            continue
+        try:
+            return jwt.decode(token, secret, algorithms=[ALGORITHM], options=cast(Any, options))
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise BadToken(f"The token cannot be read: {error}.") from error
+    raise BadToken(f"The token's signature is not one of the key {credential.key!r}.")
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    """A claim in seconds since 1970; NaN, infinity and booleans are no times."""
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:
+        raise BadToken(f"The token's `{name}` is not a time in seconds.")
+    return float(value)
+
+
+def _patterns(claims: Mapping[str, Any]) -> tuple[tuple[Pattern, frozenset[Can]], ...]:
+    channels = claims.get("channels", {})
+    if not isinstance(channels, dict):
+        raise BadToken("The token's `channels` is not an object of pattern -> capabilities.")
+    patterns: list[tuple[Pattern, frozenset[Can]]] = []
+    for pattern, named in cast(dict[str, Any], channels).items():
+        if not isinstance(named, list):
+            raise BadToken(f"The token's capabilities on {pattern[:64]!r} are not a list.")
+        names = cast(list[Any], named)
+        # What this version does not know is ignored, so that a newer server's tokens still open what they can.
+        known = ALL if "*" in names else frozenset(can for can in Can if can.value in names)
+        patterns.append((Pattern(pattern), known))
+    return tuple(patterns)

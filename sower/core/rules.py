@@ -1,0 +1,78 @@
+"""Channel names and patterns -> the rules of a channel. The first rule that matches is the channel's rule.
+
+Rule 1: private-* and presence-* are private whatever the config says, and presence-* has presence.
+Rule 2: names that begin with [meta] are the daemon's own: private, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sower.config import ChannelRule, Duration, History
+
+RESERVED = "[meta]"
+"""What the daemon's own channels begin with, as Ably's metachannels do."""
+
+CACHED_NAMES = 10_000
+"""Channel names whose rules are remembered."""
+
+
+class Pattern:
+    """`*` stands for any run of characters, everything else for itself."""
+
+    __slots__ = ("_match", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._match = re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL).fullmatch
+
+    def matches(self, name: str) -> bool:
+        """Whether the name is one of this pattern."""
+        return self._match(name) is not None
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds on one channel. grace: seconds. match: the pattern of the rule, empty where none matched."""
+
+    private: bool
+    presence: bool
+    grace: float
+    client_events: bool
+    history: History | None
+    match: str
+
+
+class RuleBook:
+    """All rules of a config."""
+
+    def __init__(self, rules: Sequence[ChannelRule]) -> None:
+        self._rules = [(Pattern(rule.match), rule) for rule in rules]
+        self.of = lru_cache(CACHED_NAMES)(self._of)
+
+    def _of(self, name: str) -> Rules:
+        if name.startswith(RESERVED):
+            return Rules(private=True, presence=False, grace=0.0, client_events=False, history=None, match=RESERVED)
+        for pattern, rule in self._rules:
+            if pattern.matches(name):
+                return _rules(name, rule)
+        return _rules(name, ChannelRule(match="", grace=Duration(2)))
+
+
+def _rules(name: str, rule: ChannelRule) -> Rules:
+    of_members = name.startswith("presence-")
+    private = of_members or name.startswith("private-") or bool(rule.private)
+    return Rules(
+        private=private,
+        presence=of_members or bool(rule.presence),
+        grace=float(rule.grace),
+        client_events=private if rule.client_events is None else rule.client_events,
+        history=rule.history,
+        match=rule.match,
+    )

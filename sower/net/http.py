@@ -1,0 +1,111 @@
+"""HTTP/1.1 messages: a request as it was read, a response as it is written.
+
+Rule 1: paths are split at `/` before they are percent-decoded, so that an encoded slash stays in its segment.
+Rule 2: every response carries its length; every error is the same JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+from sower.errors import BadRequest, MethodNotAllowed, NotAuthorised, SowerError
+
+Header = tuple[str, str]
+
+JSON_TYPE: Header = ("Content-Type", "application/json")
+
+_encode = msgspec.json.Encoder().encode
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class Request:
+    """One request.
+
+    path:       raw, percent-encoded, without the query
+    headers:    lower-case names; several of one name joined by ", "
+    address:    the peer's IP address
+    keep_alive: whether the client wants another request on this connection
+    upgrade:    whether it asks for another protocol
+    """
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        address: str,
+        keep_alive: bool = True,
+        upgrade: bool = False,
+    ) -> None:
+        self.method = method
+        self.path, _, self._query = target.partition("?")
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.address = address
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """Percent-decoded, the last of a name wins. Raises BadRequest for what is not UTF-8."""
+        try:
+            return dict(parse_qsl(self._query, keep_blank_values=True, errors="strict", max_num_fields=200))
+        except ValueError as error:
+            raise BadRequest("The query is not percent-encoded UTF-8, or has over 200 fields.") from error
+
+
+def decode_segment(segment: str) -> str:
+    """A path segment, percent-decoded. Raises BadRequest for what is not UTF-8."""
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The path segment {segment[:64]!r} is not percent-encoded UTF-8.") from error
+
+
+class Response:
+    """One response."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes = b"", headers: tuple[Header, ...] = ()) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+    @classmethod
+    def json(cls, value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Self:
+        """A JSON document."""
+        return cls(status, _encode(value), (JSON_TYPE, *headers))
+
+    @classmethod
+    def error(cls, error: SowerError) -> Self:
+        """{"error": ...} with the headers that go with its status (RFC 9110)."""
+        headers: list[Header] = []
+        if error.status in (429, 503):
+            headers.append(("Retry-After", str(max(1, round(error.retry_after or 1)))))
+        if isinstance(error, NotAuthorised):
+            headers.append(("WWW-Authenticate", 'Basic realm="sower", charset="UTF-8"'))
+        if isinstance(error, MethodNotAllowed):
+            headers.append(("Allow", ", ".join(error.allow)))
+        if error.status == 426:
+            headers.append(("Upgrade", "websocket"))
+        return cls.json({"error": error.as_dict()}, error.status, tuple(headers))
+
+    def encode(self, *, keep_alive: bool, head_only: bool = False, more: tuple[Header, ...] = ()) -> bytes:
+        """The bytes on the wire. head_only: the answer to HEAD."""
+        lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}", "Server: sower"]
+        lines += [f"{name}: {value}" for name, value in (*self.headers, *more)]
+        lines.append(f"Content-Length: {len(self.body)}")
+        if not keep_alive:
+            lines.append("Connection: close")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return head if head_only else head + self.body

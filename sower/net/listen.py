@@ -1,0 +1,169 @@
+"""Listening: addresses to sockets, and connections to tasks.
+
+Rule 1: everything that waits is accepted before the loop rests.
+Rule 2: running out of files is weather, not an error: accepting pauses and goes on (the errno list is trio's).
+Rule 3: who is over a cap is told so in one canned answer; that costs no task.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+import trio
+
+from sower.config import Limits
+from sower.core.limits import Buckets
+from sower.errors import AddressInUse, ConfigError, RateLimited, SowerError, TooManyConnections
+from sower.net.http import Response
+from sower.net.wire import Wire
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted; the kernel's somaxconn is the bound. nginx: 511."""
+
+OVERLOADED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+
+PAUSE = 0.1
+"""Seconds to rest when out of files, as trio's serve_listeners does."""
+
+LOG_EVERY = 1.0
+"""Seconds between two log lines about it."""
+
+
+class Listener:
+    """One listening socket. str() is HOST:PORT."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        host, port = sock.getsockname()[:2]
+        self.port = int(port)
+        self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def __str__(self) -> str:
+        return self._name
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.sock.close()
+
+
+async def bind(addresses: Sequence[str]) -> list[Listener]:
+    """Listen at each HOST:PORT. Raises AddressInUse, ConfigError; then none stays open."""
+    listeners: list[Listener] = []
+    try:
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            for info in await _resolve(address, host.strip("[]"), port):
+                listeners.append(_listen(address, info))
+    except SowerError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+async def _resolve(address: str, host: str, port: str) -> list[tuple[int, tuple[object, ...]]]:
+    try:
+        found = await trio.socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"server.listen: {address!r} is no address to listen on: {error}.") from error
+    return list(dict.fromkeys((int(family), tuple(where)) for family, _, _, _, where in found))
+
+
+def _listen(address: str, info: tuple[int, tuple[object, ...]]) -> Listener:
+    family, where = info
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(f"Another process listens at {address}.") from error
+        raise ConfigError(f"server.listen: cannot listen at {address}: {error.strerror}.") from error
+    return Listener(sock)
+
+
+class Caps:
+    """How many connections there are, in all and by address, and how fast they come."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._rate = Buckets(limits.connects)
+        self._open: Counter[str] = Counter()
+        self._total = 0
+
+    def enter(self, address: str, now: float) -> SowerError | None:
+        """Count a connection, or say why it may not come."""
+        limits = self._limits
+        if self._total >= limits.connections:
+            return TooManyConnections(f"{self._total} connections are open, limits.connections.", retry_after=5)
+        if self._open[address] >= limits.connections_per_address:
+            most = limits.connections_per_address
+            return TooManyConnections(f"{most} are open from this address, limits.connections_per_address.", retry_after=5)
+        wait = self._rate.take(address, now)
+        if wait:
+            return RateLimited("Connections of this address come faster than limits.connects.", retry_after=wait)
+        self._total += 1
+        self._open[address] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """A connection ended."""
+        self._total -= 1
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]
+
+
+async def accept_loop(
+    listener: Listener, nursery: trio.Nursery, handler: Callable[[Wire], Awaitable[None]], caps: Caps
+) -> None:
+    """Accept until cancelled; each connection is a task in `nursery`. The wire is closed when its handler ends."""
+
+    async def handle(wire: Wire) -> None:
+        try:
+            await handler(wire)
+        finally:
+            wire.close()
+
+    told = -LOG_EVERY
+    while True:
+        try:
+            sock, peer = listener.sock.accept()
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(listener.sock)
+        except OSError as error:
+            if error.errno not in OVERLOADED:
+                continue  # the peer was gone before it was accepted
+            if trio.current_time() - told >= LOG_EVERY:
+                told = trio.current_time()
+                log.warning("accepting_paused", why=error.strerror, seconds=PAUSE)
+            await trio.sleep(PAUSE)
+        else:
+            address = str(peer[0])
+            refusal = caps.enter(address, trio.current_time())
+            if refusal is None:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                nursery.start_soon(handle, Wire(sock, address, caps.leave), name="connection")
+            else:
+                _turn_away(sock, refusal)
+
+
+def _turn_away(sock: socket.socket, error: SowerError) -> None:
+    with sock:
+        sock.setblocking(False)
+        try:
+            sock.send(Response.error(error).encode(keep_alive=False))
+        except OSError:
+            return

@@ -1,0 +1,87 @@
+"""Which endpoint a request is for: by method and by the path's segments."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sower.errors import MethodNotAllowed, NotFound
+from sower.net.http import Request, Response, decode_segment
+from sower.net.wire import Wire
+
+HttpEndpoint = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketEndpoint:
+    """open: runs the socket after its handshake, until it ends; it is given the bytes that came behind the head."""
+
+    open: Callable[[Wire, Request, Mapping[str, str], bytes], Awaitable[None]]
+    subprotocols: tuple[str, ...] = ()
+
+
+Endpoint = HttpEndpoint | SocketEndpoint
+
+
+class Match(NamedTuple):
+    endpoint: Endpoint
+    params: dict[str, str]
+
+
+class _Route:
+    __slots__ = ("endpoints", "pattern", "segments")
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.segments = pattern.split("/")[1:]
+        self.endpoints: dict[str, Endpoint] = {}
+
+    def params(self, given: list[str]) -> dict[str, str] | None:
+        """The raw values of the named segments, None where the path is another one."""
+        params: dict[str, str] = {}
+        for own, segment in zip(self.segments, given, strict=True):
+            if own.startswith("{"):
+                params[own[1:-1]] = segment
+            elif own != segment:
+                return None
+        return params
+
+
+class Router:
+    """All routes. A segment written {name} takes any one segment."""
+
+    def __init__(self) -> None:
+        self._routes: dict[tuple[str, int], list[_Route]] = {}
+
+    def add(self, method: str, pattern: str, endpoint: Endpoint) -> None:
+        """Add a route."""
+        segments = pattern.split("/")[1:]
+        routes = self._routes.setdefault((segments[0], len(segments)), [])
+        route = next((r for r in routes if r.pattern == pattern), None)
+        if route is None:
+            route = _Route(pattern)
+            routes.append(route)
+        route.endpoints[method] = endpoint
+
+    def match(self, request: Request) -> Match:
+        """The endpoint of a request. HEAD is answered by GET.
+
+        Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
+        """
+        segments = request.path.split("/")[1:]
+        for route in self._routes.get((segments[0] if segments else "", len(segments)), ()):
+            params = route.params(segments)
+            if params is not None:
+                method = "GET" if request.method == "HEAD" else request.method
+                endpoint = route.endpoints.get(method)
+                if endpoint is None:
+                    raise MethodNotAllowed(f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints))
+                return Match(endpoint, {name: decode_segment(value) for name, value in params.items()})
+        raise NotFound(f"There is no route {request.path[:100]!r}.{self._nearest(request.path)}")
+
+    def _nearest(self, path: str) -> str:
+        patterns = [route.pattern for routes in self._routes.values() for route in routes]
+        near = difflib.get_close_matches(path, patterns, n=1, cutoff=0.5)
+        return f" The nearest is {near[0]}." if near else ""

@@ -1,0 +1,69 @@
+"""A connected socket, seen from trio without a stream object: one system call for one send."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import trio
+
+READ_AT_ONCE = 65536
+"""Bytes of one read, what most kernels give at most to a loopback read."""
+
+
+class Wire:
+    """A non-blocking socket. address: the peer's IP address. on_close: told once when it closes."""
+
+    __slots__ = ("_on_close", "address", "closed", "sock")
+
+    def __init__(self, sock: socket.socket, address: str, on_close: Callable[[str], None] | None = None) -> None:
+        self.sock = sock
+        self.address = address
+        self.closed = False
+        self._on_close = on_close
+
+    def send_now(self, data: bytes) -> int:
+        """Send what the socket takes at once. Returns bytes sent. Raises BrokenResourceError when the peer is gone."""
+        try:
+            return self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+    async def recv(self, most: int = READ_AT_ONCE) -> bytes:
+        """What came, as soon as something is there; empty when nothing will come any more."""
+        while True:
+            try:
+                return self.sock.recv(most)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                return b""
+            try:
+                await trio.lowlevel.wait_readable(self.sock)
+            except (trio.ClosedResourceError, OSError, ValueError):
+                return b""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send everything. Raises BrokenResourceError, ClosedResourceError."""
+        sent = self.send_now(data)
+        while sent < len(data):
+            await trio.lowlevel.wait_writable(self.sock)
+            sent += self.send_now(data[sent:])
+
+    def shutdown(self) -> None:
+        """End both directions, so that whoever reads sees the end."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Give the socket back. Whoever waits on it gets ClosedResourceError."""
+        if not self.closed:
+            self.closed = True
+            trio.lowlevel.notify_closing(self.sock)
+            self.sock.close()
+            if self._on_close is not None:
+                self._on_close(self.address)

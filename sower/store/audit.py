@@ -1,0 +1,176 @@
+"""The audit record: who was let in, refused, published, minted, and what was changed. Append-only, in the journal's file.
+
+Rule 1: a record never waits: it goes to disk with the journal's next transaction, or within FLUSH_EVERY.
+Rule 2: publishes are counted by key, not copied.
+Rule 3: past its bound records are dropped and counted, and one record says how many.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+import trio
+
+from sower.errors import StoreError
+from sower.store.journal import Journal
+from sower.store.opening import BUSY_FOR, check_path, store_error
+from sower.store.schema import prepare
+
+FLUSH_EVERY = 0.5
+"""Seconds that a record may stay in memory."""
+
+COUNTED_FOR = 60.0
+"""Seconds for which publishes are counted into one record."""
+
+MOST_WAITING = 20_000
+"""Records that may wait; a storm of connects comes to some thousands a second."""
+
+KINDS = (
+    "connected",
+    "disconnected",
+    "refused",
+    "published",
+    "token_minted",
+    "key_minted",
+    "key_rotated",
+    "key_retired",
+    "config_changed",
+    "started",
+    "stopped",
+    "channel_restarted",
+    "channel_quarantined",
+    "dropped",
+)
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record. time: seconds since 1970. who: an address, session, key or user. code: an error's code."""
+
+    time: float
+    kind: str
+    app: str | None = None
+    who: str | None = None
+    channel: str | None = None
+    code: str | None = None
+    detail: str = ""
+    count: int = 1
+
+
+class Audit:
+    """The running daemon's side."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._waiting = 0
+        self._dropped = 0
+        self._published: Counter[tuple[str, str]] = Counter()
+        self._noted = trio.Event()
+
+    def record(
+        self,
+        kind: str,
+        *,
+        app: str | None = None,
+        who: str | None = None,
+        channel: str | None = None,
+        code: str | None = None,
+        detail: str = "",
+        count: int = 1,
+    ) -> None:
+        """Note what happened."""
+        if self._waiting >= MOST_WAITING:
+            self._dropped += 1
+            return
+        self._waiting += 1
+        self._journal.note(Record(self._journal.now(), kind, app, who, channel, code, detail[:500], count))
+        self._noted.set()
+
+    def published(self, app: str, key: str, count: int = 1) -> None:
+        """Count messages that were published with a key."""
+        self._published[app, key] += count
+
+    async def run(self) -> None:
+        """Have what was noted written, until cancelled."""
+        count_at = trio.current_time() + COUNTED_FOR
+        while True:
+            with trio.move_on_at(count_at):
+                await self._noted.wait()
+            self._noted = trio.Event()
+            if trio.current_time() >= count_at:
+                count_at = trio.current_time() + COUNTED_FOR
+                self.count_publishes()
+            await trio.sleep(FLUSH_EVERY)
+            self.flush()
+
+    def flush(self) -> None:
+        """Have the journal write what was noted."""
+        if self._dropped:
+            dropped, self._dropped, self._waiting = self._dropped, 0, 0
+            self.record("dropped", detail="more happened than the audit takes", count=dropped)
+        self._waiting = 0
+        self._journal.flush()
+
+    def count_publishes(self) -> None:
+        """Note how many messages each key published since the last time."""
+        counts, self._published = self._published, Counter()
+        for (app, key), count in counts.items():
+            self.record("published", app=app, who=key, count=count)
+
+
+def read(
+    path: str, *, since: float = 0.0, kinds: Collection[str] = (), limit: int = 1000, newest_first: bool = False
+) -> Iterator[Record]:
+    """The newest `limit` records since a time, oldest of them first. Works while the daemon runs, and while it does not.
+
+    Raises StoreError.
+    """
+    if not Path(path).exists():
+        raise StoreError(f"There is no database {path}: the daemon has not run with this config yet.")
+    try:
+        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            db.set_busy_timeout(BUSY_FOR)
+            wanted = "" if not kinds else f"AND kind IN ({','.join('?' * len(kinds))})"
+            rows = db.execute(
+                "SELECT time, kind, app, who, channel, code, detail, count FROM audit"
+                f" WHERE time >= ? {wanted} ORDER BY id DESC LIMIT ?",
+                (since, *kinds, limit),
+            ).fetchall()
+        finally:
+            db.close()
+    except apsw.Error as error:
+        raise store_error(path, error) from error
+    for row in rows if newest_first else reversed(rows):
+        yield _record(row)
+
+
+def last_detail(path: str, kind: str) -> str | None:
+    """The detail of the newest record of a kind, None where there is none."""
+    return next((record.detail for record in read(path, kinds=(kind,), limit=1)), None)
+
+
+def append(path: str, record: Record) -> None:
+    """Write one record from a process that is not the daemon (a token was minted, a key rotated). Raises StoreError."""
+    check_path(path)
+    try:
+        db = apsw.Connection(path)
+        try:
+            db.set_busy_timeout(BUSY_FOR)
+            prepare(db, path)
+            db.execute(
+                "INSERT INTO audit (time, kind, app, who, channel, code, detail, count) VALUES (?,?,?,?,?,?,?,?)",
+                msgspec.structs.astuple(record),
+            )
+        finally:
+            db.close()
+    except apsw.Error as error:
+        raise store_error(path, error) from error
+
+
+def _record(row: Any) -> Record:
+    return Record(*row)

@@ -1,0 +1,260 @@
+"""The journal: every message of the channels that keep history, in one SQLite file, through APSW.
+
+Rule 1: one writer. All that waits at a turn goes into one transaction (group commit), one hop to its thread.
+Rule 2: append() returns after the commit, or raises and has stored nothing of that call.
+Rule 3: a row that is there already is no error: a channel that was restarted may repeat its batch.
+Rule 4: what retention hid is remembered by its highest serial, so that a gap is always told.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import apsw
+import apsw.aio
+import msgspec
+import structlog
+import trio
+
+from sower.config import History
+from sower.core.message import Message
+from sower.errors import JournalFailed
+from sower.store.opening import Found, Run, check_path, close_writer, open_reader, open_writer, store_error
+from sower.store.rows import Append, Page, Reader, Stored, Writer
+
+log = structlog.get_logger(__name__)
+
+ROWS_AT_ONCE = 2000
+"""Rows in one transaction: some tens of milliseconds of writing."""
+
+MOST_WAITING = 100_000
+"""Rows that may wait for the writer; past it a publish is refused."""
+
+SWEEP_EVERY = 60.0
+"""Seconds between two sweeps of rows that are over their age."""
+
+__all__ = ["Journal", "Page", "Stored"]
+
+
+class _Waiting:
+    """One call of append that waits for its commit."""
+
+    __slots__ = ("append", "done", "outcome")
+
+    def __init__(self, append: Append) -> None:
+        self.append = append
+        self.done = trio.Event()
+        self.outcome: list[Stored] | JournalFailed | None = None
+
+    def settle(self, outcome: list[Stored] | JournalFailed) -> None:
+        self.outcome = outcome
+        self.done.set()
+
+
+class Journal:
+    """An open journal. epoch: changes when history was lost. last_serial: the highest ever stored."""
+
+    def __init__(
+        self,
+        writing: apsw.AsyncConnection,
+        reading: apsw.AsyncConnection,
+        found: Found,
+        writer: Writer,
+        reader: Reader,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self.epoch = found.epoch
+        self.last_serial = found.last_serial
+        self._writing = writing
+        self._reading = reading
+        self._writer = writer
+        self._reader = reader
+        self.now = now
+        self._waiting: deque[_Waiting] = deque()
+        self._rows_waiting = 0
+        self._audit: deque[tuple[Any, ...]] = deque()
+        self._work = trio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: str,
+        *,
+        sync: str,
+        remember_ids: float,
+        keep_audit: float,
+        rules_fingerprint: str,
+        boot_id: str,
+        now: Callable[[], float],
+        history_of: Callable[[str], History | None] | None = None,
+    ) -> AsyncIterator[Self]:
+        """Open or make the database, and write to it until the block ends.
+
+        remember_ids, keep_audit: seconds. history_of: what a channel of this name keeps, for the sweep.
+        Raises StoreError.
+        """
+        check_path(path)
+        run = Run(sync, rules_fingerprint, boot_id)
+        apsw.async_controller.set(apsw.aio.Trio)
+        try:
+            writing = await apsw.Connection.as_async(path)
+        except apsw.Error as error:
+            raise store_error(path, error) from error
+        try:
+            found: Found = await writing.async_run(open_writer, writing, path, run, secrets.token_hex(4))
+            reading = await apsw.Connection.as_async(path)
+            await reading.async_run(open_reader, reading)
+        except BaseException:
+            writing.close()
+            raise
+        writer, reader = Writer(_sync(writing), remember_ids), Reader(_sync(reading))
+        journal = cls(writing, reading, found, writer, reader, now=now)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(journal._write, name="journal writer")
+                nursery.start_soon(journal._sweep, history_of, keep_audit, name="journal sweep")
+                yield journal
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await journal._write_waiting()
+                await writing.async_run(close_writer, writing)
+                await reading.aclose()
+                await writing.aclose()
+
+    async def append(
+        self, app: str, channel: str, messages: Sequence[Message], history: History
+    ) -> list[Stored]:
+        """Store messages, oldest first. Returns after the commit, one Stored for each. Raises JournalFailed.
+
+        A caller that is cancelled does not know whether they were stored.
+        """
+        if self._rows_waiting + len(messages) > MOST_WAITING:
+            raise JournalFailed(f"{self._rows_waiting} messages wait for the journal already.", retry_after=1)
+        waiting = _Waiting(Append(app, channel, messages, history))
+        self._waiting.append(waiting)
+        self._rows_waiting += len(messages)
+        self._work.set()
+        await waiting.done.wait()
+        if isinstance(waiting.outcome, JournalFailed):
+            raise waiting.outcome
+        return waiting.outcome or []
+
+    async def head(self, app: str, channel: str) -> int:
+        """The highest serial ever stored on a channel, 0 for none."""
+        return await self._reading.async_run(self._reader.head, app, channel)
+
+    async def since(
+        self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
+    ) -> Page:
+        """The messages after `serial` up to and with `upto`, oldest first."""
+        before = None if upto is None else upto + 1
+        return await self.page(app, channel, since=serial, before=before, limit=limit, history=history)
+
+    async def page(
+        self,
+        app: str,
+        channel: str,
+        *,
+        since: int | None = None,
+        before: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+        history: History,
+    ) -> Page:
+        """The messages between two exclusive serials."""
+
+        def read() -> Page:
+            return self._reader.read(
+                app,
+                channel,
+                since=since,
+                before=before,
+                limit=limit,
+                newest_first=newest_first,
+                history=history,
+                now=self.now(),
+            )
+
+        return await self._reading.async_run(read)
+
+    async def ping(self) -> None:
+        """Prove that both connections answer. Raises JournalFailed."""
+        try:
+            await self._writing.async_run(self._writer.write, (), (), self.now())
+            await self._reading.async_run(self._reader.head, "", "")
+        except apsw.Error as error:
+            raise JournalFailed(f"The journal does not answer: {error}.") from error
+
+    def note(self, record: msgspec.Struct) -> None:
+        """Have an audit record written with the next transaction, without waking the writer."""
+        self._audit.append(msgspec.structs.astuple(record))
+
+    def flush(self) -> None:
+        """Have the writer write what was noted."""
+        self._work.set()
+
+    # The writer
+
+    async def _write(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            with trio.CancelScope(shield=True):  # a transaction is not left half done
+                await self._write_waiting()
+
+    async def _write_waiting(self) -> None:
+        """Write what waits, in as few transactions as its size allows."""
+        while self._waiting or self._audit:
+            turn: list[_Waiting] = []
+            rows = 0
+            while self._waiting and rows < ROWS_AT_ONCE:
+                turn.append(self._waiting.popleft())
+                rows += len(turn[-1].append.messages)
+            audit = list(self._audit)
+            self._audit.clear()
+            self._rows_waiting -= rows
+            if not await self._commit(turn, audit) and len(turn) > 1:
+                for waiting in turn:  # so that the row that cannot be written fails alone
+                    await self._commit([waiting], [])
+
+    async def _commit(self, turn: list[_Waiting], audit: list[tuple[Any, ...]]) -> bool:
+        """One transaction. False where it failed and each call of it is to be tried alone."""
+        try:
+            appends = [waiting.append for waiting in turn]
+            stored: list[list[Stored]] = await self._writing.async_run(self._writer.write, appends, audit, self.now())
+        except apsw.Error as error:
+            log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
+            if len(turn) == 1:
+                turn[0].settle(JournalFailed(f"The journal could not be written: {error}."))
+            return False
+        for waiting, outcome in zip(turn, stored, strict=True):
+            waiting.settle(outcome)
+        return True
+
+    async def _sweep(self, history_of: Callable[[str], History | None] | None, keep_audit: float) -> None:
+        """Delete what is over its age, a little at a time."""
+        while True:
+            await trio.sleep(SWEEP_EVERY)
+            try:
+                now = self.now()
+                await self._writing.async_run(self._writer.forget, now - keep_audit, now)
+                for _, app, name in await self._writing.async_run(self._writer.channels):
+                    history = history_of(name) if history_of is not None else None
+                    while history is not None and await self._writing.async_run(
+                        self._writer.sweep, app, name, history, now
+                    ):
+                        await trio.lowlevel.checkpoint()
+            except apsw.Error as error:
+                log.error("journal_sweep_failed", why=str(error))
+
+
+def _sync(db: apsw.AsyncConnection) -> Any:
+    """An async connection is an ordinary one to code that runs in its own thread."""
+    return db

@@ -1,0 +1,234 @@
+"""The journal's SQL: what is done in the connections' own threads. Times are seconds since 1970.
+
+Retention is exact to a reader, by count and by age; rows are deleted a little later, some at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import apsw
+
+from sower.config import History
+from sower.core.message import SERIALS_PER_SECOND, Kind, Message
+
+SLACK = 64
+"""Rows that may stand over the bound before some are deleted: one DELETE for many inserts."""
+
+SWEPT_AT_ONCE = 5000
+"""Rows that one step of a sweep deletes."""
+
+
+class Stored(NamedTuple):
+    """fresh is False where the id was known: then serial is that of the first message with it."""
+
+    serial: int
+    fresh: bool
+
+
+class Page(NamedTuple):
+    """gap: something after the asked position is gone. more: the page is not the last."""
+
+    messages: list[Message]
+    gap: bool
+    more: bool
+
+
+class Append(NamedTuple):
+    app: str
+    channel: str
+    messages: Sequence[Message]
+    history: History
+
+
+class _Row:
+    """What the writer knows of a channel."""
+
+    __slots__ = ("count", "head", "id", "trimmed")
+
+    def __init__(self, channel_id: int, head: int, trimmed: int, count: int) -> None:
+        self.id = channel_id
+        self.head = head
+        self.trimmed = trimmed
+        self.count = count
+
+
+class Writer:
+    """The writing side; lives in the writing connection's thread. remember_ids: seconds."""
+
+    def __init__(self, db: apsw.Connection, remember_ids: float) -> None:
+        self._db = db
+        self._remember = remember_ids
+        self._known: dict[tuple[str, str], _Row] = {}
+
+    def write(self, appends: Sequence[Append], audit: Sequence[tuple[Any, ...]], now: float) -> list[list[Stored]]:
+        """One transaction. Raises apsw.Error, and then nothing of it is stored."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            stored = [self._append(append, now) for append in appends]
+            if audit:
+                db.executemany(
+                    "INSERT INTO audit (time, kind, app, who, channel, code, detail, count) VALUES (?,?,?,?,?,?,?,?)",
+                    audit,
+                )
+            db.execute("COMMIT")
+        except BaseException:
+            self._known.clear()
+            if not db.get_autocommit():
+                db.execute("ROLLBACK")
+            raise
+        return stored
+
+    def _append(self, append: Append, now: float) -> list[Stored]:
+        row = self._row(append.app, append.channel)
+        stored: list[Stored] = []
+        fresh: list[Message] = []
+        for message in append.messages:
+            first = message.serial if message.id is None else self._first_serial(row, message.id, message.serial, now)
+            stored.append(Stored(first, first == message.serial))
+            if first == message.serial:
+                fresh.append(message)
+        before = self._db.total_changes()
+        self._db.executemany(
+            "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(row.id, m.serial, m.event, m.data, int(m.kind), m.user, m.id) for m in fresh],
+        )
+        row.count += self._db.total_changes() - before
+        row.head = max(row.head, *(m.serial for m in fresh)) if fresh else row.head
+        self._trim(row, append.history)
+        self._db.execute("UPDATE channels SET head = ?, trimmed = ? WHERE id = ?", (row.head, row.trimmed, row.id))
+        return stored
+
+    def _row(self, app: str, channel: str) -> _Row:
+        row = self._known.get((app, channel))
+        if row is None:
+            self._db.execute("INSERT OR IGNORE INTO channels (app, name) VALUES (?, ?)", (app, channel))
+            found = self._db.execute(
+                "SELECT id, head, trimmed, (SELECT count(*) FROM messages WHERE channel = channels.id)"
+                " FROM channels WHERE app = ? AND name = ?",
+                (app, channel),
+            ).get
+            row = self._known[app, channel] = _Row(*_numbers(found))
+        return row
+
+    def _first_serial(self, row: _Row, message_id: str, serial: int, now: float) -> int:
+        """The serial that this id has: an earlier message's within the window, else this one's."""
+        found = self._db.execute("SELECT serial FROM ids WHERE channel = ? AND id = ?", (row.id, message_id)).get
+        if isinstance(found, int) and found > (now - self._remember) * SERIALS_PER_SECOND:
+            return found
+        self._db.execute("INSERT OR REPLACE INTO ids VALUES (?, ?, ?)", (row.id, message_id, serial))
+        return serial
+
+    def _trim(self, row: _Row, history: History) -> None:
+        excess = row.count - history.messages
+        if excess <= SLACK:
+            return
+        last = self._db.execute(
+            "SELECT serial FROM messages WHERE channel = ? ORDER BY serial LIMIT 1 OFFSET ?", (row.id, excess - 1)
+        ).get
+        if isinstance(last, int):
+            self._delete(row, last)
+
+    def _delete(self, row: _Row, upto: int) -> None:
+        before = self._db.total_changes()
+        self._db.execute("DELETE FROM messages WHERE channel = ? AND serial <= ?", (row.id, upto))
+        row.count -= self._db.total_changes() - before
+        row.trimmed = max(row.trimmed, upto)
+
+    def channels(self) -> list[tuple[int, str, str]]:
+        """Every channel with rows: id, app, name."""
+        return [
+            (int(i), str(app), str(name))
+            for i, app, name in self._db.execute("SELECT id, app, name FROM channels").fetchall()
+        ]
+
+    def sweep(self, app: str, channel: str, history: History | None, now: float) -> bool:
+        """Delete some rows that are over their age; all where the channel keeps no history. True when more are left."""
+        oldest = now if history is None else now - history.age
+        db = self._db
+        with db:
+            row = self._row(app, channel)
+            last = db.execute(
+                "SELECT max(serial) FROM (SELECT serial FROM messages WHERE channel = ? AND serial <= ?"
+                " ORDER BY serial LIMIT ?)",
+                (row.id, int(oldest * SERIALS_PER_SECOND), SWEPT_AT_ONCE),
+            ).get
+            if not isinstance(last, int):
+                return False
+            self._delete(row, last)
+            db.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (row.trimmed, row.id))
+        return True
+
+    def forget(self, audit_before: float, now: float) -> None:
+        """Delete ids and audit records that are over their time, and give some free pages back."""
+        with self._db:
+            self._db.execute("DELETE FROM ids WHERE serial < ?", (int((now - self._remember) * SERIALS_PER_SECOND),))
+            self._db.execute("DELETE FROM audit WHERE time < ?", (audit_before,))
+        self._db.execute("PRAGMA incremental_vacuum(200)")
+
+
+class Reader:
+    """The reading side; lives in the reading connection's thread."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def head(self, app: str, channel: str) -> int:
+        """The highest serial ever stored, 0 for none."""
+        found = self._db.execute("SELECT head FROM channels WHERE app = ? AND name = ?", (app, channel)).get
+        return found if isinstance(found, int) else 0
+
+    def read(
+        self,
+        app: str,
+        channel: str,
+        *,
+        since: int | None,
+        before: int | None,
+        limit: int,
+        newest_first: bool,
+        history: History,
+        now: float,
+    ) -> Page:
+        """The messages with since < serial < before that retention still shows."""
+        with self._db:
+            found = self._db.execute(
+                "SELECT id, head, trimmed, 0 FROM channels WHERE app = ? AND name = ?", (app, channel)
+            ).get
+            if found is None:
+                return Page([], gap=bool(since), more=False)
+            row = _Row(*_numbers(found))
+            floor = self._floor(row, history, now)
+            low, high = max(floor, since or 0), before if before is not None else row.head + 1
+            direction = "DESC" if newest_first else "ASC"
+            rows = self._db.execute(
+                "SELECT serial, event, data, kind, user, id FROM messages WHERE channel = ? AND serial > ?"
+                f" AND serial < ? ORDER BY serial {direction} LIMIT ?",
+                (row.id, low, high, limit + 1),
+            ).fetchall()
+        gap = since is not None and (floor > since or since > row.head)
+        return Page([_message(r) for r in rows[:limit]], gap, more=len(rows) > limit)
+
+    def _floor(self, row: _Row, history: History, now: float) -> int:
+        """The highest serial that retention hides."""
+        too_old = int((now - history.age) * SERIALS_PER_SECOND)
+        aged = self._db.execute(
+            "SELECT max(serial) FROM messages WHERE channel = ? AND serial <= ?", (row.id, too_old)
+        ).get
+        counted = self._db.execute(
+            "SELECT serial FROM messages WHERE channel = ? ORDER BY serial DESC LIMIT 1 OFFSET ?",
+            (row.id, history.messages),
+        ).get
+        return max(n for n in (row.trimmed, aged, counted) if isinstance(n, int))
+
+
+def _numbers(found: Any) -> tuple[int, int, int, int]:
+    first, second, third, fourth = found
+    return int(first), int(second), int(third), int(fourth)
+
+
+def _message(row: Any) -> Message:
+    serial, event, data, kind, user, message_id = row
+    return Message(serial, event, data, Kind(kind), user, message_id)

@@ -1,0 +1,83 @@
+"""The database's tables, and the way to them from older versions.
+
+Rule 1: `PRAGMA user_version` is the schema's version; a database of a newer one is refused, not guessed at.
+Rule 2: a migration is one function in MIGRATIONS, run in one transaction, never changed once released.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from sower.errors import StoreError
+
+APPLICATION_ID = 0x534F5752
+"""`SOWR` in SQLite's file header, so that another program's database is told from ours."""
+
+_V1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE channels (
+    id      INTEGER PRIMARY KEY,
+    app     TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    head    INTEGER NOT NULL DEFAULT 0,  -- highest serial ever stored
+    trimmed INTEGER NOT NULL DEFAULT 0,  -- highest serial ever deleted
+    UNIQUE (app, name)
+);
+CREATE TABLE messages (
+    channel INTEGER NOT NULL,
+    serial  INTEGER NOT NULL,
+    event   TEXT NOT NULL,
+    data    BLOB NOT NULL,
+    kind    INTEGER NOT NULL,
+    user    TEXT,
+    id      TEXT,
+    PRIMARY KEY (channel, serial)
+) WITHOUT ROWID;
+CREATE TABLE ids (
+    channel INTEGER NOT NULL,
+    id      TEXT NOT NULL,
+    serial  INTEGER NOT NULL,
+    PRIMARY KEY (channel, id)
+) WITHOUT ROWID;
+CREATE INDEX ids_by_age ON ids (serial);
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    time    REAL NOT NULL,
+    kind    TEXT NOT NULL,
+    app     TEXT,
+    who     TEXT,
+    channel TEXT,
+    code    TEXT,
+    detail  TEXT NOT NULL,
+    count   INTEGER NOT NULL
+);
+CREATE INDEX audit_by_time ON audit (time);
+"""
+
+MIGRATIONS = (_V1,)
+VERSION = len(MIGRATIONS)
+
+
+def prepare(db: apsw.Connection, path: str) -> None:
+    """Bring an open database to this version. Raises StoreError."""
+    version = _number(db, "PRAGMA user_version")
+    application = _number(db, "PRAGMA application_id")
+    tables = _number(db, "SELECT count(*) FROM sqlite_master")
+    if version > VERSION:
+        raise StoreError(f"{path} is of schema version {version}; this Sower reads up to {VERSION}. Upgrade Sower.")
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"{path} is a database of another program. Choose another store.path.")
+    if version == VERSION:
+        return
+    if not tables:
+        db.execute("PRAGMA auto_vacuum = incremental")
+    with db:
+        for migration in MIGRATIONS[version:]:
+            db.execute(migration)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _number(db: apsw.Connection, sql: str) -> int:
+    value = db.execute(sql).get
+    return value if isinstance(value, int) else 0
