@@ -1,0 +1,281 @@
+"""The config file: found, read, checked; each error with its line, its key, and what would be right.
+
+    --config FILE, else ./sower.toml, else /etc/sower/sower.toml; for `serve --dev` and for commands that find
+    none of these, the development config in SOWER_DEV_DIR, by default ~/.local/state/sower.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import msgspec
+
+from sower.config import App, ChannelRule, Config, Duration, Rate, Size, Strict
+from sower.errors import ConfigError
+from sower.quantities import parse_duration, parse_rate, parse_size
+from sower.toml_lines import line_of
+
+PLACES = (Path("sower.toml"), Path("/etc/sower/sower.toml"))
+
+LEAST_SECRET = 16
+"""Characters of a secret. Pusher's have 20, Ably's 43."""
+
+DEV_CONFIG = """\
+# Made by `sower serve --dev` for this account alone. Delete the folder to begin anew.
+
+[server]
+listen = ["127.0.0.1:8787"]
+
+[[apps]]
+id = "1001"
+key = "{key}"
+secret = "{secret}"
+
+[[channels]]
+match = "*"
+client_events = true
+history = {{messages = 1000, age = "24h"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A config and the file that it came from."""
+
+    config: Config
+    path: Path
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong at one key."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+def find_config(given: Path | None, *, dev_too: bool = False) -> Loaded:
+    """Load the given file, or the first that is there. Raises ConfigError."""
+    if given is not None:
+        return load(given)
+    for place in PLACES:
+        if place.exists():
+            return load(place)
+    dev = dev_folder() / "sower.toml"
+    if dev_too and dev.exists():
+        return load(dev)
+    raise ConfigError(
+        "There is no config: neither ./sower.toml nor /etc/sower/sower.toml."
+        " Make one with `sower config init`, or try `sower serve --dev`."
+    )
+
+
+def load_dev() -> Loaded:
+    """Load the development config, made on the first run. Raises ConfigError."""
+    folder = dev_folder()
+    path = folder / "sower.toml"
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            text = DEV_CONFIG.format(key=f"dev-{secrets.token_hex(4)}", secret=secrets.token_hex(16))
+            write_private(path, text)
+        except OSError as error:
+            raise ConfigError(f"The folder {folder} cannot be made: {error.strerror}. Set SOWER_DEV_DIR.") from error
+    return load(path)
+
+
+def dev_folder() -> Path:
+    """Where the development config and its database are."""
+    named = os.environ.get("SOWER_DEV_DIR")
+    if named:
+        return Path(named)
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "sower"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that holds secrets: whole or not at all, and for its owner's eyes only."""
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+def load(path: Path) -> Loaded:
+    """Read and check a config file. Raises ConfigError that names each line and key that is wrong."""
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    return Loaded(parse(text, path), path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Check a config's text. Relative files count from the folder of `path`. Raises ConfigError."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is no TOML: {error}.") from error
+    problems = list(_shape(raw, Config, ()))
+    if not problems:
+        config = _absolute(msgspec.convert(raw, Config, dec_hook=_read_quantity), path.parent)
+        config, problems = _with_secrets(config, path.parent)
+        problems += _sense(config)
+        if not problems:
+            return config
+    told = sorted((line_of(text, problem.path), problem) for problem in problems)
+    raise ConfigError("\n".join(f"{path}:{line}: {dotted(p.path)}: {p.text}" for line, p in told))
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A key's path as people write it: apps[0].secret."""
+    out = ""
+    for part in path:
+        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
+    return out or "the file"
+
+
+# The shape: unknown keys and wrong types, all of them at once
+
+
+def _shape(raw: dict[str, Any], struct: type[Strict], path: tuple[str | int, ...]) -> Iterator[Problem]:
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for name, value in raw.items():
+        field = fields.get(name)
+        if field is None:
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
+            yield Problem((*path, name), f"unknown key; {known}")
+        else:
+            yield from _value(value, field.type, (*path, name))
+    for name, field in fields.items():
+        if name not in raw and field.required:
+            yield Problem((*path, name), "is missing")
+
+
+def _value(value: Any, kind: Any, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    inner = _struct_in(kind)
+    if inner is not None and isinstance(value, dict):
+        yield from _shape(cast(dict[str, Any], value), inner, path)
+    elif inner is not None and isinstance(value, list) and kind is not inner:
+        for index, entry in enumerate(cast(list[Any], value)):
+            if isinstance(entry, dict):
+                yield from _shape(cast(dict[str, Any], entry), inner, (*path, index))
+            else:
+                yield Problem((*path, index), f"must be a table, is {entry!r}")
+    else:
+        try:
+            msgspec.convert(value, kind, dec_hook=_read_quantity)
+        except (msgspec.ValidationError, ValueError) as error:
+            yield Problem(path, str(error))
+
+
+def _struct_in(kind: Any) -> type[Strict] | None:
+    """The struct that a field holds: itself, or several, or none."""
+    for candidate in (kind, *get_args(kind)):
+        if isinstance(candidate, type) and issubclass(candidate, Strict):
+            return candidate
+    return None
+
+
+def _read_quantity(kind: type, value: object) -> object:
+    if kind is Duration:
+        return parse_duration(value)
+    if kind is Size:
+        return parse_size(value)
+    if kind is Rate:
+        return parse_rate(value)
+    raise NotImplementedError
+
+
+# The sense: what types cannot say
+
+
+def _sense(config: Config) -> list[Problem]:
+    problems: list[Problem] = []
+    if not config.apps:
+        problems.append(Problem(("apps",), "at least one [[apps]] table is needed; `sower key new` makes one"))
+    if config.store.sync not in ("normal", "full"):
+        problems.append(Problem(("store", "sync"), f'is "normal" or "full", not "{config.store.sync}"'))
+    if not config.server.listen:
+        problems.append(Problem(("server", "listen"), "names no address"))
+    for index, address in enumerate(config.server.listen):
+        host, colon, port = address.rpartition(":")
+        if not (colon and host and port.isdecimal() and int(port) < 65536):
+            problems.append(Problem(("server", "listen"), f"entry {index}: {address!r} is not HOST:PORT"))
+    for section in ("server", "session", "store", "limits"):
+        problems += _positive(getattr(config, section), (section,))
+    return [*problems, *_apps(config.apps), *_rules(config.channels)]
+
+
+def _positive(struct: Strict, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+            yield Problem((*path, name), "must be above 0")
+
+
+def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
+    for index, app in enumerate(apps):
+        path = ("apps", index)
+        if not (app.id.isascii() and app.id.isdigit()):
+            yield Problem((*path, "id"), f"is digits only, as some SDKs demand; this is {app.id!r}")
+        if not app.key or ":" in app.key or not app.key.isprintable():
+            yield Problem((*path, "key"), "is a text without a colon")
+        for name in ("secret", "old_secret"):
+            secret = getattr(app, name)
+            if (secret or name == "secret") and len(secret) < LEAST_SECRET:
+                yield Problem((*path, name), f"has at least {LEAST_SECRET} characters; `sower key new` makes one")
+        for name in ("id", "key"):
+            if getattr(app, name) in [getattr(other, name) for other in apps[:index]]:
+                yield Problem((*path, name), f"is another app's {name} already")
+
+
+def _rules(rules: tuple[ChannelRule, ...]) -> Iterator[Problem]:
+    for index, rule in enumerate(rules):
+        path = ("channels", index)
+        for earlier, other in enumerate(rules[:index]):
+            if other.match in (rule.match, "*"):
+                text = f"is never reached: channels[{earlier}] with match = {other.match!r} comes first"
+                yield Problem((*path, "match"), text)
+                break
+        if rule.history is not None:
+            yield from _positive(rule.history, (*path, "history"))
+        if rule.private is False and rule.match.startswith(("private-", "presence-")):
+            yield Problem((*path, "private"), "channels that begin with private- or presence- are always private")
+
+
+# Files that the config names
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    store = msgspec.structs.replace(config.store, path=str(folder / config.store.path))
+    return msgspec.structs.replace(config, store=store)
+
+
+def _with_secrets(config: Config, folder: Path) -> tuple[Config, list[Problem]]:
+    apps: list[App] = []
+    problems: list[Problem] = []
+    for index, app in enumerate(config.apps):
+        if app.secret_file and (app.secret or app.old_secret):
+            problems.append(Problem(("apps", index, "secret_file"), "stands alone: leave secret and old_secret out"))
+        elif app.secret_file:
+            try:
+                lines = (folder / app.secret_file).read_text().split()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(Problem(("apps", index, "secret_file"), f"cannot be read: {error}"))
+                lines = []
+            secret, old = [*lines, "", ""][:2]
+            app = msgspec.structs.replace(app, secret=secret, old_secret=old)
+        apps.append(app)
+    return msgspec.structs.replace(config, apps=tuple(apps)), problems
