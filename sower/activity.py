@@ -54,7 +54,7 @@ class Activity:
                 grant.app,
                 "published",
                 channel=publish.channel,
-                event=publish.event,
+                name=publish.event,
                 serial=str(receipt.serial),
                 bytes=len(publish.data),
                 user=publish.user or grant.user,

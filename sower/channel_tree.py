@@ -20,9 +20,17 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from sower.config import History
 from sower.core.channel import Audience, Channel, Parcel
-from sower.core.command import Acknowledged, Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, UpdateMeta, Welcome
+from sower.core.command import (
+    Acknowledged,
+    Publish,
+    Receipt,
+    SocketAnswer,
+    SocketCommand,
+    Subscribe,
+    UpdateMeta,
+    Welcome,
+)
 from sower.core.limits import RestartIntensity
 from sower.core.message import Delivery, Message, Position
 from sower.core.rules import Rules
@@ -195,7 +203,9 @@ class ChannelTree:
         if not always:
             if self.rests:
                 rest = self.quarantined_until - trio.current_time()
-                raise ChannelQuarantined(f"The channel {self.name!r} rests after it failed too often.", retry_after=rest)
+                raise ChannelQuarantined(
+                    f"The channel {self.name!r} rests after it failed too often.", retry_after=rest
+                )
             if len(self._inbox) >= self._node.queue_limit:
                 raise ChannelBusy(f"{len(self._inbox)} commands wait on the channel {self.name!r}.", retry_after=1)
         self._inbox.append(item)
@@ -415,7 +425,12 @@ class ChannelTree:
             since, upto = self._replays[subscription]
             lost_epoch = since.epoch not in ("", self._epoch)
             page = await self._node.journal.since(
-                self.app, self.name, 0 if lost_epoch else since.serial, upto=upto, limit=REPLAY_PAGE, history=history
+                self.app,
+                self.name,
+                0 if lost_epoch else since.serial,
+                upto=upto,
+                limit=REPLAY_PAGE,
+                history=history,
             )
             if page.gap or lost_epoch:
                 subscriber.tell_gap(subscription, since, Position(self._epoch, upto))

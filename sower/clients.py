@@ -18,7 +18,6 @@ from sower.config import Config
 from sower.core.command import (
     Acknowledged,
     Credentials,
-    Ping,
     Publish,
     Receipt,
     Renew,
@@ -31,10 +30,8 @@ from sower.core.grants import Can, Grant
 from sower.core.limits import Bucket
 from sower.core.rules import Rules
 from sower.errors import (
-    BadRequest,
     Forbidden,
     MessageTooLarge,
-    NotAuthorised,
     PresenceOff,
     RateLimited,
     SowerError,
@@ -144,7 +141,12 @@ class Clients:
             self._demand(grant, Can.SUBSCRIBE, name, rules)
             user = self._member(grant, name, rules)
             subscription = Subscription(
-                self._hub.tree(grant.app, name), session, session.audience, command, user, grant.meta if user else None
+                self._hub.tree(grant.app, name),
+                session,
+                session.audience,
+                command,
+                user,
+                grant.meta if user else None,
             )
             subscription.tree.post(subscription)
         except SowerError as error:

@@ -27,7 +27,7 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Unknown keys are errors."""
 
 
-class Server(Strict):
+class Server(Strict, frozen=True):
     listen: tuple[str, ...] = ("127.0.0.1:8787",)
     """Addresses to listen on, each HOST:PORT ([HOST]:PORT for IPv6). Port 0 takes a free one."""
     drain_for: Duration = Duration(10)
@@ -48,7 +48,7 @@ class Server(Strict):
     """How long an HTTP connection may rest between two requests, nginx's default."""
 
 
-class SessionSettings(Strict):
+class SessionSettings(Strict, frozen=True):
     backlog: Size = Size(1024 * 1024)
     """Bytes that may wait for one slow client, Centrifugo's limit. Past it the client is closed."""
     backlog_age: Duration = Duration(10)
@@ -59,7 +59,7 @@ class SessionSettings(Strict):
     """A pinged client that stays silent for this long is closed."""
 
 
-class Store(Strict):
+class Store(Strict, frozen=True):
     path: str = "sower.db"
     """The SQLite file of journal and audit. A relative path counts from the config file's folder."""
     sync: str = "normal"
@@ -70,7 +70,7 @@ class Store(Strict):
     """How long audit records are kept."""
 
 
-class Limits(Strict):
+class Limits(Strict, frozen=True):
     connections: int = 100_000
     """Open connections in all. NATS: 65,536."""
     connections_per_address: int = 10_000
@@ -99,7 +99,7 @@ class Limits(Strict):
     """Bytes of one member's meta."""
 
 
-class App(Strict):
+class App(Strict, frozen=True):
     id: str
     """Digits, because some vendors' SDKs refuse anything else."""
     key: str
@@ -114,14 +114,14 @@ class App(Strict):
     """Whether this app's clients may publish over their sockets, where the channel's rule allows it."""
 
 
-class History(Strict):
+class History(Strict, frozen=True):
     messages: int = 100
     """The newest messages of a channel that are kept, at most."""
     age: Duration = Duration(72 * 3600)
     """How long a message is kept, at most."""
 
 
-class ChannelRule(Strict):
+class ChannelRule(Strict, frozen=True):
     match: str
     """A pattern: `*` stands for any run of characters. The first rule that matches a channel is its rule."""
     private: bool | None = None
@@ -136,7 +136,7 @@ class ChannelRule(Strict):
     """What the journal keeps. Left out: nothing."""
 
 
-class Config(Strict):
+class Config(Strict, frozen=True):
     server: Server = Server()
     session: SessionSettings = SessionSettings()
     store: Store = Store()

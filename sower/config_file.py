@@ -1,7 +1,7 @@
 """The config file: found, read, checked; each error with its line, its key, and what would be right.
 
-    --config FILE, else ./sower.toml, else /etc/sower/sower.toml; for `serve --dev` and for commands that find
-    none of these, the development config in SOWER_DEV_DIR, by default ~/.local/state/sower.
+--config FILE, else ./sower.toml, else /etc/sower/sower.toml; for `serve --dev` and for commands that find
+none of these, the development config in SOWER_DEV_DIR, by default ~/.local/state/sower.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where everything meets: the journal, the hub, the clients and the listeners, from start to drained.
 
-    services      hub, keepalive, audit          end last
-      connections   one task per connection        end within server.drain_for
-        listeners     one task per address           end first
+services      hub, keepalive, audit          end last
+  connections   one task per connection        end within server.drain_for
+    listeners     one task per address           end first
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -33,6 +32,7 @@ from sower.net.connection import Closing, serve_connection
 from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps, Listener, accept_loop, bind
 from sower.net.routing import Router
+from sower.net.session import Bounds
 from sower.net.wire import Wire
 from sower.routes import Routes
 from sower.store.audit import Audit, last_detail
@@ -44,18 +44,6 @@ DIALECTS: tuple[Dialect, ...] = (NATIVE,)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Changes when the machine starts anew, so that a power cut is told from a killed process."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionBounds:
-    """What one session may use, from [session] and [limits]."""
-
-    backlog: int
-    backlog_age: float
-    ping_every: float
-    pong_within: float
-    message: int
-    violations: int
 
 
 async def serve(
@@ -125,9 +113,7 @@ async def _serve(
 
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(
-                        accept_loop, listener, connections, handle, caps, name=f"listener {listener}"
-                    )
+                    accepting.start_soon(accept_loop, listener, connections, handle, caps, name=f"listener {listener}")
                 await journal.ping()
                 ready(listeners)
                 await _wait_for_signal()
@@ -151,9 +137,9 @@ async def _second_signal(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-def _bounds(config: Config) -> SessionBounds:
+def _bounds(config: Config) -> Bounds:
     session, limits = config.session, config.limits
-    return SessionBounds(
+    return Bounds(
         backlog=session.backlog,
         backlog_age=session.backlog_age,
         ping_every=session.ping_every,

@@ -188,7 +188,7 @@ class HistoryOff(Forbidden):
     code = "history_off"
     text = "This channel keeps no history."
     close = 4524
-    hint = "Add history = {messages = 100, age = \"72h\"} to the [[channels]] rule that matches it."
+    hint = 'Add history = {messages = 100, age = "72h"} to the [[channels]] rule that matches it.'
 
 
 class PresenceOff(Forbidden):

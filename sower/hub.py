@@ -41,7 +41,7 @@ class Hub:
         journal: Journal,
         *,
         now: Callable[[], float],
-        failed: Callable[[str, str, str, str], None] = lambda *_: None,
+        failed: Callable[[str, str, str, str], None] | None = None,
     ) -> None:
         self.journal = journal
         self.epoch = secrets.token_hex(4)
@@ -50,7 +50,7 @@ class Hub:
         self.remember_ids = float(config.store.remember_ids)
         self.rules = RuleBook(config.channels)
         self._now = now
-        self._failed = failed
+        self.failed = failed or _nobody
         self._last_serial = journal.last_serial
         self._trees: dict[tuple[str, str], ChannelTree] = {}
         self._nursery: trio.Nursery | None = None
@@ -126,7 +126,7 @@ class Hub:
     async def _supervise(self, tree: ChannelTree) -> None:
         def crashed(error: Exception) -> None:
             log.error("channel_restarted", app=tree.app, channel=tree.name, exc_info=error)
-            self._failed("channel_restarted", tree.app, tree.name, repr(error))
+            self.failed("channel_restarted", tree.app, tree.name, repr(error))
             tree.settle_crash(SowerError(f"The channel {tree.name!r} failed while it did this."))
 
         survived = await supervise(tree.run, tree.intensity, crashed=crashed)
@@ -136,7 +136,11 @@ class Hub:
         if not survived:
             tree.quarantine(trio.current_time() + QUARANTINE)
             log.error("channel_quarantined", app=tree.app, channel=tree.name, seconds=QUARANTINE)
-            self._failed("channel_quarantined", tree.app, tree.name, f"failed too often, rests {QUARANTINE:.0f} s")
+            self.failed("channel_quarantined", tree.app, tree.name, f"failed too often, rests {QUARANTINE:.0f} s")
+
+
+def _nobody(kind: str, app: str, channel: str, why: str) -> None:
+    """Where nobody wants to be told."""
 
 
 class Unanswered:

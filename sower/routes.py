@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import trio
 
-from sower.api import Api
 from sower.access import Access
 from sower.activity import Activity
+from sower.api import Api
 from sower.clients import Clients
-from sower.core.channel import Audience
 from sower.dialects.interface import Dialect, Encoder, HttpCall, HttpRoute, SocketRoute
 from sower.errors import SowerError
 from sower.net import frames

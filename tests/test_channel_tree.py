@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from sower import channel_tree, hub as hub_module
+from sower import channel_tree
+from sower import hub as hub_module
 from sower.channel_tree import Publication, Subscription
 from sower.config import App, ChannelRule, Config, History, Limits
 from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, Welcome
@@ -31,9 +32,7 @@ class MemoryJournal:
         self.fail: Callable[[str], None] = lambda _: None
         self.gate: trio.Event | None = None
 
-    async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History
-    ) -> list[Stored]:
+    async def append(self, app: str, channel: str, messages: Sequence[Message], history: History) -> list[Stored]:
         self.fail("append begins")
         await trio.lowlevel.checkpoint()
         if self.gate is not None:

@@ -21,8 +21,12 @@ from sower.net.listen import Listener
 
 
 def serve(
-    config: Annotated[Path | None, typer.Option(help="The config file, else ./sower.toml or /etc/sower/sower.toml.")] = None,
-    dev: Annotated[bool, typer.Option("--dev", help="Run with an own config and database, made on the first run.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="The config file, else ./sower.toml or /etc/sower/sower.toml.")
+    ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Run with an own config and database, made on the first run.")
+    ] = False,
 ) -> None:
     """Start the daemon.
 
@@ -59,7 +63,9 @@ def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:
     console.print("See what is said on a channel:\n", style="dim")
     console.print("  sower tail demo\n", soft_wrap=True, highlight=False)
     console.print("Say something:\n", style="dim")
-    console.print(f"  curl -u {app.key}:{secret} {address}/events/publish -d '{body}'\n", soft_wrap=True, highlight=False)
+    console.print(
+        f"  curl -u {app.key}:{secret} {address}/events/publish -d '{body}'\n", soft_wrap=True, highlight=False
+    )
 
 
 def _set_up_logging() -> None:

@@ -66,9 +66,7 @@ class Channel(Generic[S]):
         """Whether nobody follows the channel or is still shown as present."""
         return not self.audiences and not self.presence
 
-    def add(
-        self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None
-    ) -> Joined | Updated | None:
+    def add(self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None) -> Joined | Updated | None:
         """Let a subscriber in; with a user, as a member. Raises TooMany, and then nothing has changed."""
         change = self.presence.enter(user, subscriber, meta) if self.presence is not None and user else None
         self.audiences.setdefault(audience, set()).add(subscriber)

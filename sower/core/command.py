@@ -184,4 +184,3 @@ class Minted(msgspec.Struct, frozen=True):
 
 SocketAnswer = Receipt | Welcome | Acknowledged
 HttpAnswer = Published | HistoryPage | Members | ChannelList | Minted
-

@@ -18,7 +18,19 @@ import jwt
 import msgspec
 
 from sower.core.rules import RESERVED, Pattern, Rules
-from sower.errors import BadToken, ClientEventsOff, Forbidden, NotAuthorised, TokenExpired, UnknownKey, WrongSecret
+from sower.errors import (
+    BadToken,
+    ClientEventsOff,
+    Forbidden,
+    NotAuthorised,
+    TokenExpired,
+    UnknownKey,
+    WrongSecret,
+)
+
+# PyJWT's own types name a type of an optional dependency.
+_encode = cast(Any, jwt.encode)  # pyright: ignore[reportUnknownMemberType]
+_decode = cast(Any, jwt.decode)  # pyright: ignore[reportUnknownMemberType]
 
 ALGORITHM = "HS256"
 
@@ -129,7 +141,7 @@ def mint(
     """Make a token. issued, expires: seconds since 1970. channels: pattern -> capabilities."""
     claims: dict[str, object] = {
         "iat": int(issued),
-        "exp": int(math.ceil(expires)),
+        "exp": math.ceil(expires),
         "jti": token_id,
         "channels": {pattern: sorted(can) for pattern, can in channels.items()},
     }
@@ -137,7 +149,7 @@ def mint(
         claims["sub"] = user
     if meta is not None:
         claims["meta"] = meta
-    return jwt.encode(claims, credential.secret, ALGORITHM, headers={"kid": credential.key})
+    return _encode(claims, credential.secret, ALGORITHM, headers={"kid": credential.key})
 
 
 def verify(token: str, credentials: Mapping[str, Credential], *, now: float, leeway: float = LEEWAY) -> Grant:
@@ -172,7 +184,7 @@ def inspect(token: str) -> dict[str, dict[str, Any]]:
     """A token's header and claims, unproven. Raises BadToken for what is no token."""
     header = _header(token)
     try:
-        claims = jwt.decode(token, options={"verify_signature": False, "verify_exp": False})
+        claims = _decode(token, options={"verify_signature": False, "verify_exp": False})
     except jwt.PyJWTError as error:
         raise BadToken(f"The token's claims cannot be read: {error}.") from error
     return {"header": header, "claims": claims}
@@ -188,12 +200,18 @@ def _header(token: str) -> dict[str, Any]:
 
 
 def _signed_claims(token: str, credential: Credential) -> dict[str, Any]:
-    options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False, "verify_sub": False}
+    options = {
+        "verify_exp": False,
+        "verify_nbf": False,
+        "verify_iat": False,
+        "verify_aud": False,
+        "verify_sub": False,
+    }
     for secret in (credential.secret, credential.old_secret):
         if secret is None:
             continue
         try:
-            return jwt.decode(token, secret, algorithms=[ALGORITHM], options=cast(Any, options))
+            return _decode(token, secret, algorithms=[ALGORITHM], options=cast(Any, options))
         except jwt.InvalidSignatureError:
             continue
         except (jwt.PyJWTError, ValueError, RecursionError) as error:

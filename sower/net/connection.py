@@ -27,7 +27,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 PREFLIGHT_HEADERS: tuple[Header, ...] = (
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With"),
+    (
+        "Access-Control-Allow-Headers",
+        "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With",
+    ),
     ("Access-Control-Max-Age", "86400"),
 )
 
@@ -87,7 +90,11 @@ async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Cl
         now_in = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
         if now_in != phase:
             phase = now_in
-            limit = {"rest": settings.keep_alive, "head": settings.head_timeout, "body": settings.body_timeout}[phase]
+            limit = {
+                "rest": settings.keep_alive,
+                "head": settings.head_timeout,
+                "body": settings.body_timeout,
+            }[phase]
             deadline = trio.current_time() + limit
         data = b""
         with trio.move_on_at(deadline) as scope:
@@ -136,7 +143,7 @@ async def _answer(match: Match, request: Request) -> Response:
         return await match.endpoint(request, match.params)
     except SowerError as error:
         return Response.error(error)
-    except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
+    except Exception as error:
         log.error("request_failed", method=request.method, path=request.path, exc_info=error)
         return Response.error(SowerError())
 

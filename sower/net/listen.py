@@ -109,7 +109,9 @@ class Caps:
             return TooManyConnections(f"{self._total} connections are open, limits.connections.", retry_after=5)
         if self._open[address] >= limits.connections_per_address:
             most = limits.connections_per_address
-            return TooManyConnections(f"{most} are open from this address, limits.connections_per_address.", retry_after=5)
+            return TooManyConnections(
+                f"{most} are open from this address, limits.connections_per_address.", retry_after=5
+            )
         wait = self._rate.take(address, now)
         if wait:
             return RateLimited("Connections of this address come faster than limits.connects.", retry_after=wait)

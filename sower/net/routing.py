@@ -77,7 +77,9 @@ class Router:
                 method = "GET" if request.method == "HEAD" else request.method
                 endpoint = route.endpoints.get(method)
                 if endpoint is None:
-                    raise MethodNotAllowed(f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints))
+                    raise MethodNotAllowed(
+                        f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints)
+                    )
                 return Match(endpoint, {name: decode_segment(value) for name, value in params.items()})
         raise NotFound(f"There is no route {request.path[:100]!r}.{self._nearest(request.path)}")
 

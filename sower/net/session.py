@@ -9,6 +9,7 @@ Rule 3: a session ends once, whoever ends it, and its subscriptions end with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -31,8 +32,9 @@ CLOSE_WITHIN = 5.0
 """Seconds that a client has to answer a close frame. websockets' close_timeout is 10, Centrifuge's 1."""
 
 
-class Bounds(Protocol):
-    """What a session may use, in bytes and seconds."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one session may use, in bytes, seconds and frames: [session] and [limits] of the config."""
 
     backlog: int
     backlog_age: float
@@ -216,7 +218,7 @@ class Session:
     # Inbound
 
     async def serve(self, buffered: bytes) -> Farewell:
-        """Do what the client asks until its socket ends. Returns how it ended; raises nothing of the client's making."""
+        """Do what the client asks until its socket ends. Returns how it ended; never raises for what a client did."""
         inbound = frames.Inbound(self._bounds.message)
         self._perform_all(self.conversation.begin())
         data = buffered

@@ -1,4 +1,4 @@
-"""The audit record: who was let in, refused, published, minted, and what was changed. Append-only, in the journal's file.
+"""The audit record: who was let in, refused, published, minted, and what was changed; in the journal's file.
 
 Rule 1: a record never waits: it goes to disk with the journal's next transaction, or within FLUSH_EVERY.
 Rule 2: publishes are counted by key, not copied.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import msgspec
@@ -20,6 +20,7 @@ from sower.errors import StoreError
 from sower.store.journal import Journal
 from sower.store.opening import BUSY_FOR, check_path, store_error
 from sower.store.schema import prepare
+from sower.store.sqlite import Database
 
 FLUSH_EVERY = 0.5
 """Seconds that a record may stay in memory."""
@@ -123,16 +124,21 @@ class Audit:
 
 
 def read(
-    path: str, *, since: float = 0.0, kinds: Collection[str] = (), limit: int = 1000, newest_first: bool = False
+    path: str,
+    *,
+    since: float = 0.0,
+    kinds: Collection[str] = (),
+    limit: int = 1000,
+    newest_first: bool = False,
 ) -> Iterator[Record]:
-    """The newest `limit` records since a time, oldest of them first. Works while the daemon runs, and while it does not.
+    """The newest `limit` records since a time, oldest first; whether the daemon runs or not.
 
     Raises StoreError.
     """
     if not Path(path).exists():
         raise StoreError(f"There is no database {path}: the daemon has not run with this config yet.")
     try:
-        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        db = cast(Database, apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY))
         try:
             db.set_busy_timeout(BUSY_FOR)
             wanted = "" if not kinds else f"AND kind IN ({','.join('?' * len(kinds))})"
@@ -158,7 +164,7 @@ def append(path: str, record: Record) -> None:
     """Write one record from a process that is not the daemon (a token was minted, a key rotated). Raises StoreError."""
     check_path(path)
     try:
-        db = apsw.Connection(path)
+        db = cast(Database, apsw.Connection(path))
         try:
             db.set_busy_timeout(BUSY_FOR)
             prepare(db, path)

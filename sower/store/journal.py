@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import apsw
-import apsw.aio
 import msgspec
 import structlog
 import trio
@@ -25,6 +24,7 @@ from sower.core.message import Message
 from sower.errors import JournalFailed
 from sower.store.opening import Found, Run, check_path, close_writer, open_reader, open_writer, store_error
 from sower.store.rows import Append, Page, Reader, Stored, Writer
+from sower.store.sqlite import DatabaseThread
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +60,8 @@ class Journal:
 
     def __init__(
         self,
-        writing: apsw.AsyncConnection,
-        reading: apsw.AsyncConnection,
+        writing: DatabaseThread,
+        reading: DatabaseThread,
         found: Found,
         writer: Writer,
         reader: Reader,
@@ -93,7 +93,7 @@ class Journal:
         boot_id: str,
         now: Callable[[], float],
         history_of: Callable[[str], History | None] | None = None,
-    ) -> AsyncIterator[Self]:
+    ) -> AsyncGenerator[Self]:
         """Open or make the database, and write to it until the block ends.
 
         remember_ids, keep_audit: seconds. history_of: what a channel of this name keeps, for the sweep.
@@ -101,19 +101,19 @@ class Journal:
         """
         check_path(path)
         run = Run(sync, rules_fingerprint, boot_id)
-        apsw.async_controller.set(apsw.aio.Trio)
         try:
-            writing = await apsw.Connection.as_async(path)
+            writing = await DatabaseThread.open(path)
         except apsw.Error as error:
             raise store_error(path, error) from error
         try:
-            found: Found = await writing.async_run(open_writer, writing, path, run, secrets.token_hex(4))
-            reading = await apsw.Connection.as_async(path)
-            await reading.async_run(open_reader, reading)
+            found = await writing.run(open_writer, writing.db, path, run, secrets.token_hex(4))
+            reading = await DatabaseThread.open(path)
+            await reading.run(open_reader, reading.db)
         except BaseException:
-            writing.close()
+            with trio.CancelScope(shield=True):
+                await writing.close()
             raise
-        writer, reader = Writer(_sync(writing), remember_ids), Reader(_sync(reading))
+        writer, reader = Writer(writing.db, remember_ids), Reader(reading.db)
         journal = cls(writing, reading, found, writer, reader, now=now)
         try:
             async with trio.open_nursery() as nursery:
@@ -124,13 +124,11 @@ class Journal:
         finally:
             with trio.CancelScope(shield=True):
                 await journal._write_waiting()
-                await writing.async_run(close_writer, writing)
-                await reading.aclose()
-                await writing.aclose()
+                await writing.run(close_writer, writing.db)
+                await reading.close()
+                await writing.close()
 
-    async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History
-    ) -> list[Stored]:
+    async def append(self, app: str, channel: str, messages: Sequence[Message], history: History) -> list[Stored]:
         """Store messages, oldest first. Returns after the commit, one Stored for each. Raises JournalFailed.
 
         A caller that is cancelled does not know whether they were stored.
@@ -148,7 +146,7 @@ class Journal:
 
     async def head(self, app: str, channel: str) -> int:
         """The highest serial ever stored on a channel, 0 for none."""
-        return await self._reading.async_run(self._reader.head, app, channel)
+        return await self._reading.run(self._reader.head, app, channel)
 
     async def since(
         self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
@@ -182,13 +180,13 @@ class Journal:
                 now=self.now(),
             )
 
-        return await self._reading.async_run(read)
+        return await self._reading.run(read)
 
     async def ping(self) -> None:
         """Prove that both connections answer. Raises JournalFailed."""
         try:
-            await self._writing.async_run(self._writer.write, (), (), self.now())
-            await self._reading.async_run(self._reader.head, "", "")
+            await self._writing.run(self._writer.write, (), (), self.now())
+            await self._reading.run(self._reader.head, "", "")
         except apsw.Error as error:
             raise JournalFailed(f"The journal does not answer: {error}.") from error
 
@@ -228,7 +226,7 @@ class Journal:
         """One transaction. False where it failed and each call of it is to be tried alone."""
         try:
             appends = [waiting.append for waiting in turn]
-            stored: list[list[Stored]] = await self._writing.async_run(self._writer.write, appends, audit, self.now())
+            stored = await self._writing.run(self._writer.write, appends, audit, self.now())
         except apsw.Error as error:
             log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
             if len(turn) == 1:
@@ -244,17 +242,10 @@ class Journal:
             await trio.sleep(SWEEP_EVERY)
             try:
                 now = self.now()
-                await self._writing.async_run(self._writer.forget, now - keep_audit, now)
-                for _, app, name in await self._writing.async_run(self._writer.channels):
+                await self._writing.run(self._writer.forget, now - keep_audit, now)
+                for _, app, name in await self._writing.run(self._writer.channels):
                     history = history_of(name) if history_of is not None else None
-                    while history is not None and await self._writing.async_run(
-                        self._writer.sweep, app, name, history, now
-                    ):
+                    while history is not None and await self._writing.run(self._writer.sweep, app, name, history, now):
                         await trio.lowlevel.checkpoint()
             except apsw.Error as error:
                 log.error("journal_sweep_failed", why=str(error))
-
-
-def _sync(db: apsw.AsyncConnection) -> Any:
-    """An async connection is an ordinary one to code that runs in its own thread."""
-    return db

@@ -14,6 +14,7 @@ import apsw
 
 from sower.errors import StoreError
 from sower.store.schema import prepare
+from sower.store.sqlite import Database
 
 BUSY_FOR = 5000
 """Milliseconds to wait for another process (`sower key`, a backup) that writes."""
@@ -60,7 +61,7 @@ def check_path(path: str) -> None:
         raise StoreError(f"{path} is a folder; store.path names a file.")
 
 
-def open_writer(db: apsw.Connection, path: str, run: Run, new_epoch: str) -> Found:
+def open_writer(db: Database, path: str, run: Run, new_epoch: str) -> Found:
     """Set the writing connection up. Raises StoreError."""
     try:
         db.set_busy_timeout(BUSY_FOR)
@@ -76,19 +77,19 @@ def open_writer(db: apsw.Connection, path: str, run: Run, new_epoch: str) -> Fou
     return Found(epoch, last if isinstance(last, int) else 0)
 
 
-def close_writer(db: apsw.Connection) -> None:
+def close_writer(db: Database) -> None:
     """Note a clean end, and fold the WAL into the file."""
     db.execute("INSERT OR REPLACE INTO meta VALUES ('clean', '1')")
     db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
-def open_reader(db: apsw.Connection) -> None:
+def open_reader(db: Database) -> None:
     """Set a reading connection up."""
     db.set_busy_timeout(BUSY_FOR)
     db.execute("PRAGMA query_only = on")
 
 
-def _epoch(db: apsw.Connection, run: Run, new_epoch: str) -> str:
+def _epoch(db: Database, run: Run, new_epoch: str) -> str:
     known = dict(db.execute("SELECT name, value FROM meta").fetchall())
     epoch = str(known.get("epoch", ""))
     power_cut = known.get("clean") != "1" and known.get("boot") != run.boot_id and known.get("sync") != "full"

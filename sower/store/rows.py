@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import apsw
-
 from sower.config import History
 from sower.core.message import SERIALS_PER_SECOND, Kind, Message
+from sower.store.sqlite import Database
 
 SLACK = 64
 """Rows that may stand over the bound before some are deleted: one DELETE for many inserts."""
@@ -57,7 +56,7 @@ class _Row:
 class Writer:
     """The writing side; lives in the writing connection's thread. remember_ids: seconds."""
 
-    def __init__(self, db: apsw.Connection, remember_ids: float) -> None:
+    def __init__(self, db: Database, remember_ids: float) -> None:
         self._db = db
         self._remember = remember_ids
         self._known: dict[tuple[str, str], _Row] = {}
@@ -126,7 +125,8 @@ class Writer:
         if excess <= SLACK:
             return
         last = self._db.execute(
-            "SELECT serial FROM messages WHERE channel = ? ORDER BY serial LIMIT 1 OFFSET ?", (row.id, excess - 1)
+            "SELECT serial FROM messages WHERE channel = ? ORDER BY serial LIMIT 1 OFFSET ?",
+            (row.id, excess - 1),
         ).get
         if isinstance(last, int):
             self._delete(row, last)
@@ -172,7 +172,7 @@ class Writer:
 class Reader:
     """The reading side; lives in the reading connection's thread."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
 
     def head(self, app: str, channel: str) -> int:

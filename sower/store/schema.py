@@ -6,9 +6,8 @@ Rule 2: a migration is one function in MIGRATIONS, run in one transaction, never
 
 from __future__ import annotations
 
-import apsw
-
 from sower.errors import StoreError
+from sower.store.sqlite import Database
 
 APPLICATION_ID = 0x534F5752
 """`SOWR` in SQLite's file header, so that another program's database is told from ours."""
@@ -58,7 +57,7 @@ MIGRATIONS = (_V1,)
 VERSION = len(MIGRATIONS)
 
 
-def prepare(db: apsw.Connection, path: str) -> None:
+def prepare(db: Database, path: str) -> None:
     """Bring an open database to this version. Raises StoreError."""
     version = _number(db, "PRAGMA user_version")
     application = _number(db, "PRAGMA application_id")
@@ -78,6 +77,6 @@ def prepare(db: apsw.Connection, path: str) -> None:
         db.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _number(db: apsw.Connection, sql: str) -> int:
+def _number(db: Database, sql: str) -> int:
     value = db.execute(sql).get
     return value if isinstance(value, int) else 0

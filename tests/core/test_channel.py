@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sower.config import ChannelRule
 from sower.core.channel import IDS_REMEMBERED, Channel
@@ -116,7 +117,5 @@ def test_each_subscriber_gets_each_message_once_in_order_and_never_its_own(
     for name, audience in members.items():
         room.add(name, audiences[audience], None, None)
     batch: list[Delivery] = [Message(n, "e", b"%d" % n, sender=sender) for n, sender in enumerate(senders)]
-    expected = {
-        name: b"".join(b"%d;" % n for n, sender in enumerate(senders) if sender != name) for name in members
-    }
+    expected = {name: b"".join(b"%d;" % n for n, sender in enumerate(senders) if sender != name) for name in members}
     assert received(room, batch) == {name: data for name, data in expected.items() if data}

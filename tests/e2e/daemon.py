@@ -64,7 +64,7 @@ class Daemon:
         listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
         self.config.write_text(listen + '[store]\npath = "sower.db"\n' + self._text)
         self.config.chmod(0o600)
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
             [sys.executable, "-m", "sower", "serve", "--config", str(self.config)],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -155,8 +155,8 @@ class Client:
             while True:
                 await self.hear()
         except ConnectionClosed as closed:
-            assert closed.reason is not None
-            return closed.reason.code, closed.reason.reason or ""
+            reason = closed.reason
+        return (reason.code, reason.reason or "") if reason is not None else (1006, "")
 
 
 @asynccontextmanager

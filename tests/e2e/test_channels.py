@@ -64,7 +64,9 @@ async def test_since_replays_what_was_missed_and_goes_live_at_the_seam(tmp_path:
         for n in range(1, 301):
             await daemon.publish("kept-a", n) if n % 100 == 0 else None
         await daemon.request(
-            "POST", "/events/publish", json={"events": [{"channel": "kept-a", "event": "e", "data": n} for n in range(500)]}
+            "POST",
+            "/events/publish",
+            json={"events": [{"channel": "kept-a", "event": "e", "data": n} for n in range(500)]},
         )
         async with trio.open_nursery() as nursery, daemon.socket("kept-a", since=f"{epoch}:{first}") as client:
 
@@ -91,21 +93,22 @@ async def test_a_position_survives_a_kill_of_the_daemon(tmp_path: Path) -> None:
 
 
 async def test_a_position_whose_history_is_gone_gets_a_gap(tmp_path: Path) -> None:
-    async with running(tmp_path) as daemon:
-        async with daemon.socket("room") as client:
-            position = (await client.expect("welcome"))["position"]
-            await daemon.publish("room", 1)
-            await client.events(1)
-            async with daemon.socket("room", since=position) as late:
-                await late.expect("welcome")
-                assert (await late.expect("gap"))["since"] == position
+    async with running(tmp_path) as daemon, daemon.socket("room") as client:
+        position = (await client.expect("welcome"))["position"]
+        await daemon.publish("room", 1)
+        await client.events(1)
+        async with daemon.socket("room", since=position) as late:
+            await late.expect("welcome")
+            assert (await late.expect("gap"))["since"] == position
 
 
 async def test_presence_joins_updates_and_leaves_reach_everybody_after_their_snapshot(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         tokens = {}
         for user in ("ada", "bob"):
-            answer = await daemon.request("POST", "/channels/presence-a/auth", json={"user": user, "meta": {"of": user}})
+            answer = await daemon.request(
+                "POST", "/channels/presence-a/auth", json={"user": user, "meta": {"of": user}}
+            )
             tokens[user] = answer.json()["token"]
         async with daemon.socket("presence-a", token=tokens["ada"]) as ada:
             welcome = await ada.expect("welcome")

@@ -111,7 +111,7 @@ def _ttl(given: str | float) -> float:
     else:
         seconds = given
     if not 0 < seconds <= MAX_TTL:
-        raise BadRequest(f"ttl is seconds or a text such as \"1h\", above 0 and at most 30d; this is {given!r}.")
+        raise BadRequest(f'ttl is seconds or a text such as "1h", above 0 and at most 30d; this is {given!r}.')
     return seconds
 
 

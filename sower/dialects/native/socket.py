@@ -78,9 +78,7 @@ class NativeConversation:
             raise BadFrame(f"The frame cannot be read: {error}.") from error
         if isinstance(frame, _Publish):
             check_event_name(frame.event)
-            return (
-                Publish(self._channel, frame.event, bytes(frame.data), id=_checked_id(frame.id), echo=frame.echo),
-            )
+            return (Publish(self._channel, frame.event, bytes(frame.data), id=_checked_id(frame.id), echo=frame.echo),)
         if isinstance(frame, _Presence):
             return (UpdateMeta(self._channel, bytes(frame.meta), _checked_id(frame.id)),)
         if isinstance(frame, _Token):
