@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,9 @@ from sower.errors import (
     UnknownKey,
     WrongSecret,
 )
+
+# Migrating teams keep their vendor's secrets, and Pusher's have 20 characters.
+warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 # PyJWT's own types name a type of an optional dependency.
 _encode = cast(Any, jwt.encode)  # pyright: ignore[reportUnknownMemberType]

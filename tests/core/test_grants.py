@@ -1,0 +1,198 @@
+"""core/grants.py: tokens that prove something and those that prove nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sower
+from sower.config import ChannelRule
+from sower.core.grants import (
+    ALL,
+    LEEWAY,
+    MAX_TOKEN,
+    Can,
+    Credential,
+    Grant,
+    anonymous,
+    check_secret,
+    inspect,
+    mint,
+    server_grant,
+    verify,
+)
+from sower.core.rules import RuleBook
+from sower.errors import BadToken, ClientEventsOff, Forbidden, NotAuthorised, TokenExpired, UnknownKey, WrongSecret
+
+NOW = 1_800_000_000.0
+KEY = Credential("1001", "key", b"current-secret-0123456789-0123456", b"older-secret-0123456789-012345678")
+KEYS = {"key": KEY}
+BOOK = RuleBook([ChannelRule(match="open-*", client_events=True)])
+
+
+def token(secret: bytes = KEY.secret, *, kid: str | None = "key", alg: str = "HS256", **claims: Any) -> str:
+    claims = {"exp": NOW + 60, "channels": {"private-*": ["subscribe"]}, **claims}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims, secret, alg, headers={"kid": kid} if kid is not None else {})
+
+
+def raw(header: dict[str, Any], claims: dict[str, Any], signature: bytes = b"") -> str:
+    parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def allows(grant: Grant, can: Can, channel: str, *, client_events: bool = True) -> bool:
+    return grant.allows(can, channel, BOOK.of(channel), client_events)
+
+
+def test_a_minted_token_allows_what_it_says_and_no_more() -> None:
+    made = mint(
+        KEY,
+        channels={"private-a*": [Can.SUBSCRIBE]},
+        user="ada",
+        issued=NOW,
+        expires=NOW + 60,
+        token_id="1",
+        meta={"x": 1},
+    )
+    grant = verify(made, KEYS, now=NOW)
+    assert (grant.app, grant.key, grant.user, grant.meta) == ("1001", "key", "ada", b'{"x":1}')
+    assert allows(grant, Can.SUBSCRIBE, "private-abc")
+    assert not allows(grant, Can.HISTORY, "private-abc")
+    assert not allows(grant, Can.SUBSCRIBE, "private-b")
+    assert allows(grant, Can.SUBSCRIBE, "public")
+
+
+def test_a_star_is_every_capability_and_unknown_ones_are_ignored() -> None:
+    assert verify(token(channels={"*": ["*"]}), KEYS, now=NOW).claims[0][1] == ALL
+    assert verify(token(channels={"*": ["fly", "subscribe"]}), KEYS, now=NOW).claims[0][1] == {Can.SUBSCRIBE}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "",
+        "a.b.c",
+        "x" * (MAX_TOKEN + 1),
+        token(b"another-secret-0123456789-01234567"),
+        token(kid=None),
+        token(alg="HS512"),
+        token(exp=None),
+        token(exp="soon"),
+        token(exp=True),
+        token(nbf=NOW + 3600),
+        token(iat=NOW + 3600),
+        token(sub="a\nb"),
+        token(sub=""),
+        token(channels=["private-a"]),
+        token(channels={"private-a": "subscribe"}),
+        raw({"alg": "none", "kid": "key"}, {"exp": NOW + 60}),
+        raw({"alg": "None", "kid": "key"}, {"exp": NOW + 60}),
+        raw({"alg": "HS256", "kid": "key"}, {"exp": NOW + 60}),
+        raw({"alg": "HS256", "kid": ["key"]}, {"exp": NOW + 60}, b"x"),
+        raw({"kid": "key"}, {"exp": NOW + 60}, b"x"),
+        raw({"alg": "RS256", "kid": "key"}, {"exp": NOW + 60}, b"x"),
+    ],
+)
+def test_a_token_that_proves_nothing_is_refused(forged: str) -> None:
+    with pytest.raises(BadToken):
+        verify(forged, KEYS, now=NOW)
+
+
+@given(position=st.integers(0, 400), letter=st.sampled_from("AZaz09-_"))
+def test_a_token_with_one_letter_changed_is_refused(position: int, letter: str) -> None:
+    good = token(sub="ada")
+    changed = good[:position] + letter + good[position + 1 :]
+    # The last letter of a part holds bits that base64 does not use, so only what decodes otherwise is a change.
+    if position < len(good) and _decoded(changed) != _decoded(good):
+        with pytest.raises((BadToken, UnknownKey)):
+            verify(changed, KEYS, now=NOW)
+
+
+def _decoded(made: str) -> list[bytes]:
+    return [base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in made.split(".")]
+
+
+@pytest.mark.parametrize("claim", ["NaN", "Infinity", "1e400"])
+def test_an_expiry_that_is_no_number_is_refused(claim: str) -> None:
+    header = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"key"}').rstrip(b"=")
+    claims = base64.urlsafe_b64encode(b'{"exp":' + claim.encode() + b"}").rstrip(b"=")
+    signature = jwt.get_algorithm_by_name("HS256").sign(header + b"." + claims, KEY.secret)
+    made = b".".join((header, claims, base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
+    with pytest.raises(BadToken):
+        verify(made, KEYS, now=NOW)
+
+
+def test_a_token_expires_after_the_leeway_for_clocks() -> None:
+    made = token(exp=NOW)
+    assert verify(made, KEYS, now=NOW + LEEWAY - 1).expires == NOW + LEEWAY
+    with pytest.raises(TokenExpired):
+        verify(made, KEYS, now=NOW + LEEWAY)
+
+
+def test_a_key_that_no_app_has_is_named() -> None:
+    with pytest.raises(UnknownKey, match="stranger"):
+        verify(token(kid="stranger"), KEYS, now=NOW)
+
+
+def test_two_secrets_overlap_while_an_app_rotates_and_only_the_new_one_mints() -> None:
+    old = Credential("1001", "key", KEY.old_secret or b"")
+    assert verify(token(old.secret), KEYS, now=NOW)
+    check_secret(KEY, old.secret)
+    check_secret(KEY, KEY.secret)
+    made = mint(KEY, channels={}, user=None, issued=NOW, expires=NOW + 9, token_id="1")
+    with pytest.raises(BadToken):
+        verify(made, {"key": old}, now=NOW)
+    with pytest.raises(WrongSecret):
+        check_secret(old, KEY.secret)
+
+
+def test_a_server_may_do_everything_and_nobody_else_reads_the_daemons_channels() -> None:
+    everybody = verify(token(channels={"*": ["*"]}), KEYS, now=NOW)
+    assert allows(server_grant("1001", "key"), Can.SUBSCRIBE, "[meta]activity")
+    assert not allows(everybody, Can.SUBSCRIBE, "[meta]activity")
+    assert not allows(anonymous("1001", "key", None), Can.SUBSCRIBE, "[meta]activity")
+
+
+def test_without_a_token_public_channels_are_open_and_private_ones_need_one() -> None:
+    nobody = anonymous("1001", "key", None)
+    assert allows(nobody, Can.SUBSCRIBE, "room")
+    assert allows(nobody, Can.PUBLISH, "open-room")
+    with pytest.raises(NotAuthorised):
+        nobody.demand(Can.SUBSCRIBE, "private-a", BOOK.of("private-a"), True)
+    with pytest.raises(ClientEventsOff):
+        nobody.demand(Can.PUBLISH, "room", BOOK.of("room"), True)
+    with pytest.raises(ClientEventsOff):
+        nobody.demand(Can.PUBLISH, "open-room", BOOK.of("open-room"), False)
+
+
+def test_a_token_for_another_channel_is_forbidden() -> None:
+    with pytest.raises(Forbidden, match="private-b"):
+        verify(token(channels={"private-a": ["*"]}), KEYS, now=NOW).demand(
+            Can.SUBSCRIBE, "private-b", BOOK.of("private-b"), True
+        )
+
+
+def test_inspecting_needs_no_secret() -> None:
+    shown = inspect(token(sub="ada"))
+    assert (shown["header"]["kid"], shown["claims"]["sub"]) == ("key", "ada")
+    with pytest.raises(BadToken):
+        inspect("nonsense")
+
+
+def test_secrets_are_compared_in_one_place() -> None:
+    places = [
+        (file.name, line)
+        for file in Path(sower.__file__).parent.rglob("*.py")
+        for line in file.read_text().splitlines()
+        if re.search(r"compare_digest\(", line)
+    ]
+    assert [name for name, _ in places] == ["grants.py"]

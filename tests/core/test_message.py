@@ -1,0 +1,64 @@
+"""core/message.py: names, positions and serials."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sower.core.message import (
+    MAX_CHANNEL_NAME,
+    Message,
+    Position,
+    check_channel_name,
+    check_event_name,
+    next_serial,
+)
+from sower.errors import BadChannelName, BadEvent, BadPosition
+
+
+@pytest.mark.parametrize("name", ["a", "a b", "ünï·cödé", "日本", "a/b?c#d", "[meta]x", "\u2028", "é" * 128])
+def test_a_channel_name_is_any_text_up_to_256_bytes_without_control_characters(name: str) -> None:
+    assert check_channel_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a\nb", "\x00", "a\x7f", "\x85", "\ud800", "a" * (MAX_CHANNEL_NAME + 1), "é" * 129]
+)
+def test_any_other_channel_name_is_an_error_that_shows_what_is_allowed(name: str) -> None:
+    with pytest.raises(BadChannelName) as caught:
+        check_channel_name(name)
+    assert "256 bytes of UTF-8 without control characters" in caught.value.hint
+    assert caught.value.detail
+
+
+def test_an_event_name_has_up_to_200_bytes() -> None:
+    assert check_event_name("a" * 200)
+    with pytest.raises(BadEvent):
+        check_event_name("a" * 201)
+
+
+@given(epoch=st.text(alphabet="0123456789abcdef", min_size=1, max_size=8), serial=st.integers(0, 10**17 - 1))
+def test_a_position_is_read_as_it_was_written(epoch: str, serial: int) -> None:
+    assert Position.parse(str(Position(epoch, serial))) == Position(epoch, serial)
+    assert Position.parse(str(serial)) == Position("", serial)
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:", "a:b", "-1", "1.5", "1" * 18, "٣", "e" * 33 + ":1", "1:2:x"])
+def test_what_is_no_position_is_told_so(text: str) -> None:
+    with pytest.raises(BadPosition):
+        Position.parse(text)
+
+
+@given(clock=st.lists(st.floats(1.6e9, 1.9e9), min_size=2, max_size=30))
+def test_serials_rise_strictly_whatever_the_clock_does(clock: list[float]) -> None:
+    last, serials = 0, []
+    for now in clock:
+        last = next_serial(last, now)
+        serials.append(last)
+    assert serials == sorted(set(serials))
+    assert all(len(str(serial)) == 17 for serial in serials)
+
+
+def test_the_time_of_a_message_is_in_its_serial() -> None:
+    assert Message(17_000_000_001_234_567, "e", b"").time_ms == 1_700_000_000_123
