@@ -43,9 +43,7 @@ class Generator:
         """Open subscribed sockets. Raises LoadFailed when not all are ready within `seconds`."""
         answer = self._ask(f"open {count} {at_once} {seconds}")
         if answer["opened"] != count:
-            raise LoadFailed(
-                f"only {answer['opened']:.0f} of {count} sockets were ready within {seconds:.0f} s"
-            )
+            raise LoadFailed(f"only {answer['opened']:.0f} of {count} sockets were ready within {seconds:.0f} s")
         return answer
 
     def run(
@@ -85,9 +83,7 @@ class Generator:
 @contextmanager
 def generator(core: int | None) -> Iterator[Generator]:
     """A generator process, on `core` alone if one is named; it ends with the block. Raises NoCompiler."""
-    with subprocess.Popen(
-        [str(program("load"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([str(program("load"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -63,6 +63,9 @@ BATCH = 5
 ROUND_WITHIN = 60.0
 """Seconds that one round may take, before it counts as hung."""
 
+CONNECTS_WITHIN = 2.0
+"""Seconds for a socket's handshake. trio-websocket waits this long when its server dies before it could ask."""
+
 GONE = (httpx.TransportError, ConnectionClosed, HandshakeError, OSError)
 """What a client meets when its daemon is killed."""
 
@@ -87,10 +90,6 @@ class Daemon:
         self.config = write_config(folder, self.target.port, sync=sync, messages=1_000_000)
         self.http = f"http://{self.target.host}:{self.target.port}"
         self.process: subprocess.Popen[bytes] | None = None
-
-    def socket_url(self, channel: str, since: str = "") -> str:
-        resume = f"&since={since}" if since else ""
-        return f"ws://{self.target.host}:{self.target.port}/ws/{channel}?key={KEY}{resume}"
 
     def launch(self) -> None:
         self.process = start_sower(self.config, self.log)
@@ -120,7 +119,7 @@ class Watcher:
     async def listen(self, daemon: Daemon, ledger: Ledger) -> None:
         """Note what arrives until the daemon is gone."""
         try:
-            async with open_websocket_url(daemon.socket_url(self.channel, self.position)) as socket:
+            async with _socket(daemon, self.channel, self.position) as socket:
                 while True:
                     self._take(await _frame(socket), ledger)
         except GONE:
@@ -132,7 +131,7 @@ class Watcher:
             return []
         due = [event for event in history if event.serial > self.serial]
         epoch, ledger = self.epoch, Ledger()
-        async with open_websocket_url(daemon.socket_url(self.channel, self.position)) as socket:
+        async with _socket(daemon, self.channel, self.position) as socket:
             self._take(await _frame(socket), ledger)
             for event in due:
                 self._take(await _frame(socket), ledger)
@@ -225,7 +224,7 @@ class Loop:
 
     async def _publish_over_socket(self, channel: str, ledger: Ledger) -> None:
         try:
-            async with open_websocket_url(self.daemon.socket_url(channel)) as socket:
+            async with _socket(self.daemon, channel) as socket:
                 while True:
                     number = self._number(channel, ledger)
                     await socket.send_message(json.dumps({"type": "publish", **_message(number)}))
@@ -311,6 +310,12 @@ def _event(frame: dict[str, Any]) -> Event:
     return Event(frame["data"]["n"], frame["serial"])
 
 
+def _socket(daemon: Daemon, channel: str, since: str = "") -> AbstractAsyncContextManager[WebSocketConnection]:
+    resume = f"&since={since}" if since else ""
+    url = f"ws://{daemon.target.host}:{daemon.target.port}/ws/{channel}?key={KEY}{resume}"
+    return open_websocket_url(url, connect_timeout=CONNECTS_WITHIN)
+
+
 async def _frame(socket: WebSocketConnection) -> dict[str, Any]:
     return json.loads(await socket.get_message())
 
@@ -332,9 +337,7 @@ def _integrity(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.kill", description="See tests/bench/kill.py."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.kill", description="See tests/bench/kill.py.")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--sync", choices=("normal", "full"), default="normal")

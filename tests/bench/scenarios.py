@@ -89,9 +89,7 @@ def connects(bench: Bench) -> Iterator[Row]:
     bench.aim("bench-open")
     bench.generator.open(20)
     count = bench.plan.subscribers
-    yield bench.measure(
-        f"connect, {count:,}, 64 at once", "/s", "opened", lambda: bench.generator.open(count)
-    )
+    yield bench.measure(f"connect, {count:,}, 64 at once", "/s", "opened", lambda: bench.generator.open(count))
 
 
 def fan_out(bench: Bench) -> Iterator[Row]:
