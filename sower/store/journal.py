@@ -237,15 +237,25 @@ class Journal:
         return True
 
     async def _sweep(self, history_of: Callable[[str], History | None] | None, keep_audit: float) -> None:
-        """Delete what is over its age, a little at a time."""
         while True:
             await trio.sleep(SWEEP_EVERY)
             try:
-                now = self.now()
-                await self._writing.run(self._writer.forget, now - keep_audit, now)
-                for _, app, name in await self._writing.run(self._writer.channels):
-                    history = history_of(name) if history_of is not None else None
-                    while history is not None and await self._writing.run(self._writer.sweep, app, name, history, now):
-                        await trio.lowlevel.checkpoint()
+                await self.sweep(history_of or _forever, keep_audit)
             except apsw.Error as error:
                 log.error("journal_sweep_failed", why=str(error))
+
+    async def sweep(self, history_of: Callable[[str], History | None], keep_audit: float) -> None:
+        """Delete what is over its age, a little at a time, so that appends go on between. Raises apsw.Error.
+
+        history_of: what a channel of this name keeps, None for all that is there. keep_audit: seconds.
+        """
+        now = self.now()
+        await self._writing.run(self._writer.forget, now - keep_audit, now)
+        for _, app, name in await self._writing.run(self._writer.channels):
+            history = history_of(name)
+            while history is not None and await self._writing.run(self._writer.sweep, app, name, history, now):
+                await trio.lowlevel.checkpoint()
+
+
+def _forever(channel: str) -> None:
+    """Where nobody says what a channel keeps, nothing is deleted for its age."""

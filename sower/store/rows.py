@@ -144,9 +144,9 @@ class Writer:
             for i, app, name in self._db.execute("SELECT id, app, name FROM channels").fetchall()
         ]
 
-    def sweep(self, app: str, channel: str, history: History | None, now: float) -> bool:
-        """Delete some rows that are over their age; all where the channel keeps no history. True when more are left."""
-        oldest = now if history is None else now - history.age
+    def sweep(self, app: str, channel: str, history: History, now: float) -> bool:
+        """Delete some rows that are over their age. True when there may be more."""
+        oldest = now - history.age
         db = self._db
         with db:
             row = self._row(app, channel)
