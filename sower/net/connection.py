@@ -76,6 +76,7 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
                 rested = True
             except SowerError as error:
                 await wire.send_all(Response.error(error).encode(keep_alive=False))
+                await wire.linger()
                 return
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return

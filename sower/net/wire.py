@@ -10,6 +10,12 @@ import trio
 READ_AT_ONCE = 65536
 """Bytes of one read, what most kernels give at most to a loopback read."""
 
+LINGER_FOR = 2.0
+"""Seconds that a refused peer may go on talking. nginx' lingering_timeout is 5."""
+
+LINGER_BYTES = 4 * 1024 * 1024
+"""Bytes that it may say meanwhile."""
+
 
 class Wire:
     """A non-blocking socket. address: the peer's IP address. on_close: told once when it closes."""
@@ -51,6 +57,20 @@ class Wire:
         while sent < len(data):
             await trio.lowlevel.wait_writable(self.sock)
             sent += self.send_now(data[sent:])
+
+    async def linger(self) -> None:
+        """After the last word: wait a little for the peer to stop talking, so that closing does not take it back.
+
+        A socket that is closed with bytes unread is reset, and the peer may lose what was sent (RFC 9112 section 9.6).
+        """
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+        left = LINGER_BYTES
+        with trio.move_on_after(LINGER_FOR):
+            while left > 0 and (data := await self.recv()):
+                left -= len(data)
 
     def shutdown(self) -> None:
         """End both directions, so that whoever reads sees the end."""

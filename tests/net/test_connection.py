@@ -1,0 +1,262 @@
+"""net/connection.py and net/parser.py over a real socket: what is answered to what, and when it ends."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from sower.config import Duration
+from sower.net.connection import origin_allowed
+from tests.net.served import SETTINGS, exchange, served
+
+GOOD = {
+    "get": b"GET /name/a%2Fb?x=1&x=2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    "post": b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+    "chunked": b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n",
+    "http/1.0": b"POST /echo HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello",
+    "pipelined": b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\none"
+    b"GET /name/two HTTP/1.1\r\nHost: h\r\n\r\n"
+    b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nConnection: close\r\n\r\nthree",
+    "head": b"HEAD /name/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+}
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def body(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("which", GOOD)
+async def test_a_good_request_gets_the_same_answer_whole_and_byte_by_byte(which: str) -> None:
+    whole = await exchange(GOOD[which])
+    assert status(whole) == 200
+    assert await exchange(GOOD[which], chunks=1) == whole
+
+
+async def test_segments_are_split_before_they_are_decoded_and_the_last_of_a_query_name_wins() -> None:
+    answer = await exchange(GOOD["get"])
+    assert json.loads(body(answer)) == {"name": "a/b", "query": {"x": "2"}}
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    answer = await exchange(GOOD["pipelined"])
+    assert [answer.find(word) for word in (b"one", b"two", b"three")] == sorted(
+        answer.find(word) for word in (b"one", b"two", b"three")
+    )
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+
+
+HOST = b"Host: h\r\n"
+MALFORMED = {
+    "both length headers": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "two lengths": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+    "a negative length": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\n", 400),
+    "a length that is none": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5x\r\n\r\nhello", 400),
+    "a bad chunk size": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhe\r\n", 400),
+    "a chunk longer than it says": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n", 400),
+    "chunked not last": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+    "a folded header": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n", 400),
+    "a bare line feed": (b"GET /name/a HTTP/1.1\nHost: h\n\n", 400),
+    "a NUL in a header": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X: a\x00b\r\n\r\n", 400),
+    "a space before the colon": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X : a\r\n\r\n", 400),
+    "no host": (b"GET /name/a HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET /name/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "an unknown method": (b"BREW /name/a HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "no version": (b"GET /name/a\r\n\r\n", 400),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "a segment that is no UTF-8": (b"GET /name/%ff HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a query that is no UTF-8": (b"GET /name/a?x=%ff HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "an unknown route": (b"GET /nme/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 404),
+    "an absolute target": (b"GET http://h/name/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 404),
+    "a wrong method": (b"DELETE /name/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 405),
+    "a target too long": (b"GET /name/" + b"a" * 600 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+    "a head too long": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 3000 + b"\r\n\r\n", 431),
+    "a header that never ends": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 300_000, 431),
+    "too many headers": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"".join(b"x%d: 1\r\n" % n for n in range(120)) + b"\r\n", 431),
+    "a body too long": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 1001\r\n\r\n", 413),
+    "a chunked body too long": (
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + b"100\r\n" + b"a" * 256 + b"\r\n" * 1
+        + (b"100\r\n" + b"a" * 256 + b"\r\n") * 4,
+        413,
+    ),
+    "no upgrade on a socket route": (b"GET /ws/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 426),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", MALFORMED)
+async def test_what_is_malformed_ambiguous_or_too_large_gets_one_json_error_and_the_connection_ends(which: str) -> None:
+    request, expected = MALFORMED[which]
+    answer = await exchange(request)
+    assert status(answer) == expected, answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    error = json.loads(body(answer))["error"]
+    assert error["code"]
+    assert error["hint"]
+    assert b"Content-Type: application/json" in answer
+
+
+async def test_an_unknown_route_names_the_nearest_one() -> None:
+    assert b"/name/{name}" in await exchange(MALFORMED["an unknown route"][0])
+
+
+async def test_a_wrong_method_names_the_right_ones() -> None:
+    assert b"Allow: GET\r\n" in await exchange(MALFORMED["a wrong method"][0])
+
+
+async def test_a_refusal_is_json_and_a_crash_is_500_and_ends_this_connection_alone() -> None:
+    answer = await exchange(b"GET /refuse HTTP/1.1\r\nHost: h\r\n\r\nGET /crash HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"HTTP/1.1 500 " in answer
+    assert b"internal_error" in answer
+    assert b"ZeroDivisionError" not in answer
+
+
+async def test_expect_100_continue_is_answered_before_the_body() -> None:
+    with trio.fail_after(5):
+        async with served() as peer:
+            await peer.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+            assert await peer.read(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await peer.send(b"ok")
+            assert (await peer.read(b"ok")).startswith(b"HTTP/1.1 200 ")
+
+
+FAST = msgspec.structs.replace(
+    SETTINGS, head_timeout=Duration(0.05), body_timeout=Duration(0.05), keep_alive=Duration(0.05)
+)
+
+
+@pytest.mark.parametrize(
+    ("begun", "expected"),
+    [
+        (b"", b"HTTP/1.1 408 "),
+        (b"GET /na", b"HTTP/1.1 408 "),
+        (b"GET /name/a HTTP/1.1\r\nHost: h\r\n", b"HTTP/1.1 408 "),
+        (b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe", b"HTTP/1.1 408 "),
+    ],
+    ids=["nothing", "part of a line", "part of a head", "part of a body"],
+)
+async def test_who_does_not_finish_a_request_in_time_gets_408(begun: bytes, expected: bytes) -> None:
+    with trio.fail_after(5):
+        async with served(FAST) as peer:
+            if begun:
+                await peer.send(begun)
+            assert (await peer.rest()).startswith(expected)
+
+
+async def test_a_client_that_sends_a_byte_now_and_then_does_not_move_its_deadline() -> None:
+    with trio.fail_after(5):
+        async with served(FAST) as peer, trio.open_nursery() as nursery:
+
+            async def drip() -> None:
+                for byte in b"GET /name/a HTTP/1.1\r\nX: " + b"a" * 100_000:
+                    try:
+                        await peer.send(bytes((byte,)))
+                    except trio.BrokenResourceError:
+                        return
+                    with trio.move_on_after(0.005):
+                        await peer.ended.wait()
+
+            nursery.start_soon(drip)
+            assert (await peer.rest()).startswith(b"HTTP/1.1 408 ")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_rests_too_long_is_closed_without_a_word() -> None:
+    with trio.fail_after(5):
+        async with served(FAST) as peer:
+            await peer.send(b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await peer.rest()).count(b"HTTP/1.1 ") == 1
+
+
+async def test_when_the_daemon_ends_resting_connections_end_and_busy_ones_are_answered() -> None:
+    with trio.fail_after(5):
+        async with served() as peer:
+            await peer.send(b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\n")
+            await peer.read(b"}}")
+            await trio.testing.wait_all_tasks_blocked()
+            peer.closing.begin()
+            assert await peer.rest() == b""
+        async with served() as peer:
+            await peer.send(b"GET /name/a HTTP/1.1\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            peer.closing.begin()
+            await peer.send(b"Host: h\r\n\r\n")
+            assert b"Connection: close" in await peer.rest()
+
+
+HANDSHAKE = (
+    b"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+async def test_a_websocket_handshake_is_answered_and_the_bytes_behind_it_are_kept() -> None:
+    answer = await exchange(HANDSHAKE + b"Sec-WebSocket-Protocol: v0, v1\r\n\r\nmore")
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
+    assert b"Sec-WebSocket-Protocol: v1" in answer
+    assert answer.endswith(b"talking:more")
+
+
+async def test_an_unknown_subprotocol_is_served_without_one() -> None:
+    answer = await exchange(HANDSHAKE + b"Sec-WebSocket-Protocol: other\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Protocol" not in answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Version: 8"),
+        (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b""),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"short"),
+        (b"Upgrade: websocket", b"Upgrade: h2c"),
+    ],
+    ids=["an old version", "no key", "a bad key", "another protocol"],
+)
+async def test_a_bad_handshake_is_refused_with_426(change: tuple[bytes, bytes]) -> None:
+    answer = await exchange(HANDSHAKE.replace(*change) + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 426 ")
+    assert b"bad_upgrade" in answer
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(b"https://good.example", True), (b"https://bad.example", False)])
+async def test_pages_of_other_origins_may_not_connect(origin: bytes, allowed: bool) -> None:
+    answer = await exchange(HANDSHAKE + b"Origin: " + origin + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 101 " if allowed else b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://good.example", True),
+        ("HTTPS://GOOD.example", True),
+        ("http://good.example", False),
+        ("https://good.example.evil", False),
+        ("https://a.wild.example", True),
+        ("https://wild.example", False),
+        ("https://awild.example", False),
+        ("null", False),
+    ],
+)
+def test_an_origin_is_allowed_by_name_or_by_subdomain(origin: str, allowed: bool) -> None:
+    assert origin_allowed(origin, SETTINGS.origins) is allowed
+    assert origin_allowed(origin, ("*",))
+
+
+async def test_a_preflight_names_what_is_allowed_to_allowed_origins() -> None:
+    answer = await exchange(
+        b"OPTIONS /echo HTTP/1.1\r\nHost: h\r\nOrigin: https://good.example\r\nConnection: close\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert b"Access-Control-Allow-Origin: https://good.example" in answer
+    assert b"Access-Control-Allow-Methods: GET, POST" in answer
