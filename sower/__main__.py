@@ -1,0 +1,5 @@
+"""`python -m sower` is `sower`."""
+
+from sower.cli import main
+
+main()

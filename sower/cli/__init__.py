@@ -1,0 +1,107 @@
+"""The `sower` command. Each subcommand is a module of this folder, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from sower import __version__
+
+COMMANDS = {
+    "serve": "Start the daemon.",
+    "tail": "Follow a channel, or the daemon itself with --all.",
+    "publish": "Publish an event.",
+    "token": "Mint a token for a private channel, or inspect one.",
+    "presence": "Show who is in a channel.",
+    "channels": "List the channels that somebody follows.",
+    "history": "Read what a channel has kept.",
+    "audit": "Read the record of who was let in, refused, published and minted.",
+    "key": "Make, rotate and retire the keys of apps.",
+    "config": "Make, check and show the config.",
+    "explain": "Explain an error code, a close code or a status.",
+    "completion": "Print the completion script of a shell.",
+}
+"""Every command with its short help, so that `sower --help` imports none of them."""
+
+
+class LazyGroup(TyperGroup):
+    """The commands of COMMANDS, each imported when it is used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"sower.cli.{cmd_name}")
+        group: typer.Typer | None = getattr(module, "app", None)
+        if group is not None:
+            command = get_group(group)
+        else:
+            single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            single.command(cmd_name)(getattr(module, cmd_name))
+            command = get_command(single)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands in the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command to run; the nearest one is named for an unknown word."""
+        self.commands = dict.fromkeys(COMMANDS)  # pyright: ignore[reportAttributeAccessIssue] - only the names are read
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"sower {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def sower(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Realtime channels over WebSockets: one daemon in place of Pusher Channels, Ably and PubNub.
+
+    \b
+      sower serve --dev            start a daemon to play with
+      sower tail demo              see what is said on a channel
+    """
+
+
+def main() -> None:
+    """The entry point. Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not authorised, 5 bad config."""
+    from sower.cli.terminal import fail, sower_error_in
+
+    try:
+        app(prog_name="sower")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output is gone: `sower tail x | head`
+        sys.exit(0)
+    except Exception as error:
+        known = sower_error_in(error)
+        if known is None:
+            raise
+        sys.exit(fail(known))

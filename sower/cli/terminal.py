@@ -1,0 +1,85 @@
+"""What commands say: data on stdout, talk on stderr, and an exit code that a script can read."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from sower.errors import ConfigError, DaemonUnreachable, Forbidden, NotAuthorised, SowerError, StoreError
+
+OK, FAILED, USAGE, UNREACHABLE, NOT_AUTHORISED, BAD_CONFIG = range(6)
+"""Exit codes."""
+
+out = Console(highlight=False, soft_wrap=True)
+"""For data. Colour only on a terminal, and not with NO_COLOR (no-color.org)."""
+
+err = Console(stderr=True, highlight=False)
+"""For people."""
+
+
+def exit_code(error: SowerError) -> int:
+    """The exit code that goes with an error."""
+    if isinstance(error, NotAuthorised | Forbidden):
+        return NOT_AUTHORISED
+    if isinstance(error, ConfigError | StoreError):
+        return BAD_CONFIG
+    return UNREACHABLE if isinstance(error, DaemonUnreachable) else FAILED
+
+
+def fail(error: SowerError) -> int:
+    """Say an error and what to do about it. Returns the exit code."""
+    err.print(Text("error: ", style="bold red") + Text(plain(error.message, keep="\n")), soft_wrap=True)
+    err.print(Text(f"hint: {error.hint}", style="dim"), soft_wrap=True)
+    return exit_code(error)
+
+
+def sower_error_in(error: BaseException) -> SowerError | None:
+    """The SowerError that this is, or that trio's nurseries have wrapped."""
+    if isinstance(error, BaseExceptionGroup):
+        found = (sower_error_in(inner) for inner in error.exceptions)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+        return next((inner for inner in found if inner is not None), None)
+    return error if isinstance(error, SowerError) else None
+
+
+def plain(text: str, *, keep: str = "") -> str:
+    """Text without control characters, so that nobody's data steers the terminal; they are shown as escapes."""
+    return "".join(c if c in keep or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def clock(milliseconds: float) -> str:
+    """A time of day with milliseconds, in the local zone."""
+    seconds, rest = divmod(int(milliseconds), 1000)
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest:03d}"
+
+
+def moment(seconds: float) -> str:
+    """A date and time in the local zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def data_text(data: Any) -> str:
+    """An event's data on one line: a string as it is, everything else as JSON."""
+    return plain(data if isinstance(data, str) else json.dumps(data, ensure_ascii=False))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on a line of its own."""
+    print(json.dumps(value, ensure_ascii=False, separators=(",", ":")), flush=True)
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Aligned columns with a header on a terminal, tab-separated values in a pipe."""
+    if not out.is_terminal:
+        for row in rows:
+            print("\t".join(map(plain, row)))
+        return
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    out.print(table)
