@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
@@ -95,6 +96,8 @@ def main() -> None:
     """The entry point. Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not authorised, 5 bad config."""
     from sower.cli.terminal import fail, sower_error_in
 
+    if "_SOWER_COMPLETE" in os.environ:
+        completion_init()
     try:
         app(prog_name="sower")
     except BrokenPipeError:

@@ -80,7 +80,9 @@ def find_daemon(
         return Daemon(url.rstrip("/"), key, _read_secret(secret_file))
     loaded = find_config(config, dev_too=True)
     chosen = choose_app(loaded.config, app)
-    return Daemon((url or f"http://{_reachable(loaded.config.server.listen[0])}").rstrip("/"), chosen.key, chosen.secret)
+    return Daemon(
+        (url or f"http://{_reachable(loaded.config.server.listen[0])}").rstrip("/"), chosen.key, chosen.secret
+    )
 
 
 def choose_app(config: Config, app: str | None) -> App:

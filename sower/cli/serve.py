@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.text import Text
 from sower.cli import terminal
 from sower.config_file import Loaded, find_config, load_dev
 from sower.daemon import serve as run_daemon
+from sower.errors import ConfigError
 from sower.net.listen import Listener
 
 
@@ -61,11 +63,21 @@ def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:
     secret = app.secret if dev else "SECRET"
     body = '{"channel":"demo","event":"greeting","data":"hello"}'
     console.print("See what is said on a channel:\n", style="dim")
-    console.print("  sower tail demo\n", soft_wrap=True, highlight=False)
+    console.print(f"  {_command(loaded)}\n", soft_wrap=True, highlight=False)
     console.print("Say something:\n", style="dim")
     console.print(
         f"  curl -u {app.key}:{secret} {address}/events/publish -d '{body}'\n", soft_wrap=True, highlight=False
     )
+
+
+def _command(loaded: Loaded) -> str:
+    """The command that follows a channel, as it works from here."""
+    program = "sower" if shutil.which("sower") == sys.argv[0] else sys.argv[0]
+    try:
+        found = find_config(None, dev_too=True).path.resolve() == loaded.path.resolve()
+    except ConfigError:
+        found = False
+    return f"{program} tail demo" + ("" if found else f" --config {loaded.path}")
 
 
 def _set_up_logging() -> None:

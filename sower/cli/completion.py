@@ -1,0 +1,24 @@
+"""`sower completion`: the script that teaches a shell to complete sower's words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
+
+from sower.errors import BadRequest
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")]) -> None:
+    """Print the completion script of a shell.
+
+    \b
+      sower completion bash > ~/.local/share/bash-completion/completions/sower
+      sower completion fish > ~/.config/fish/completions/sower.fish
+    """
+    if shell not in SHELLS:
+        raise BadRequest(f"There is no completion for {shell!r}; there is for {', '.join(SHELLS)}.")
+    print(get_completion_script(prog_name="sower", complete_var="_SOWER_COMPLETE", shell=shell))

@@ -1,0 +1,136 @@
+"""`sower token`: mint a token for a private channel, or look into one without any secret."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sower.cli.client import AppOption, ConfigOption, JsonOption, choose_app
+from sower.cli.terminal import moment, out, plain, print_json
+from sower.config_file import find_config
+from sower.core.grants import ALGORITHM, Can, Credential, inspect, mint
+from sower.core.message import check_channel_name
+from sower.errors import BadRequest
+from sower.quantities import parse_duration
+from sower.store.audit import Record, append
+
+
+def token(
+    channel: Annotated[str, typer.Argument(help="The channel, or a pattern with *; or the word: inspect.")],
+    given: Annotated[str | None, typer.Argument(help="After inspect: the token, or - for stdin.")] = None,
+    user: Annotated[str | None, typer.Option(help="The user that the token speaks for.")] = None,
+    ttl: Annotated[str, typer.Option(help="How long it is good: 10m, 1h, 30d.")] = "1h",
+    can: Annotated[str, typer.Option(help="subscribe, publish, presence, history; several with commas.")] = ",".join(
+        Can
+    ),
+    meta: Annotated[str | None, typer.Option(help="JSON that others see beside the user in presence.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    app: AppOption = None,
+) -> None:
+    """Mint a token with the app's secret from the config; or explain one with `sower token inspect TOKEN`.
+
+    \b
+      sower token private-orders --user ada --ttl 1h --can subscribe,publish
+      sower token inspect - < token.txt
+    """
+    if channel == "inspect":
+        show(read_token(given), time.time(), as_json=as_json)
+        return
+    if given is not None:
+        raise BadRequest(f"One channel at a time; {given[:40]!r} is too much. Use a pattern for several.")
+    made = make(channel, user, ttl, can, meta, config, app)
+    print_json(made) if as_json else print(made["token"])
+
+
+def make(
+    channel: str, user: str | None, ttl: str, can: str, meta: str | None, config: Path | None, app: str | None
+) -> dict[str, Any]:
+    """Mint, and note it in the audit where there is a database. Raises SowerError."""
+    loaded = find_config(config, dev_too=True)
+    owner = choose_app(loaded.config, app)
+    try:
+        allowed = [Can(name.strip()) for name in can.split(",")]
+        seconds = parse_duration(ttl)
+        shown = json.loads(meta) if meta is not None else None
+    except ValueError as error:
+        raise BadRequest(f"{error}. Capabilities are {', '.join(Can)}; --meta is JSON.") from error
+    now = time.time()
+    made = mint(
+        Credential(owner.id, owner.key, owner.secret.encode()),
+        channels={check_channel_name(channel): allowed},
+        user=user,
+        issued=now,
+        expires=now + seconds,
+        meta=shown,
+        token_id=secrets.token_hex(8),
+    )
+    if Path(loaded.config.store.path).exists():
+        detail = f"by `sower token`, for {user or 'nobody in particular'}, {ttl}"
+        append(loaded.config.store.path, Record(now, "token_minted", owner.id, owner.key, channel, None, detail))
+    return {"token": made, "channel": channel, "expires": int(now + seconds)}
+
+
+def read_token(given: str | None) -> str:
+    """The token from the command line or stdin. Raises BadRequest."""
+    if given is None:
+        raise BadRequest("Which token? Give it as the next word, or - to read it from stdin.")
+    return sys.stdin.readline().strip() if given == "-" else given
+
+
+def show(made: str, now: float, *, as_json: bool) -> None:
+    """Print what a token says, and what is odd about it. Raises BadToken."""
+    parts = inspect(made)
+    odd = suspicions(parts["header"], parts["claims"], now)
+    if as_json:
+        print_json({**parts, "suspicious": odd})
+        return
+    claims = parts["claims"]
+    out.print(f"key      {plain(str(parts['header'].get('kid', '(none)')))}", markup=False)
+    out.print(f"user     {plain(str(claims.get('sub', '(nobody in particular)')))}", markup=False)
+    out.print(f"expires  {expiry(claims.get('exp'), now)}", markup=False)
+    channels = claims.get("channels")
+    for pattern, allowed in channels.items() if isinstance(channels, dict) else ():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        out.print(f"allows   {plain(str(pattern))}: {plain(str(allowed))}", markup=False)  # pyright: ignore[reportUnknownArgumentType]
+    if "meta" in claims:
+        out.print(f"meta     {plain(json.dumps(claims['meta']))}", markup=False)
+    for word in odd:
+        out.print(f"odd      {word}", markup=False, style="yellow")
+    out.print("The signature was not checked: that needs the secret.", style="dim")
+
+
+def expiry(exp: Any, now: float) -> str:
+    """When a token ends, in words."""
+    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp < 1e11:
+        return "(never, so the daemon refuses it)"
+    away = abs(exp - now)
+    unit, size = next((u for u in (("d", 86400), ("h", 3600), ("m", 60)) if away >= u[1]), ("s", 1))
+    return f"{moment(exp)}, {'in ' if exp > now else ''}{away / size:.0f}{unit}{'' if exp > now else ' ago'}"
+
+
+def suspicions(header: dict[str, Any], claims: dict[str, Any], now: float) -> list[str]:
+    """What would make the daemon refuse a token, or makes it stronger than it need be."""
+    odd: list[str] = []
+    if header.get("alg") != ALGORITHM:
+        odd.append(f"it is signed with {plain(str(header.get('alg')))}; only {ALGORITHM} is accepted")
+    if not isinstance(header.get("kid"), str):
+        odd.append("its header has no kid, so no key can be found for it")
+    exp = claims.get("exp")
+    if isinstance(exp, bool) or not isinstance(exp, int | float):
+        odd.append("it never expires; a token must")
+    elif exp <= now:
+        odd.append("it has expired")
+    elif exp > now + 90 * 86400:
+        odd.append("it is good for over 90 days")
+    channels = claims.get("channels")
+    if not isinstance(channels, dict) or not channels:
+        odd.append("it has no channels claim, so it allows what anybody may do")
+    elif "*" in channels:
+        odd.append("it is good for every channel")
+    return odd
