@@ -12,7 +12,6 @@ import trio
 
 from sower.access import Access
 from sower.activity import Activity
-from sower.channel_tree import Publication
 from sower.clients import Clients
 from sower.config import Limits
 from sower.core.command import (
@@ -48,6 +47,7 @@ from sower.errors import (
     UserMismatch,
 )
 from sower.hub import Hub
+from sower.inbox import Publication
 
 
 class Api:

@@ -15,26 +15,21 @@ Rule 3: the output gate: where a channel keeps history, nobody is told of a mess
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
 from typing import NamedTuple, Protocol
 
 import trio
 
-from sower.core.channel import Audience, Channel, Parcel
+from sower.core.channel import Channel, Parcel
 from sower.core.command import (
     Acknowledged,
-    Publish,
     Receipt,
-    SocketAnswer,
-    SocketCommand,
-    Subscribe,
-    UpdateMeta,
     Welcome,
 )
 from sower.core.limits import RestartIntensity
 from sower.core.message import Delivery, Message, Position
 from sower.core.rules import Rules
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
+from sower.inbox import Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
 from sower.store.journal import Journal
 
 HANDED_OUT_AT_ONCE = 256
@@ -45,85 +40,6 @@ REPLAY_PAGE = 200
 
 QUARANTINE = 60.0
 """Seconds that a channel rests after it failed past its restart intensity; also the window of that intensity."""
-
-
-class Subscriber(Hashable, Protocol):
-    """What a channel needs of a connected client. None of these blocks."""
-
-    @property
-    def closed(self) -> bool: ...
-    def write(self, data: bytes) -> None: ...
-    def answer(self, command: SocketCommand, answer: SocketAnswer) -> None: ...
-    def refuse(self, command: SocketCommand, error: SowerError) -> None: ...
-    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None: ...
-    def hold(self) -> None: ...
-    def write_ahead(self, data: bytes) -> None: ...
-    async def drained(self) -> None: ...
-    def release(self) -> None: ...
-
-
-class Ticket(Protocol):
-    """Whoever waits for a publish."""
-
-    def settle(self, outcome: Receipt | SowerError) -> None: ...
-
-
-class Subscription:
-    """One subscriber on one channel. As an inbox item it is the wish to enter.
-
-    user: the member that the subscriber is, where it is one. meta: JSON bytes that it brings, None for none.
-    """
-
-    __slots__ = ("audience", "command", "meta", "subscriber", "tree", "user")
-
-    def __init__(
-        self,
-        tree: ChannelTree,
-        subscriber: Subscriber,
-        audience: Audience,
-        command: Subscribe,
-        user: str | None,
-        meta: bytes | None,
-    ) -> None:
-        self.tree = tree
-        self.subscriber = subscriber
-        self.audience = audience
-        self.command = command
-        self.user = user
-        self.meta = meta
-
-    def end(self, *, at_once: bool = False) -> None:
-        """Leave the channel. at_once: the client asked for it, so its member gets no grace period."""
-        self.tree.post(Departure(self, at_once), always=True)
-
-
-class Departure:
-    __slots__ = ("at_once", "subscription")
-
-    def __init__(self, subscription: Subscription, at_once: bool) -> None:
-        self.subscription = subscription
-        self.at_once = at_once
-
-
-class MetaChange:
-    __slots__ = ("command", "subscription")
-
-    def __init__(self, subscription: Subscription, command: UpdateMeta) -> None:
-        self.subscription = subscription
-        self.command = command
-
-
-class Publication:
-    __slots__ = ("command", "sender", "ticket", "user")
-
-    def __init__(self, command: Publish, user: str | None, sender: Subscriber | None, ticket: Ticket) -> None:
-        self.command = command
-        self.user = user
-        self.sender = sender
-        self.ticket = ticket
-
-
-Item = Subscription | Departure | MetaChange | Publication
 
 
 class Replay(NamedTuple):
@@ -228,7 +144,7 @@ class ChannelTree:
         if isinstance(item, Departure):
             self._inbox.appendleft(item)
         elif item is not None:
-            _refuse(item, error)
+            refuse(item, error)
 
     def quarantine(self, until: float) -> None:
         """After too many crashes: everything that waits is answered with an error; departures stay to be done."""
@@ -242,7 +158,7 @@ class ChannelTree:
             if isinstance(item, Departure):
                 self._inbox.append(item)
             else:
-                _refuse(item, error)
+                refuse(item, error)
 
     # The tasks
 
@@ -446,12 +362,3 @@ class ChannelTree:
     @property
     def _epoch(self) -> str:
         return self._node.epoch if self.rules.history is None else self._node.journal.epoch
-
-
-def _refuse(item: Item, error: SowerError) -> None:
-    if isinstance(item, Publication):
-        item.ticket.settle(error)
-    elif isinstance(item, Subscription):
-        item.subscriber.refuse(item.command, error)
-    elif isinstance(item, MetaChange):
-        item.subscription.subscriber.refuse(item.command, error)

@@ -13,7 +13,6 @@ import trio
 
 from sower.access import Access
 from sower.activity import Activity
-from sower.channel_tree import MetaChange, Publication, Subscription
 from sower.config import Config
 from sower.core.command import (
     Acknowledged,
@@ -39,6 +38,7 @@ from sower.errors import (
     UserMismatch,
 )
 from sower.hub import Hub
+from sower.inbox import MetaChange, Publication, Subscription
 from sower.net.frames import Farewell
 from sower.net.keepalive import Keepalive
 from sower.net.session import Session

@@ -16,11 +16,27 @@ class Size(int):
     """Bytes. Written as a string with a unit: "512B", "64KiB", "1MiB", "2GiB"."""
 
 
-class Rate(msgspec.Struct, frozen=True):
-    """A token bucket. Written "50/s", "600/m" or "50/s burst 200"; without a burst, one second's worth (at least 1)."""
+class Rate:
+    """A token bucket: `burst` at once, `per_second` in the long run. Written "50/s", "600/m" or "50/s burst 200".
 
-    per_second: float
-    burst: float
+    Without a burst it is one second's worth, at least 1.
+    """
+
+    # No Struct and no dataclass: msgspec would read those from a table, and this is written as a string.
+    __slots__ = ("burst", "per_second")
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self.per_second = per_second
+        self.burst = burst
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rate) and (other.per_second, other.burst) == (self.per_second, self.burst)
+
+    def __hash__(self) -> int:
+        return hash((self.per_second, self.burst))
+
+    def __repr__(self) -> str:
+        return f"Rate({self.per_second:g}, {self.burst:g})"
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +79,7 @@ class Store(Strict, frozen=True):
     path: str = "sower.db"
     """The SQLite file of journal and audit. A relative path counts from the config file's folder."""
     sync: str = "normal"
-    """"normal": a killed process loses nothing that was acknowledged; "full": nor does a power cut."""
+    """Either "normal": a killed process loses nothing that was acknowledged; "full": nor does a power cut."""
     remember_ids: Duration = Duration(600)
     """How long a publish with the same id is answered with the first one's serial. Ably: 2 minutes."""
     keep_audit: Duration = Duration(30 * 86400)

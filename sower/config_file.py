@@ -204,7 +204,7 @@ def _read_quantity(kind: type, value: object) -> object:
 def _sense(config: Config) -> list[Problem]:
     problems: list[Problem] = []
     if not config.apps:
-        problems.append(Problem(("apps",), "at least one [[apps]] table is needed; `sower key new` makes one"))
+        problems.append(Problem(("apps",), "at least one [[apps]] table is needed; `sower config init` shows one"))
     if config.store.sync not in ("normal", "full"):
         problems.append(Problem(("store", "sync"), f'is "normal" or "full", not "{config.store.sync}"'))
     if not config.server.listen:
@@ -235,7 +235,9 @@ def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
         for name in ("secret", "old_secret"):
             secret = getattr(app, name)
             if (secret or name == "secret") and len(secret) < LEAST_SECRET:
-                yield Problem((*path, name), f"has at least {LEAST_SECRET} characters; `sower key new` makes one")
+                yield Problem(
+                    (*path, name), f"has at least {LEAST_SECRET} characters; `openssl rand -hex 16` makes one"
+                )
         for name in ("id", "key"):
             if getattr(app, name) in [getattr(other, name) for other in apps[:index]]:
                 yield Problem((*path, name), f"is another app's {name} already")

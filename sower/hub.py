@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 import structlog
 import trio
 
-from sower.channel_tree import QUARANTINE, ChannelTree, Publication
+from sower.channel_tree import QUARANTINE, ChannelTree
 from sower.config import Config
 from sower.core.command import Publish, Receipt
 from sower.core.message import next_serial
 from sower.core.rules import RuleBook
 from sower.errors import SowerError
+from sower.inbox import Publication
 from sower.store.journal import Journal
 from sower.supervisor import supervise
 

@@ -12,12 +12,12 @@ import trio.testing
 
 from sower import channel_tree
 from sower import hub as hub_module
-from sower.channel_tree import Publication, Subscription
 from sower.config import App, ChannelRule, Config, History, Limits
 from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, Welcome
 from sower.core.message import Delivery, Message, Position
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.hub import Hub
+from sower.inbox import Publication, Subscription
 from sower.store.journal import Page, Stored
 
 

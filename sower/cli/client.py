@@ -20,6 +20,9 @@ from sower.errors import ConfigError, DaemonUnreachable, NotAuthorised, SowerErr
 PATIENCE = 30.0
 """Seconds to wait for an answer."""
 
+CONNECT_WITHIN = 10.0
+"""Seconds for a WebSocket handshake; trio-websocket takes 60 where a daemon dies before it answers."""
+
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one frame that a command reads: a welcome lists every member."""
 
@@ -60,7 +63,10 @@ class Daemon(NamedTuple):
         basic = httpx.BasicAuth(self.key, self.secret)._auth_header.encode()  # pyright: ignore[reportPrivateUsage]
         try:
             opening = open_websocket_url(
-                target, extra_headers=[(b"Authorization", basic)], max_message_size=MAX_MESSAGE
+                target,
+                extra_headers=[(b"Authorization", basic)],
+                max_message_size=MAX_MESSAGE,
+                connect_timeout=CONNECT_WITHIN,
             )
             async with opening as connection:
                 yield connection

@@ -26,7 +26,7 @@ from sower.net.frames import NO_FAREWELL, Farewell, FramedAudience
 from sower.net.wire import Wire
 
 if TYPE_CHECKING:
-    from sower.channel_tree import Subscription
+    from sower.inbox import Subscription
 
 CLOSE_WITHIN = 5.0
 """Seconds that a client has to answer a close frame. websockets' close_timeout is 10, Centrifuge's 1."""

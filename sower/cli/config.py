@@ -1,0 +1,88 @@
+"""`sower config`: make a config, check one, and show what is in force."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import tomli_w
+import typer
+
+from sower.cli.client import ConfigOption, JsonOption
+from sower.cli.terminal import err, print_json
+from sower.config import Config, Duration, Rate, Size
+from sower.config_docs import example
+from sower.config_file import find_config, write_private
+from sower.errors import ConfigError
+from sower.quantities import show_duration, show_rate, show_size
+
+MASK = "********"
+
+app = typer.Typer(help="Make, check and show the config.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Option(help="Where to write it.")] = Path("sower.toml"),
+) -> None:
+    """Write a config with every setting, its default, and fresh keys.
+
+    \b
+      sower config init
+      sower config init --path /etc/sower/sower.toml
+    """
+    if path.exists():
+        raise ConfigError(f"{path} is there already and stays as it is. Name another with --path.")
+    try:
+        write_private(path, example(secrets.token_hex(8), secrets.token_hex(16)))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    print(path)
+    err.print(f"Start the daemon with: sower serve --config {path}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Read the config and say what is wrong with it, by line and key.
+
+    \b
+      sower config check
+      sower config check --config /etc/sower/sower.toml
+    """
+    loaded = find_config(config, dev_too=True)
+    apps, rules = len(loaded.config.apps), len(loaded.config.channels)
+    print(f"{loaded.path}: ok, {apps} app{'s' * (apps != 1)}, {rules} channel rule{'s' * (rules != 1)}")
+
+
+@app.command()
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show every setting that is in force, defaults included and secrets masked.
+
+    \b
+      sower config show
+      sower config show --json
+    """
+    shown = masked(find_config(config, dev_too=True).config)
+    print_json(shown) if as_json else print(tomli_w.dumps(shown), end="")
+
+
+def masked(config: Config) -> dict[str, Any]:
+    """A config as it is written in TOML: quantities with their units, nothing that is None, no secret."""
+    return _plain(config)
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    if isinstance(value, Rate):
+        return show_rate(value)
+    if isinstance(value, msgspec.Struct):
+        fields = {field: getattr(value, field) for field in value.__struct_fields__}
+        return {field: _plain(inner, field) for field, inner in fields.items() if inner not in (None, "")}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, Duration):
+        return show_duration(value)
+    if isinstance(value, Size):
+        return show_size(value)
+    return MASK if name in ("secret", "old_secret") else value

@@ -1,0 +1,118 @@
+"""The settings' documentation, from one source: the doc lines in sower/config.py.
+
+The commented example (config/sower.toml, `sower config init`) and the table of settings in man/sower.toml.5 are
+made here, and a test finds either of them stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+
+from sower import config
+from sower.config import ChannelRule, Config, Duration, History, Rate, Size, Strict
+from sower.quantities import show_duration, show_rate, show_size
+
+EXAMPLE_KEY, EXAMPLE_SECRET = "app-key", "change-me-to-a-long-random-text"
+
+SECTIONS = {
+    "server": "Where the daemon listens, and what HTTP may cost.",
+    "session": "What one connected client may cost.",
+    "store": "The journal of messages and the audit record, in one SQLite file.",
+    "limits": 'Rates are token buckets: "50/s", "600/m", or "50/s burst 200": 200 at once and 50 a second after that.',
+    "apps": "An app: who may publish and mint tokens. One table each.",
+    "channels": "Rules: the first whose pattern matches a channel's name is that channel's rule. One table each.",
+}
+"""Each section with a sentence about it."""
+
+
+class Setting(NamedTuple):
+    """One setting. default: as it is written in TOML, None where there is none."""
+
+    section: str
+    name: str
+    default: str | None
+    doc: str
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting in the order of the file."""
+    structs = {field.name: _struct(field.type) for field in msgspec.structs.fields(Config)}
+    for section, struct in structs.items():
+        for field in msgspec.structs.fields(struct):
+            default = None if field.default is msgspec.NODEFAULT else _written(field.default)
+            yield Setting(section, field.name, default, docs(struct)[field.name])
+            if struct is ChannelRule and field.name == "history":
+                for inner in msgspec.structs.fields(History):
+                    doc = docs(History)[inner.name]
+                    yield Setting(section, f"history.{inner.name}", _written(inner.default), doc)
+
+
+@cache
+def docs(struct: type[Strict]) -> dict[str, str]:
+    """The doc line under each field of a struct."""
+    tree = ast.parse(Path(config.__file__).read_text())
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == struct.__name__)
+    found: dict[str, str] = {}
+    for field, doc in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            said = doc.value if isinstance(doc, ast.Expr) else None
+            found[field.target.id] = str(said.value) if isinstance(said, ast.Constant) else ""
+    return found
+
+
+def example(key: str = EXAMPLE_KEY, secret: str = EXAMPLE_SECRET) -> str:
+    """The commented config: every setting with its default, and one app."""
+    given = {"id": '"1001"', "key": f'"{key}"', "secret": f'"{secret}"', "match": '"*"'}
+    lines = ["# Sower's config, sower.toml(5). Every setting is here with its default.", ""]
+    section = ""
+    for setting in settings():
+        if setting.section != section:
+            section = setting.section
+            header = f"[[{section}]]" if section in ("apps", "channels") else f"[{section}]"
+            lines += [*_comment(SECTIONS[section]), header, ""]
+        if "." in setting.name:
+            continue
+        lines += _comment(setting.doc)
+        value = given.get(setting.name) if section in ("apps", "channels") else None
+        shown = setting.default if setting.default is not None else _shape_of(setting.name)
+        lines += [f"{setting.name} = {value}" if value else f"# {setting.name} = {shown}", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _struct(kind: Any) -> type[Strict]:
+    """The struct of a section: the field's type, or what its tuple holds."""
+    candidates = (kind, *get_args(kind))
+    return next(c for c in candidates if isinstance(c, type) and issubclass(c, Strict))
+
+
+def _written(value: Any) -> str | None:
+    """A default as TOML; None for None."""
+    if value is None:
+        return None
+    if isinstance(value, Rate):
+        return f'"{show_rate(value)}"'
+    if isinstance(value, Duration):
+        return f'"{show_duration(value)}"'
+    if isinstance(value, Size):
+        return f'"{show_size(value)}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{entry}"' for entry in value) + "]"  # pyright: ignore[reportUnknownVariableType]
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _shape_of(name: str) -> str:
+    return '{messages = 100, age = "3d"}' if name == "history" else "true"
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 100)]

@@ -1,0 +1,79 @@
+"""Changing a config file in place: one key of one table, everything else byte for byte as it was.
+
+tomli-w writes new tables; what is there is edited as text, because writing it anew would lose its comments.
+Rule: after each edit the text is read again, and must say exactly what was intended, or nothing is written.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from sower.config_file import parse, write_private
+from sower.errors import ConfigError
+from sower.toml_lines import line_of
+
+
+def append_table(path: Path, name: str, table: dict[str, Any]) -> None:
+    """Add a table to an array of tables at the end of the file. Raises ConfigError."""
+    text = _read(path)
+    intended = tomllib.loads(text)
+    intended.setdefault(name, []).append(table)
+    fragment = f"\n[[{name}]]\n{tomli_w.dumps(table)}"
+    _write(path, text.rstrip("\n") + "\n" + fragment, intended)
+
+
+def set_keys(path: Path, name: str, index: int, changes: dict[str, str | None]) -> None:
+    """Set, add or (None) remove text keys of the table `name[index]`. Raises ConfigError."""
+    text = _read(path)
+    intended = tomllib.loads(text)
+    table = intended[name][index]
+    for key, value in changes.items():
+        text = _with_key(text, (name, index), key, value, there=key in table)
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+    _write(path, text, intended)
+
+
+def _with_key(text: str, table: tuple[str, int], key: str, value: str | None, *, there: bool) -> str:
+    lines = text.splitlines(keepends=True)
+    if there:
+        at = line_of(text, (*table, key)) - 1
+        if value is None:
+            return "".join(lines[:at] + lines[at + 1 :])
+        # The value is a string on one line, as the check after the edit makes sure; what follows it stays.
+        lines[at] = re.sub(r"=\s*(\"(?:[^\"\\]|\\.)*\"|'[^']*')", f'= "{value}"', lines[at], count=1)
+    elif value is not None:
+        at = line_of(text, table)
+        if not lines[at - 1].endswith("\n"):
+            lines[at - 1] += "\n"
+        lines.insert(at, f'{key} = "{value}"\n')
+    return "".join(lines)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+
+
+def _write(path: Path, text: str, intended: dict[str, Any]) -> None:
+    try:
+        if tomllib.loads(text) != intended:
+            raise ConfigError(f"{path} is written in a way that cannot be edited safely; make the change by hand.")
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path} is written in a way that cannot be edited safely; make the change by hand."
+        ) from error
+    parse(text, path)
+    try:
+        write_private(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,109 @@
+"""What a channel's inbox takes, and who is behind each item.
+
+Items refer to the tree only by what they need of it, so that this file knows nothing of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from sower.core.channel import Audience
+from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, UpdateMeta
+from sower.core.message import Position
+from sower.errors import SowerError
+
+
+class Inbox(Protocol):
+    """The channel that an item is posted to."""
+
+    def post(self, item: Item, *, always: bool = False) -> None: ...
+
+
+class Subscriber(Hashable, Protocol):
+    """What a channel needs of a connected client. None of these blocks."""
+
+    @property
+    def closed(self) -> bool: ...
+    def write(self, data: bytes) -> None: ...
+    def answer(self, command: SocketCommand, answer: SocketAnswer) -> None: ...
+    def refuse(self, command: SocketCommand, error: SowerError) -> None: ...
+    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None: ...
+    def hold(self) -> None: ...
+    def write_ahead(self, data: bytes) -> None: ...
+    async def drained(self) -> None: ...
+    def release(self) -> None: ...
+
+
+class Ticket(Protocol):
+    """Whoever waits for a publish."""
+
+    def settle(self, outcome: Receipt | SowerError) -> None: ...
+
+
+class Subscription:
+    """One subscriber on one channel. As an inbox item it is the wish to enter.
+
+    user: the member that the subscriber is, where it is one. meta: JSON bytes that it brings, None for none.
+    """
+
+    __slots__ = ("audience", "command", "meta", "subscriber", "tree", "user")
+
+    def __init__(
+        self,
+        tree: Inbox,
+        subscriber: Subscriber,
+        audience: Audience,
+        command: Subscribe,
+        user: str | None,
+        meta: bytes | None,
+    ) -> None:
+        self.tree = tree
+        self.subscriber = subscriber
+        self.audience = audience
+        self.command = command
+        self.user = user
+        self.meta = meta
+
+    def end(self, *, at_once: bool = False) -> None:
+        """Leave the channel. at_once: the client asked for it, so its member gets no grace period."""
+        self.tree.post(Departure(self, at_once), always=True)
+
+
+class Departure:
+    __slots__ = ("at_once", "subscription")
+
+    def __init__(self, subscription: Subscription, at_once: bool) -> None:
+        self.subscription = subscription
+        self.at_once = at_once
+
+
+class MetaChange:
+    __slots__ = ("command", "subscription")
+
+    def __init__(self, subscription: Subscription, command: UpdateMeta) -> None:
+        self.subscription = subscription
+        self.command = command
+
+
+class Publication:
+    __slots__ = ("command", "sender", "ticket", "user")
+
+    def __init__(self, command: Publish, user: str | None, sender: Subscriber | None, ticket: Ticket) -> None:
+        self.command = command
+        self.user = user
+        self.sender = sender
+        self.ticket = ticket
+
+
+Item = Subscription | Departure | MetaChange | Publication
+
+
+def refuse(item: Item, error: SowerError) -> None:
+    """Tell whoever is behind an item that it was not done; a departure needs no answer."""
+    if isinstance(item, Publication):
+        item.ticket.settle(error)
+    elif isinstance(item, Subscription):
+        item.subscriber.refuse(item.command, error)
+    elif isinstance(item, MetaChange):
+        item.subscription.subscriber.refuse(item.command, error)
