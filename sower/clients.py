@@ -6,7 +6,6 @@ Rule 2: a client may do what its grant, its channel's rule and its rate allow; e
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 
 import trio
@@ -41,11 +40,15 @@ from sower.hub import Hub
 from sower.inbox import MetaChange, Publication, Subscription
 from sower.net.frames import Farewell
 from sower.net.keepalive import Keepalive
-from sower.net.session import Session
+from sower.net.reader import Reader
+from sower.net.session import Bounds, Session, Shared
+
+ENDED_AT_ONCE = 256
+"""Sessions that are closed before other tasks run."""
 
 
 class Clients:
-    """now: seconds since 1970."""
+    """now: seconds since 1970. nursery: where sessions' writers run."""
 
     def __init__(
         self,
@@ -54,11 +57,15 @@ class Clients:
         access: Access,
         activity: Activity,
         keepalive: Keepalive,
+        nursery: trio.Nursery,
         *,
         now: Callable[[], float],
     ) -> None:
         self._limits = config.limits
-        self._ping_every = float(config.session.ping_every)
+        self._bounds = session_bounds(config)
+        self.shared = Shared(self, self._bounds, nursery)
+        self.reader = Reader(self._went)
+        self._empty = trio.Event()
         self._hub = hub
         self._access = access
         self._activity = activity
@@ -75,18 +82,18 @@ class Clients:
         """The session of this id, where it is connected."""
         return self._sessions.get(session_id)
 
-    def new_id(self) -> str:
-        """A session id: 64 random bits, so that nobody guesses whom to exclude."""
-        return secrets.token_hex(8)
-
-    def came(self, session: Session) -> None:
-        """A socket was let in."""
+    def came(self, session: Session, buffered: bytes) -> None:
+        """A socket was opened: do what that asks for, and read it from now on."""
         self._sessions[session.id] = session
         expires = session.grant.expires
-        first = self._ping_every if expires is None else min(self._ping_every, expires - self._now())
-        self._keepalive.look_again(session, max(first, 0.0))
+        first = self._bounds.ping_every
+        self.reader.add(session)
+        self._keepalive.look_again(session, first if expires is None else min(first, expires - self._now()))
+        farewell = session.begin(buffered)
+        if farewell is not None:
+            self.reader.end(session, farewell)
 
-    def went(self, session: Session, farewell: Farewell) -> None:
+    def _went(self, session: Session, farewell: Farewell) -> None:
         """A socket ended: its subscriptions end with it."""
         session.closed = True
         session.release()
@@ -98,11 +105,18 @@ class Clients:
         if session.ending is not None:
             code, reason = session.ending.close, session.ending.code
         self._activity.disconnected(session.grant, session.id, session.address, code, reason)
+        if not self._sessions:
+            self._empty.set()
 
-    def end_all(self, error: SowerError) -> None:
-        """Close every session with the same error."""
-        for session in list(self._sessions.values()):
+    async def end_all(self, error: SowerError) -> None:
+        """Close every session with the same error, and wait until all are gone."""
+        for number, session in enumerate(list(self._sessions.values())):
             session.end(error)
+            if number % ENDED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        while self._sessions:
+            self._empty = trio.Event()
+            await self._empty.wait()
 
     def look_again(self, session: Session, after: float) -> None:
         """Have a session tended within so many seconds."""
@@ -127,12 +141,26 @@ class Clients:
             session.answer(command, Acknowledged())
 
     def _count_frame(self, session: Session) -> None:
+        speech = session.speech
+        if speech is None:
+            return  # what opening the socket asks for is no frame
         now = trio.current_time()
-        if session.frames is None:
-            session.frames = Bucket(self._limits.frames, now)
-        wait = session.frames.take(now)
+        if speech.frames is None:
+            speech.frames = Bucket(self._limits.frames, now)
+        wait = speech.frames.take(now)
         if wait:
             raise RateLimited("Frames come faster than limits.frames.", retry_after=wait)
+
+    def _count_event(self, session: Session) -> None:
+        speech = session.speech
+        if speech is None:
+            return
+        now = trio.current_time()
+        if speech.events is None:
+            speech.events = Bucket(self._limits.client_events, now)
+        wait = speech.events.take(now)
+        if wait:
+            raise RateLimited("Events come faster than limits.client_events.", retry_after=wait)
 
     def _subscribe(self, session: Session, command: Subscribe) -> None:
         grant, name = session.grant, command.channel
@@ -176,12 +204,7 @@ class Clients:
         if len(command.data) > self._limits.message:
             size, most = len(command.data), self._limits.message
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
-        now = trio.current_time()
-        if session.client_events is None:
-            session.client_events = Bucket(self._limits.client_events, now)
-        wait = session.client_events.take(now)
-        if wait:
-            raise RateLimited("Events come faster than limits.client_events.", retry_after=wait)
+        self._count_event(session)
         sender = None if command.echo else session
         ticket = SocketTicket(self._activity, session, command)
         self._hub.publish(grant.app, Publication(command, grant.user, sender, ticket))
@@ -232,3 +255,17 @@ class SocketTicket:
         else:
             self._activity.published(self._session.grant, self._command, outcome)
             self._session.answer(self._command, outcome)
+
+
+def session_bounds(config: Config) -> Bounds:
+    """What one session may use."""
+    session, limits = config.session, config.limits
+    return Bounds(
+        backlog=session.backlog,
+        backlog_age=session.backlog_age,
+        ping_every=session.ping_every,
+        pong_within=session.pong_within,
+        sleep_after=session.sleep_after,
+        message=limits.message,
+        violations=limits.violations,
+    )

@@ -65,6 +65,8 @@ class Server(Strict, frozen=True):
 
 
 class SessionSettings(Strict, frozen=True):
+    sleep_after: Duration = Duration(2)
+    """A client silent for this long sleeps: of it stay its socket and a record of a few hundred bytes. 0s: at once."""
     backlog: Size = Size(1024 * 1024)
     """Bytes that may wait for one slow client, Centrifugo's limit. Past it the client is closed."""
     backlog_age: Duration = Duration(10)

@@ -24,6 +24,8 @@ from sower.toml_lines import line_of
 
 PLACES = (Path("sower.toml"), Path("/etc/sower/sower.toml"))
 
+MAY_BE_ZERO = ("sleep_after", "grace")
+
 LEAST_SECRET = 16
 """Characters of a secret. Pusher's have 20, Ably's 43."""
 
@@ -221,7 +223,7 @@ def _sense(config: Config) -> list[Problem]:
 def _positive(struct: Strict, path: tuple[str | int, ...]) -> Iterator[Problem]:
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name not in MAY_BE_ZERO:
             yield Problem((*path, name), "must be above 0")
 
 

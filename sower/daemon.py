@@ -32,7 +32,6 @@ from sower.net.connection import Closing, serve_connection
 from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps, Listener, accept_loop, bind
 from sower.net.routing import Router
-from sower.net.session import Bounds
 from sower.net.wire import Wire
 from sower.routes import Routes
 from sower.store.audit import Audit, last_detail
@@ -94,8 +93,6 @@ async def _serve(
     hub.failed = activity.failed
     access = Access(config.apps, config.limits, now=now)
     keepalive = Keepalive(now)
-    clients = Clients(config, hub, access, activity, keepalive, now=now)
-    api = Api(hub, access, clients, activity, config.limits, now=now)
     closing = Closing()
     caps = Caps(config.limits)
     async with trio.open_nursery() as services:
@@ -103,8 +100,10 @@ async def _serve(
         services.start_soon(keepalive.run, name="keepalive")
         services.start_soon(audit.run, name="audit")
         async with trio.open_nursery() as connections:
+            clients = Clients(config, hub, access, activity, keepalive, connections, now=now)
+            services.start_soon(clients.reader.run, name="reader")
             router = Router()
-            routes = Routes(access, api, clients, activity, _bounds(config), connections)
+            routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
             for dialect in DIALECTS:
                 routes.install(dialect, router)
 
@@ -119,9 +118,10 @@ async def _serve(
                 await _wait_for_signal()
                 accepting.cancel_scope.cancel()
             closing.begin()
-            clients.end_all(Draining())
             connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
             services.start_soon(_second_signal, connections.cancel_scope, name="second signal")
+            await clients.end_all(Draining())
+        clients.reader.cut_off()
         services.cancel_scope.cancel()
 
 
@@ -135,18 +135,6 @@ async def _wait_for_signal() -> None:
 async def _second_signal(scope: trio.CancelScope) -> None:
     await _wait_for_signal()
     scope.cancel()
-
-
-def _bounds(config: Config) -> Bounds:
-    session, limits = config.session, config.limits
-    return Bounds(
-        backlog=session.backlog,
-        backlog_age=session.backlog_age,
-        ping_every=session.ping_every,
-        pong_within=session.pong_within,
-        message=limits.message,
-        violations=limits.violations,
-    )
 
 
 def _history_rules(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 import trio
@@ -13,15 +14,15 @@ from sower.clients import Clients
 from sower.dialects.interface import Dialect, Encoder, HttpCall, HttpRoute, SocketRoute
 from sower.errors import SowerError
 from sower.net import frames
-from sower.net.frames import NO_FAREWELL, FramedAudience
+from sower.net.frames import FramedAudience
 from sower.net.http import Request, Response
 from sower.net.routing import Router, SocketEndpoint
-from sower.net.session import CLOSE_WITHIN, Bounds, Session
+from sower.net.session import CLOSE_WITHIN, Session
 from sower.net.wire import Wire
 
 
 class Routes:
-    """What every endpoint needs. nursery: where sessions' writers run."""
+    """What every endpoint needs."""
 
     def __init__(
         self,
@@ -29,15 +30,11 @@ class Routes:
         api: Api,
         clients: Clients,
         activity: Activity,
-        bounds: Bounds,
-        nursery: trio.Nursery,
     ) -> None:
         self._access = access
         self._api = api
         self._clients = clients
         self._activity = activity
-        self._bounds = bounds
-        self._nursery = nursery
         self._audiences: dict[Encoder, FramedAudience] = {}
 
     def install(self, dialect: Dialect, router: Router) -> None:
@@ -66,22 +63,10 @@ class Routes:
                 await _turn_away(wire, route.refuse(told), told)
                 return
             audience = self._audiences.setdefault(opened.encoder, FramedAudience(opened.encoder))
-            session = Session(
-                wire,
-                self._clients.new_id(),
-                grant,
-                opened.conversation,
-                audience,
-                self._clients,
-                self._bounds,
-                self._nursery,
-            )
-            farewell = NO_FAREWELL
-            self._clients.came(session)
-            try:
-                farewell = await session.serve(buffered)
-            finally:
-                self._clients.went(session, farewell)
+            # 64 random bits, so that nobody guesses whom to exclude.
+            session_id = secrets.token_hex(8)
+            session = Session(wire, session_id, grant, opened.conversation, audience, self._clients.shared)
+            self._clients.came(session, buffered)
 
         return open_socket
 

@@ -18,6 +18,9 @@ from sower.dialects.interface import Encoder
 PING = b"\x89\x00"
 """An empty ping, the same bytes for everybody."""
 
+PONG = b"\x8a\x00"
+"""An empty pong."""
+
 NORMAL_CLOSURE = 1000
 INVALID_DATA = 1007
 """Close codes of RFC 6455 section 7.4.1."""
@@ -124,6 +127,12 @@ class Inbound:
     def reply(self) -> bytes:
         """The pongs and the close frame that the protocol owes."""
         return b"".join(self._protocol.data_to_send())
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is half received, so that this parser can be dropped and another begun later."""
+        protocol = self._protocol
+        return not self._parts and protocol.current_size is None and not protocol.reader.buffer
 
     @property
     def ended(self) -> bool:

@@ -130,13 +130,15 @@ class Caps:
 async def accept_loop(
     listener: Listener, nursery: trio.Nursery, handler: Callable[[Wire], Awaitable[None]], caps: Caps
 ) -> None:
-    """Accept until cancelled; each connection is a task in `nursery`. The wire is closed when its handler ends."""
+    """Accept until cancelled; each connection is a task in `nursery`. When its handler ends the wire is closed,
+    unless it is kept."""
 
     async def handle(wire: Wire) -> None:
         try:
             await handler(wire)
         finally:
-            wire.close()
+            if not wire.kept:
+                wire.close()
 
     told = -LOG_EVERY
     while True:

@@ -4,6 +4,8 @@ Rule 1: write() never blocks and never raises. It is one system call; what the s
         backlog, which has a bound in bytes and in age. A writer task lives only as long as there is a backlog.
 Rule 2: order holds through every path: while there is a backlog, everything goes through it.
 Rule 3: a session ends once, whoever ends it, and its subscriptions end with it.
+Rule 4: a session has no task. Everything that a client can ask is done or posted at once, so one reader serves
+        all sockets (net/reader.py), and a silent session is this record, its socket and nothing else.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 CLOSE_WITHIN = 5.0
 """Seconds that a client has to answer a close frame. websockets' close_timeout is 10, Centrifuge's 1."""
 
+READ = 16 * 1024
+"""Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -40,6 +45,7 @@ class Bounds:
     backlog_age: float
     ping_every: float
     pong_within: float
+    sleep_after: float
     message: int
     violations: int
 
@@ -56,36 +62,60 @@ class Door(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of a daemon have in common. nursery: where their writers run."""
+
+    door: Door
+    bounds: Bounds
+    nursery: trio.Nursery
+
+
+class Speech:
+    """What a session needs only while it speaks: its parser, and its rates once it has said something."""
+
+    __slots__ = ("events", "frames", "inbound", "violations")
+
+    def __init__(self, limit: int) -> None:
+        self.inbound = frames.Inbound(limit)
+        self.frames: Bucket | None = None
+        self.events: Bucket | None = None
+        self.violations = 0
+
+    def done(self, now: float) -> bool:
+        """Whether nothing is half said, and its rates are as good as new: then nothing is lost by dropping this."""
+        rates = (self.frames, self.events)
+        return self.inbound.resting and all(bucket is None or bucket.full(now) for bucket in rates)
+
+
 class Session:
     """One WebSocket after its handshake.
 
-    id:        random, what other parts and `exclude` call it
-    ending:    why this side closes it, None while it does not
-    closed:    nothing more is written to it
-    heard:     whether anything came since it was last tended
-    pinged_at: when it was pinged without an answer so far, on trio's clock; 0.0 when it was not
-    due:       the keepalive's tick at which it is tended next
+    id:           random, what other parts and `exclude` call it
+    ending:       why this side closes it, None while it does not
+    closed:       nothing more is written to it
+    speech:       None while it is silent
+    heard:        whether anything came since it was last tended
+    pinged:       whether it owes an answer to a ping
+    silent_since: when it was last known to have said something, on trio's clock
+    due:          the keepalive's tick at which it is tended next
     """
 
     __slots__ = (
         "_backlog",
-        "_bounds",
-        "_door",
-        "_nursery",
-        "address",
+        "_shared",
         "audience",
-        "client_events",
         "closed",
         "conversation",
         "due",
         "ending",
-        "frames",
         "grant",
         "heard",
         "id",
-        "pinged_at",
+        "pinged",
+        "silent_since",
+        "speech",
         "subscriptions",
-        "violations",
         "wire",
     )
 
@@ -96,29 +126,28 @@ class Session:
         grant: Grant,
         conversation: Conversation,
         audience: FramedAudience,
-        door: Door,
-        bounds: Bounds,
-        nursery: trio.Nursery,
+        shared: Shared,
     ) -> None:
         self.wire = wire
-        self.address = wire.address
         self.id = session_id
         self.grant = grant
         self.conversation = conversation
         self.audience = audience
         self.subscriptions: dict[str, Subscription] = {}
+        self.speech: Speech | None = None
         self.closed = False
         self.ending: SowerError | None = None
-        self.heard = True
-        self.pinged_at = 0.0
+        self.heard = False
+        self.pinged = False
+        self.silent_since = trio.current_time()
         self.due = 0
-        self.frames: Bucket | None = None
-        self.client_events: Bucket | None = None
-        self.violations = 0
-        self._door = door
-        self._bounds = bounds
-        self._nursery = nursery
+        self._shared = shared
         self._backlog: Backlog | None = None
+
+    @property
+    def address(self) -> str:
+        """The peer's IP address."""
+        return self.wire.address
 
     # Outbound
 
@@ -186,22 +215,22 @@ class Session:
         else:
             self.write(goodbye)
         self.closed = True
-        self._door.look_again(self, CLOSE_WITHIN)
+        self._shared.door.look_again(self, CLOSE_WITHIN)
 
     def _say(self, payload: bytes) -> None:
         if payload:
             self.write(self.audience.frame(payload))
 
     def _add(self, backlog: Backlog, data: bytes) -> None:
-        if backlog.size + len(data) > self._bounds.backlog:
-            self.end(SlowConsumer(f"{backlog.size} bytes waited for it, session.backlog is {self._bounds.backlog}."))
+        if backlog.size + len(data) > self._shared.bounds.backlog:
+            self.end(SlowConsumer(f"{backlog.size} bytes waited for it, over session.backlog."))
         else:
             backlog.add(data)
 
     def _open_backlog(self) -> Backlog:
         backlog = self._backlog = Backlog(trio.current_time())
-        self._nursery.start_soon(self._drain, backlog, name=f"writer {self.id}")
-        self._door.look_again(self, self._bounds.backlog_age)
+        self._shared.nursery.start_soon(self._drain, backlog, name=f"writer {self.id}")
+        self._shared.door.look_again(self, self._shared.bounds.backlog_age)
         return backlog
 
     async def _drain(self, backlog: Backlog) -> None:
@@ -217,47 +246,51 @@ class Session:
 
     # Inbound
 
-    async def serve(self, buffered: bytes) -> Farewell:
-        """Do what the client asks until its socket ends. Returns how it ended; never raises for what a client did."""
-        inbound = frames.Inbound(self._bounds.message)
+    def begin(self, buffered: bytes) -> Farewell | None:
+        """Do what opening the socket asks for, and what came behind its handshake. As `receive`."""
         self._perform_all(self.conversation.begin())
-        data = buffered
-        while True:
-            if data:
-                self._take(inbound, data)
-                if inbound.ended:
-                    return inbound.farewell
-            data = await self.wire.recv()
-            if not data:
-                return NO_FAREWELL
-            self.heard = True
+        return self._feed(buffered) if buffered else None
 
-    def _take(self, inbound: frames.Inbound, data: bytes) -> None:
-        for message in inbound.feed(data):
+    def receive(self) -> Farewell | None:
+        """Read what came, and do what it asks. Returns how the socket ended, None while it goes on."""
+        data = self.wire.recv_now(READ)
+        if data is None:
+            return None
+        if not data:
+            return NO_FAREWELL
+        self.heard = True
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> Farewell | None:
+        speech = self.speech
+        if speech is None:
+            speech = self.speech = Speech(self._shared.bounds.message)
+        for message in speech.inbound.feed(data):
             if self.closed:
-                return
+                break
             try:
                 commands = self.conversation.receive(message.payload, is_text=message.is_text)
             except SowerError as error:
                 self._count_violation(None, error)
             else:
                 self._perform_all(commands)
-        if inbound.reply_due and not self.closed:
-            self.write(inbound.reply())
+        if speech.inbound.reply_due and not self.closed:
+            self.write(speech.inbound.reply())
+        return speech.inbound.farewell if speech.inbound.ended else None
 
     def _perform_all(self, commands: Sequence[SocketCommand]) -> None:
         for command in commands:
             try:
-                self._door.perform(self, command)
+                self._shared.door.perform(self, command)
             except SowerError as error:
                 self._count_violation(command, error)
 
     def _count_violation(self, command: SocketCommand | None, error: SowerError) -> None:
         """Refuse, and end who goes on with what is malformed or too fast."""
         self.refuse(command, error)
-        if isinstance(error, BadRequest | TooLarge | RateLimited):
-            self.violations += 1
-            if self.violations > self._bounds.violations:
+        if self.speech is not None and isinstance(error, BadRequest | TooLarge | RateLimited):
+            self.speech.violations += 1
+            if self.speech.violations > self._shared.bounds.violations:
                 self.end(error)
 
     # Its clock, kept by the keepalive
@@ -267,7 +300,7 @@ class Session:
 
         now: trio's clock; wall: seconds since 1970, which tokens count in
         """
-        bounds = self._bounds
+        bounds = self._shared.bounds
         if self.ending is not None:
             self.wire.shutdown()
         if self.closed:
@@ -278,17 +311,28 @@ class Session:
         if waits >= bounds.backlog_age:
             return self._end_soon(SlowConsumer(f"Bytes waited {waits:.0f} s for it, session.backlog_age."))
         if self.heard:
-            self.heard = False
-            self.pinged_at = 0.0
-        elif self.pinged_at and now - self.pinged_at >= bounds.pong_within:
+            self.heard = self.pinged = False
+            self.silent_since = now
+        silence = now - self.silent_since
+        if silence >= bounds.ping_every + bounds.pong_within:
             return self._end_soon(NoPong(f"No answer came within {bounds.pong_within:.0f} s, session.pong_within."))
-        elif not self.pinged_at:
+        if silence >= bounds.ping_every and not self.pinged:
             self.write(frames.PING)
-            self.pinged_at = now
-        look = bounds.pong_within if self.pinged_at else bounds.ping_every
+            self.pinged = True
+        if self.speech is not None and silence >= bounds.sleep_after and self.speech.done(now):
+            self.speech = None
+        return self._next_look(silence, waits, wall)
+
+    def _next_look(self, silence: float, waits: float, wall: float) -> float:
+        bounds = self._shared.bounds
+        looks = [bounds.ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
+        if self.speech is not None:
+            looks.append(bounds.sleep_after - silence if silence < bounds.sleep_after else bounds.sleep_after)
         if waits:
-            look = min(look, bounds.backlog_age - waits)
-        return look if self.grant.expires is None else min(look, self.grant.expires - wall)
+            looks.append(bounds.backlog_age - waits)
+        if self.grant.expires is not None:
+            looks.append(self.grant.expires - wall)
+        return min(looks)
 
     def _end_soon(self, error: SowerError) -> float:
         self.end(error)

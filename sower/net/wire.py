@@ -18,14 +18,20 @@ LINGER_BYTES = 4 * 1024 * 1024
 
 
 class Wire:
-    """A non-blocking socket. address: the peer's IP address. on_close: told once when it closes."""
+    """A non-blocking socket.
 
-    __slots__ = ("_on_close", "address", "closed", "sock")
+    address:  the peer's IP address
+    kept:     whether it outlives the task that served it, because the reader has it now
+    on_close: told the address once when it closes
+    """
+
+    __slots__ = ("_on_close", "address", "closed", "kept", "sock")
 
     def __init__(self, sock: socket.socket, address: str, on_close: Callable[[str], None] | None = None) -> None:
         self.sock = sock
         self.address = address
         self.closed = False
+        self.kept = False
         self._on_close = on_close
 
     def send_now(self, data: bytes) -> int:
@@ -37,15 +43,26 @@ class Wire:
         except OSError as error:
             raise trio.BrokenResourceError from error
 
+    def recv_now(self, most: int) -> bytes | None:
+        """What came; empty when nothing will come any more, None when nothing is there yet."""
+        try:
+            return self.sock.recv(most)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return b""
+
+    @property
+    def fileno(self) -> int:
+        """The socket's file number."""
+        return self.sock.fileno()
+
     async def recv(self, most: int = READ_AT_ONCE) -> bytes:
         """What came, as soon as something is there; empty when nothing will come any more."""
         while True:
-            try:
-                return self.sock.recv(most)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError:
-                return b""
+            data = self.recv_now(most)
+            if data is not None:
+                return data
             try:
                 await trio.lowlevel.wait_readable(self.sock)
             except (trio.ClosedResourceError, OSError, ValueError):
