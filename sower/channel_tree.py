@@ -29,7 +29,7 @@ from sower.core.limits import RestartIntensity
 from sower.core.message import Delivery, Message, Position
 from sower.core.rules import Rules
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
-from sower.inbox import Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
+from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
 from sower.store.journal import Journal
 
 HANDED_OUT_AT_ONCE = 256
@@ -78,7 +78,7 @@ class ChannelTree:
         self._inbox: deque[Item] = deque()
         self._current: Item | None = None
         self._changes: list[Delivery] = []
-        self._newcomers: list[Subscription] = []
+        self._newcomers: dict[Subscription, Arrival] = {}
         self._accepted: list[tuple[Publication, Message]] = []
         self._parcels: deque[Parcel[Subscriber]] = deque()
         self._replays: dict[Subscription, Replay] = {}
@@ -204,7 +204,7 @@ class ChannelTree:
             item = self._current = self._inbox.popleft()
             if isinstance(item, Publication):
                 self._accept(state, item)
-            elif isinstance(item, Subscription):
+            elif isinstance(item, Arrival):
                 self._enter(state, item)
             elif isinstance(item, Departure):
                 self._depart(state, item)
@@ -226,23 +226,23 @@ class ChannelTree:
         message = Message(serial, command.event, command.data, command.kind, item.user, command.id, item.sender)
         self._accepted.append((item, message))
 
-    def _enter(self, state: Channel[Subscriber], item: Subscription) -> None:
-        if item.subscriber.closed:
+    def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
+        newcomer = item.subscription
+        if newcomer.subscriber.closed:
             return
         try:
-            change = state.add(item.subscriber, item.audience, item.user, item.meta)
+            change = state.add(newcomer.subscriber, newcomer.audience, newcomer.user, item.meta)
         except SowerError as error:
-            item.subscriber.refuse(item.command, error)
+            refuse(item, error)
             return
-        self._newcomers.append(item)
+        self._newcomers[newcomer] = item
         if change is not None:
             self._changes.append(change)
 
     def _depart(self, state: Channel[Subscriber], item: Departure) -> None:
         leaver = item.subscription
         now = trio.current_time()
-        if leaver in self._newcomers:
-            self._newcomers.remove(leaver)
+        self._newcomers.pop(leaver, None)
         change = state.remove(leaver.subscriber, leaver.audience, leaver.user, now, at_once=item.at_once)
         if change is not None:
             self._changes.append(change)
@@ -259,25 +259,25 @@ class ChannelTree:
     def _announce(self, state: Channel[Subscriber]) -> None:
         """Changes go to those who were here; newcomers get a snapshot that has them in it."""
         changes, newcomers = self._changes, self._newcomers
-        parcels = state.parcels(changes, besides=[n.subscriber for n in newcomers])
-        self._changes, self._newcomers = [], []
+        parcels = state.parcels(changes, besides=[newcomer.subscriber for newcomer in newcomers])
+        self._changes, self._newcomers = [], {}
         self._parcels.extend(parcels)
         members = tuple(state.presence.view()) if state.presence is not None and newcomers else None
         position = Position(self._epoch, state.head)
-        for newcomer in newcomers:
-            newcomer.subscriber.answer(newcomer.command, Welcome(self.name, position, newcomer.user, members))
-            if newcomer.command.since is not None:
-                self._catch_up(state, newcomer, newcomer.command.since)
+        for newcomer, arrival in newcomers.items():
+            welcome = Welcome(self.name, position, newcomer.user, members)
+            newcomer.subscriber.answer(arrival.command, welcome)
+            if arrival.command.since is not None:
+                self._catch_up(state, newcomer, arrival.command.since)
 
     def _catch_up(self, state: Channel[Subscriber], newcomer: Subscription, since: Position) -> None:
         """Begin to give a newcomer what is between `since` and the head; what is above the head comes live."""
-        position = Position(self._epoch, state.head)
         if self.rules.history is not None:
             newcomer.subscriber.hold()
             self._replays[newcomer] = Replay(since, state.head)
             self._start_replay(newcomer)
         elif since.serial != state.head or since.epoch not in ("", self._epoch):
-            newcomer.subscriber.tell_gap(newcomer, since, position)
+            newcomer.subscriber.tell_gap(self.name, since, Position(self._epoch, state.head))
 
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Commit what was accepted, then tell publishers and subscribers. The commit may be repeated."""
@@ -349,7 +349,7 @@ class ChannelTree:
                 history=history,
             )
             if page.gap or lost_epoch:
-                subscriber.tell_gap(subscription, since, Position(self._epoch, upto))
+                subscriber.tell_gap(self.name, since, Position(self._epoch, upto))
             encode = subscription.audience.encode
             subscriber.write_ahead(b"".join([encode(self.name, message) for message in page.messages]))
             if not page.more:

@@ -71,20 +71,23 @@ class Clients:
         self._activity = activity
         self._keepalive = keepalive
         self._now = now
-        self._sessions: dict[str, Session] = {}
 
     # Coming and going
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self.reader)
+
+    @property
+    def now(self) -> float:
+        """trio's clock at the keepalive's last tick."""
+        return self._keepalive.now
 
     def find(self, session_id: str) -> Session | None:
         """The session of this id, where it is connected."""
-        return self._sessions.get(session_id)
+        return self.reader.find(session_id)
 
     def came(self, session: Session, buffered: bytes) -> None:
         """A socket was opened: do what that asks for, and read it from now on."""
-        self._sessions[session.id] = session
         expires = session.grant.expires
         first = self._bounds.ping_every
         self.reader.add(session)
@@ -97,24 +100,23 @@ class Clients:
         """A socket ended: its subscriptions end with it."""
         session.closed = True
         session.release()
-        self._sessions.pop(session.id, None)
-        for subscription in session.subscriptions.values():
+        subscriptions, session.subscriptions = session.subscriptions, ()
+        for subscription in subscriptions:
             subscription.end()
-        session.subscriptions.clear()
         code, reason = farewell.code, farewell.reason
         if session.ending is not None:
             code, reason = session.ending.close, session.ending.code
         self._activity.disconnected(session.grant, session.id, session.address, code, reason)
-        if not self._sessions:
+        if not len(self.reader):
             self._empty.set()
 
     async def end_all(self, error: SowerError) -> None:
         """Close every session with the same error, and wait until all are gone."""
-        for number, session in enumerate(list(self._sessions.values())):
+        for number, session in enumerate(self.reader):
             session.end(error)
             if number % ENDED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-        while self._sessions:
+        while len(self.reader):
             self._empty = trio.Event()
             await self._empty.wait()
 
@@ -168,20 +170,13 @@ class Clients:
         try:
             self._demand(grant, Can.SUBSCRIBE, name, rules)
             user = self._member(grant, name, rules)
-            subscription = Subscription(
-                self._hub.tree(grant.app, name),
-                session,
-                session.audience,
-                command,
-                user,
-                grant.meta if user else None,
-            )
-            subscription.tree.post(subscription)
+            subscription = Subscription(self._hub.tree(grant.app, name), session, session.audience, user)
+            subscription.begin(command, grant.meta if user else None)
         except SowerError as error:
             told = self._access.refusal(session.address, error)
             self._activity.refused(grant.app, session.address, name, told)
             raise told from error
-        session.subscriptions[name] = subscription
+        session.subscriptions = (*session.subscriptions, subscription)
         self._activity.connected(grant, session.id, session.address, name)
 
     def _member(self, grant: Grant, name: str, rules: Rules) -> str | None:
@@ -192,13 +187,14 @@ class Clients:
         return grant.user if grant.allows(Can.PRESENCE, name, rules, client_events) else None
 
     def _unsubscribe(self, session: Session, command: Unsubscribe) -> None:
-        subscription = session.subscriptions.pop(command.channel, None)
+        subscription = session.subscription(command.channel)
         if subscription is not None:
+            session.subscriptions = tuple(s for s in session.subscriptions if s is not subscription)
             subscription.end(at_once=True)
 
     def _publish(self, session: Session, command: Publish) -> None:
         grant, name = session.grant, command.channel
-        if name not in session.subscriptions:
+        if session.subscription(name) is None:
             raise Forbidden(f"Only a subscriber of {name!r} may publish on it over its socket.")
         self._demand(grant, Can.PUBLISH, name, self._hub.rules.of(name))
         if len(command.data) > self._limits.message:
@@ -210,7 +206,7 @@ class Clients:
         self._hub.publish(grant.app, Publication(command, grant.user, sender, ticket))
 
     def _update_meta(self, session: Session, command: UpdateMeta) -> None:
-        subscription = session.subscriptions.get(command.channel)
+        subscription = session.subscription(command.channel)
         if subscription is None or subscription.user is None:
             raise PresenceOff(f"This client is not a member of {command.channel!r}, so it has no meta.")
         if len(command.meta) > self._limits.meta:
@@ -223,7 +219,7 @@ class Clients:
             grant = self._access.authorise(Credentials(token=command.token))
             if grant.app != session.grant.app or grant.user != session.grant.user:
                 raise UserMismatch("The new token is for another app or user than the one this socket began with.")
-            for name in session.subscriptions:
+            for name in (subscription.channel for subscription in session.subscriptions):
                 self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
         except SowerError as error:
             told = self._access.refusal(session.address, error)

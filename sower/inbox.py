@@ -17,6 +17,8 @@ from sower.errors import SowerError
 class Inbox(Protocol):
     """The channel that an item is posted to."""
 
+    name: str
+
     def post(self, item: Item, *, always: bool = False) -> None: ...
 
 
@@ -28,7 +30,7 @@ class Subscriber(Hashable, Protocol):
     def write(self, data: bytes) -> None: ...
     def answer(self, command: SocketCommand, answer: SocketAnswer) -> None: ...
     def refuse(self, command: SocketCommand, error: SowerError) -> None: ...
-    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None: ...
+    def tell_gap(self, channel: str, since: Position, position: Position) -> None: ...
     def hold(self) -> None: ...
     def write_ahead(self, data: bytes) -> None: ...
     async def drained(self) -> None: ...
@@ -42,32 +44,37 @@ class Ticket(Protocol):
 
 
 class Subscription:
-    """One subscriber on one channel. As an inbox item it is the wish to enter.
+    """One subscriber on one channel. user: the member that the subscriber is, where it is one."""
 
-    user: the member that the subscriber is, where it is one. meta: JSON bytes that it brings, None for none.
-    """
+    __slots__ = ("audience", "subscriber", "tree", "user")
 
-    __slots__ = ("audience", "command", "meta", "subscriber", "tree", "user")
-
-    def __init__(
-        self,
-        tree: Inbox,
-        subscriber: Subscriber,
-        audience: Audience,
-        command: Subscribe,
-        user: str | None,
-        meta: bytes | None,
-    ) -> None:
+    def __init__(self, tree: Inbox, subscriber: Subscriber, audience: Audience, user: str | None) -> None:
         self.tree = tree
         self.subscriber = subscriber
         self.audience = audience
-        self.command = command
         self.user = user
-        self.meta = meta
+
+    @property
+    def channel(self) -> str:
+        """The channel's name."""
+        return self.tree.name
+
+    def begin(self, command: Subscribe, meta: bytes | None) -> None:
+        """Enter the channel. meta: JSON bytes that the member brings, None for none. Raises as Inbox.post."""
+        self.tree.post(Arrival(self, command, meta))
 
     def end(self, *, at_once: bool = False) -> None:
         """Leave the channel. at_once: the client asked for it, so its member gets no grace period."""
         self.tree.post(Departure(self, at_once), always=True)
+
+
+class Arrival:
+    __slots__ = ("command", "meta", "subscription")
+
+    def __init__(self, subscription: Subscription, command: Subscribe, meta: bytes | None) -> None:
+        self.subscription = subscription
+        self.command = command
+        self.meta = meta
 
 
 class Departure:
@@ -96,14 +103,12 @@ class Publication:
         self.ticket = ticket
 
 
-Item = Subscription | Departure | MetaChange | Publication
+Item = Arrival | Departure | MetaChange | Publication
 
 
 def refuse(item: Item, error: SowerError) -> None:
     """Tell whoever is behind an item that it was not done; a departure needs no answer."""
     if isinstance(item, Publication):
         item.ticket.settle(error)
-    elif isinstance(item, Subscription):
-        item.subscriber.refuse(item.command, error)
-    elif isinstance(item, MetaChange):
+    elif isinstance(item, Arrival | MetaChange):
         item.subscription.subscriber.refuse(item.command, error)

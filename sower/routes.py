@@ -63,9 +63,7 @@ class Routes:
                 await _turn_away(wire, route.refuse(told), told)
                 return
             audience = self._audiences.setdefault(opened.encoder, FramedAudience(opened.encoder))
-            # 64 random bits, so that nobody guesses whom to exclude.
-            session_id = secrets.token_hex(8)
-            session = Session(wire, session_id, grant, opened.conversation, audience, self._clients.shared)
+            session = Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
             self._clients.came(session, buffered)
 
         return open_socket

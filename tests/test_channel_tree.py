@@ -85,7 +85,7 @@ class Listener:
     def refuse(self, command: SocketCommand, error: SowerError) -> None:
         self.said.append(error.code)
 
-    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None:
+    def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         self.said.append("gap")
 
     def hold(self) -> None:
@@ -148,10 +148,8 @@ class House:
         self, name: str, *, since: Position | None = None, user: str | None = None
     ) -> tuple[Listener, Subscription]:
         listener = Listener()
-        subscription = Subscription(
-            self.hub.tree("1", name), listener, PLAIN, Subscribe(name, since), user, b"null" if user else None
-        )
-        subscription.tree.post(subscription)
+        subscription = Subscription(self.hub.tree("1", name), listener, PLAIN, user)
+        subscription.begin(Subscribe(name, since), b"null" if user else None)
         return listener, subscription
 
     def publish(self, name: str, data: str, *, message_id: str | None = None) -> Waiting:

@@ -20,6 +20,8 @@ SLOTS = 64
 
 
 class Tended(Protocol):
+    """due: the slot in which it is tended next, -1 for none."""
+
     due: int
 
     def tend(self, now: float, wall: float) -> float | None:
@@ -28,35 +30,38 @@ class Tended(Protocol):
 
 
 class Keepalive:
-    """wall: seconds since 1970."""
+    """wall: seconds since 1970. now: trio's clock at the last tick, one object that many sessions share."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._tick = 0
+        self.now = trio.current_time()
+        self._slot = 0
         self._slots: list[list[Tended]] = [[] for _ in range(SLOTS)]
 
     def look_again(self, tended: Tended, after: float) -> None:
         """Tend it within so many seconds (a tick at least); an earlier appointment stays."""
         ticks = min(max(math.ceil(after / TICK), 1), SLOTS - 1)
-        due = self._tick + ticks
-        if self._tick < tended.due <= due:
+        if tended.due >= 0 and (tended.due - self._slot) % SLOTS <= ticks:
             return
-        tended.due = due
-        self._slots[due % SLOTS].append(tended)
+        tended.due = (self._slot + ticks) % SLOTS
+        self._slots[tended.due].append(tended)
 
     async def run(self) -> None:
         """Turn the wheel until cancelled."""
         while True:
             await trio.sleep(TICK)
-            self._turn()
+            self.turn()
 
-    def _turn(self) -> None:
-        self._tick += 1
-        slot = self._tick % SLOTS
+    def turn(self) -> None:
+        """One tick: tend whoever is due."""
+        slot = self._slot = (self._slot + 1) % SLOTS
         waiting, self._slots[slot] = self._slots[slot], []
-        now, wall = trio.current_time(), self._wall()
+        now = self.now = trio.current_time()
+        wall = self._wall()
         for tended in waiting:
-            if tended.due == self._tick:  # else it was given an earlier look, and a new appointment
-                after = tended.tend(now, wall)
-                if after is not None:
-                    self.look_again(tended, after)
+            if tended.due != slot:
+                continue  # it was given an earlier look since
+            tended.due = -1
+            after = tended.tend(now, wall)
+            if after is not None:
+                self.look_again(tended, after)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 import trio
 
 from sower.net.frames import NO_FAREWELL, Farewell
-from sower.net.session import Session
+from sower.net.session import SECRET_DIGITS, Session
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +32,22 @@ class Reader:
         self._went = went
         self._epoll = select.epoll()
         self._by_fd: list[Session | None] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Session]:
+        return (session for session in list(self._by_fd) if session is not None)
+
+    def find(self, session_id: str) -> Session | None:
+        """The session of this id, where it is connected."""
+        try:
+            fd = int(session_id[SECRET_DIGITS:], 16)
+        except ValueError:
+            return None
+        session = self._by_fd[fd] if 0 <= fd < len(self._by_fd) else None
+        return session if session is not None and session.id == session_id else None
 
     def add(self, session: Session) -> None:
         """Read a session from now on; its wire is this reader's to close."""
@@ -40,6 +56,7 @@ class Reader:
         if fd >= len(self._by_fd):
             self._by_fd.extend([None] * (fd + 1 - len(self._by_fd)))
         self._by_fd[fd] = session
+        self._count += 1
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
 
     async def run(self) -> None:
@@ -58,14 +75,14 @@ class Reader:
 
     def cut_off(self) -> None:
         """End every session whose client did not end it, when there is no more time to wait."""
-        for session in self._by_fd:
-            if session is not None:
-                self.end(session, NO_FAREWELL)
+        for session in self:
+            self.end(session, NO_FAREWELL)
 
     def end(self, session: Session, farewell: Farewell) -> None:
         """Forget a session and close its socket."""
         fd = session.wire.fileno
         self._by_fd[fd] = None
+        self._count -= 1
         self._epoll.unregister(fd)
         self._went(session, farewell)
         session.wire.close()

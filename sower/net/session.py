@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 CLOSE_WITHIN = 5.0
 """Seconds that a client has to answer a close frame. websockets' close_timeout is 10, Centrifuge's 1."""
 
+SECRET_DIGITS = 12
+"""Hexadecimal digits of a session's secret, with which its id begins."""
+
 READ = 16 * 1024
 """Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
 
@@ -51,7 +54,10 @@ class Bounds:
 
 
 class Door(Protocol):
-    """Where a session's commands go."""
+    """Where a session's commands go. now: trio's clock, as it was at the keepalive's last tick."""
+
+    @property
+    def now(self) -> float: ...
 
     def perform(self, session: Session, command: SocketCommand) -> None:
         """Do it, now or later. Raises SowerError."""
@@ -89,20 +95,20 @@ class Speech:
 
 
 class Session:
-    """One WebSocket after its handshake.
+    """One WebSocket after its handshake. secret: 48 random bits.
 
-    id:           random, what other parts and `exclude` call it
     ending:       why this side closes it, None while it does not
     closed:       nothing more is written to it
     speech:       None while it is silent
     heard:        whether anything came since it was last tended
     pinged:       whether it owes an answer to a ping
     silent_since: when it was last known to have said something, on trio's clock
-    due:          the keepalive's tick at which it is tended next
+    due:          the keepalive's slot in which it is tended next, -1 for none
     """
 
     __slots__ = (
         "_backlog",
+        "_secret",
         "_shared",
         "audience",
         "closed",
@@ -111,7 +117,6 @@ class Session:
         "ending",
         "grant",
         "heard",
-        "id",
         "pinged",
         "silent_since",
         "speech",
@@ -122,27 +127,32 @@ class Session:
     def __init__(
         self,
         wire: Wire,
-        session_id: str,
+        secret: int,
         grant: Grant,
         conversation: Conversation,
         audience: FramedAudience,
         shared: Shared,
     ) -> None:
         self.wire = wire
-        self.id = session_id
+        self._secret = secret
         self.grant = grant
         self.conversation = conversation
         self.audience = audience
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions: tuple[Subscription, ...] = ()
         self.speech: Speech | None = None
         self.closed = False
         self.ending: SowerError | None = None
         self.heard = False
         self.pinged = False
-        self.silent_since = trio.current_time()
-        self.due = 0
+        self.silent_since = shared.door.now
+        self.due = -1
         self._shared = shared
         self._backlog: Backlog | None = None
+
+    @property
+    def id(self) -> str:
+        """What other parts and `exclude` call it: its file number, and 48 random bits that nobody guesses."""
+        return f"{self._secret:0{SECRET_DIGITS}x}{self.wire.fileno & 0xFFFFFFFF:x}"
 
     @property
     def address(self) -> str:
@@ -187,6 +197,11 @@ class Session:
         if self._backlog is not None:
             await self._backlog.spent()
 
+    def subscription(self, channel: str) -> Subscription | None:
+        """Its subscription on a channel, where it has one."""
+        # A tuple and a walk: most clients follow one or a few channels, and a dict costs 184 bytes of each.
+        return next((s for s in self.subscriptions if s.channel == channel), None)
+
     def answer(self, command: SocketCommand, answer: SocketAnswer) -> None:
         """Say the answer to a command."""
         self._say(self.conversation.answer(self.id, command, answer))
@@ -198,9 +213,9 @@ class Session:
         else:
             self._say(self.conversation.refuse(command, error))
 
-    def tell_gap(self, subscription: Subscription, since: Position, position: Position) -> None:
+    def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         """Say that something after `since` is gone."""
-        payload = self.conversation.gap(subscription.command.channel, since, position)
+        payload = self.conversation.gap(channel, since, position)
         self.write_ahead(self.audience.frame(payload))
 
     def end(self, error: SowerError) -> None:

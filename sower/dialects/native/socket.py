@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import intern
 
 import msgspec
 
@@ -122,7 +123,8 @@ def refuse(error: SowerError, command_id: str | None = None) -> bytes:
 
 def open_socket(call: HttpCall) -> Opened:
     """Take a socket. Raises BadChannelName, BadPosition, NotAuthorised."""
-    channel = check_channel_name(call.params["channel"])
+    # Interned, so that all who follow a channel share its name.
+    channel = intern(check_channel_name(call.params["channel"]))
     since = call.query.get("since")
     conversation = NativeConversation(channel, Position.parse(since) if since else None)
     return Opened(read_credentials(call.headers, call.query), conversation, ENCODER)
