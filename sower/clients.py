@@ -12,6 +12,7 @@ import trio
 
 from sower.access import Access
 from sower.activity import Activity
+from sower.collector import Collector
 from sower.config import Config
 from sower.core.command import (
     Acknowledged,
@@ -57,6 +58,7 @@ class Clients:
         access: Access,
         activity: Activity,
         keepalive: Keepalive,
+        collector: Collector,
         nursery: trio.Nursery,
         *,
         now: Callable[[], float],
@@ -70,6 +72,7 @@ class Clients:
         self._access = access
         self._activity = activity
         self._keepalive = keepalive
+        self._collector = collector
         self._now = now
 
     # Coming and going
@@ -91,6 +94,7 @@ class Clients:
         expires = session.grant.expires
         first = self._bounds.ping_every
         self.reader.add(session)
+        self._collector.came()
         self._keepalive.look_again(session, first if expires is None else min(first, expires - self._now()))
         farewell = session.begin(buffered)
         if farewell is not None:

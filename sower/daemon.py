@@ -22,6 +22,7 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
+from sower.collector import Collector
 from sower.config import Config
 from sower.core.rules import RuleBook
 from sower.dialects.interface import Dialect
@@ -93,14 +94,16 @@ async def _serve(
     hub.failed = activity.failed
     access = Access(config.apps, config.limits, now=now)
     keepalive = Keepalive(now)
+    collector = Collector()
     closing = Closing()
     caps = Caps(config.limits)
     async with trio.open_nursery() as services:
         await services.start(hub.run, name="hub")
         services.start_soon(keepalive.run, name="keepalive")
         services.start_soon(audit.run, name="audit")
+        services.start_soon(collector.run, name="collector")
         async with trio.open_nursery() as connections:
-            clients = Clients(config, hub, access, activity, keepalive, connections, now=now)
+            clients = Clients(config, hub, access, activity, keepalive, collector, connections, now=now)
             services.start_soon(clients.reader.run, name="reader")
             router = Router()
             routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)

@@ -14,7 +14,7 @@ from sower.clients import Clients
 from sower.dialects.interface import Dialect, Encoder, HttpCall, HttpRoute, SocketRoute
 from sower.errors import SowerError
 from sower.net import frames
-from sower.net.frames import FramedAudience
+from sower.net.frames import Compression, FramedAudience
 from sower.net.http import Request, Response
 from sower.net.routing import Router, SocketEndpoint
 from sower.net.session import CLOSE_WITHIN, Session
@@ -35,7 +35,7 @@ class Routes:
         self._api = api
         self._clients = clients
         self._activity = activity
-        self._audiences: dict[Encoder, FramedAudience] = {}
+        self._audiences: dict[tuple[Encoder, Compression], FramedAudience] = {}
 
     def install(self, dialect: Dialect, router: Router) -> None:
         """Add all routes of a dialect."""
@@ -43,6 +43,13 @@ class Routes:
             router.add(route.method, route.pattern, self._http(route))
         for route in dialect.sockets:
             router.add("GET", route.pattern, SocketEndpoint(self._socket(route), route.subprotocols))
+
+    def _audience(self, encoder: Encoder, compression: Compression) -> FramedAudience:
+        """The one audience of all sockets that are told things in the same bytes."""
+        audience = self._audiences.get((encoder, compression))
+        if audience is None:
+            audience = self._audiences[encoder, compression] = FramedAudience(encoder, compression)
+        return audience
 
     def _http(self, route: HttpRoute):
         async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
@@ -62,7 +69,7 @@ class Routes:
                 self._activity.refused(None, wire.address, request.path, told)
                 await _turn_away(wire, route.refuse(told), told)
                 return
-            audience = self._audiences.setdefault(opened.encoder, FramedAudience(opened.encoder))
+            audience = self._audience(opened.encoder, request.compression)
             session = Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
             self._clients.came(session, buffered)
 

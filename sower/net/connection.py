@@ -6,6 +6,7 @@ Rule 2: every wait has a deadline: for a head, for a body, for the next request.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import structlog
@@ -13,9 +14,11 @@ import trio
 from websockets.datastructures import Headers
 from websockets.http11 import Request as HandshakeRequest
 from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from sower.config import Server
 from sower.errors import BadUpgrade, HandshakeTimeout, OriginRefused, RequestTimeout, SowerError
+from sower.net.frames import OFFER, Compression
 from sower.net.http import Header, Request, Response
 from sower.net.parser import RequestParser
 from sower.net.routing import Match, Router, SocketEndpoint
@@ -80,6 +83,8 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
                 return
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return
+    finally:
+        parser.close()
 
 
 async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Closing, rested: bool) -> bool:
@@ -175,14 +180,16 @@ def _is_upgrade(request: Request) -> bool:
 
 def _handshake(request: Request, endpoint: SocketEndpoint, settings: Server) -> bytes:
     """The 101 (RFC 6455 section 4.2.2). Raises BadUpgrade."""
-    protocol = ServerProtocol(subprotocols=endpoint.subprotocols or None, select_subprotocol=_first_known)  # pyright: ignore[reportArgumentType]
+    known = [Subprotocol(name) for name in endpoint.subprotocols]
+    protocol = ServerProtocol(extensions=[OFFER], subprotocols=known or None, select_subprotocol=_first_known)
     answer = protocol.accept(HandshakeRequest(request.target, Headers(request.headers)))
     if answer.status_code != 101:
         raise BadUpgrade((answer.body or b"").decode(errors="replace").strip().splitlines()[0])
+    request.compression = Compression.agreed(protocol.extensions)
     return answer.serialize()
 
 
-def _first_known(protocol: ServerProtocol, offered: list[str]) -> str | None:
+def _first_known(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """A client that offers none, or none that is known, is served without one."""
     known = protocol.available_subprotocols or ()
     return next((name for name in known if name in offered), None)

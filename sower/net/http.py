@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 
 from sower.errors import BadRequest, MethodNotAllowed, NotAuthorised, SowerError
+from sower.net.frames import Compression
 
 Header = tuple[str, str]
 
@@ -32,6 +33,7 @@ class Request:
     address:    the peer's IP address
     keep_alive: whether the client wants another request on this connection
     upgrade:    whether it asks for another protocol
+    compression: what a WebSocket handshake agreed on
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Request:
         self.address = address
         self.keep_alive = keep_alive
         self.upgrade = upgrade
+        self.compression = Compression()
 
     @cached_property
     def query(self) -> dict[str, str]:

@@ -136,7 +136,7 @@ async def accept_loop(
     async def handle(wire: Wire) -> None:
         try:
             await handler(wire)
-        except Exception as error:  # noqa: BLE001 - the boundary of a connection: its fault is its own
+        except Exception as error:
             log.error("connection_failed", address=wire.address, exc_info=error)
         finally:
             if not wire.kept:

@@ -63,6 +63,10 @@ class RequestParser:
         if not self.in_body and not self.requests:
             self.in_head = True
 
+    def close(self) -> None:
+        """Let go of httptools' parser, which refers to this one: a cycle would wait for the collector."""
+        del self._parser
+
     # What httptools calls
 
     def on_message_begin(self) -> None:

@@ -82,8 +82,8 @@ class Speech:
 
     __slots__ = ("events", "frames", "inbound", "violations")
 
-    def __init__(self, limit: int) -> None:
-        self.inbound = frames.Inbound(limit)
+    def __init__(self, inbound: frames.Inbound) -> None:
+        self.inbound = inbound
         self.frames: Bucket | None = None
         self.events: Bucket | None = None
         self.violations = 0
@@ -279,7 +279,8 @@ class Session:
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speech
         if speech is None:
-            speech = self.speech = Speech(self._shared.bounds.message)
+            inbound = frames.Inbound(self._shared.bounds.message, inflates=self.audience.inflates)
+            speech = self.speech = Speech(inbound)
         for message in speech.inbound.feed(data):
             if self.closed:
                 break

@@ -22,8 +22,8 @@ from sower.store.opening import BUSY_FOR, check_path, store_error
 from sower.store.schema import prepare
 from sower.store.sqlite import Database
 
-FLUSH_EVERY = 0.5
-"""Seconds that a record may stay in memory."""
+FLUSH_EVERY = 0.1
+"""Seconds that a record may stay in memory: short, so that a storm of connects leaves no holes in the heap."""
 
 COUNTED_FOR = 60.0
 """Seconds for which publishes are counted into one record."""

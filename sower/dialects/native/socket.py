@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sys import intern
+from functools import lru_cache
 
 import msgspec
 
@@ -28,6 +28,9 @@ SUBPROTOCOL = "sower.v1"
 
 MAX_ID = 200
 """Characters of a publish id. Ably's are 2 times a random base of 9 bytes, a UUID is 36."""
+
+CONVERSATIONS = 10_000
+"""Channels whose conversation is shared by all who come."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,7 +60,7 @@ _decode = msgspec.json.Decoder(_Publish | _Presence | _Token | _Ping).decode
 
 
 class NativeConversation:
-    """One socket on one channel. It goes on after a refusal, unless that is of its subscription."""
+    """A socket on one channel. It goes on after a refusal, unless that is of its subscription."""
 
     __slots__ = ("_channel", "_since")
 
@@ -123,11 +126,16 @@ def refuse(error: SowerError, command_id: str | None = None) -> bytes:
 
 def open_socket(call: HttpCall) -> Opened:
     """Take a socket. Raises BadChannelName, BadPosition, NotAuthorised."""
-    # Interned, so that all who follow a channel share its name.
-    channel = intern(check_channel_name(call.params["channel"]))
     since = call.query.get("since")
-    conversation = NativeConversation(channel, Position.parse(since) if since else None)
+    channel = call.params["channel"]
+    conversation = NativeConversation(check_channel_name(channel), Position.parse(since)) if since else _fresh(channel)
     return Opened(read_credentials(call.headers, call.query), conversation, ENCODER)
+
+
+@lru_cache(CONVERSATIONS)
+def _fresh(channel: str) -> NativeConversation:
+    """A conversation remembers nothing, so all who follow a channel from now on have the same one."""
+    return NativeConversation(check_channel_name(channel), None)
 
 
 def _welcome(session: str, welcome: Welcome) -> bytes:
