@@ -6,14 +6,15 @@ Each command is one method of the same shape: (grant, address, command) -> answe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import trio
 
 from sower.access import Access
 from sower.activity import Activity
 from sower.clients import Clients
-from sower.config import Limits
+from sower.config import History, Limits
 from sower.core.command import (
     ChannelList,
     HistoryPage,
@@ -49,6 +50,8 @@ from sower.errors import (
 from sower.hub import Hub
 from sower.inbox import Publication
 
+A = TypeVar("A")
+
 
 class Api:
     """now: seconds since 1970."""
@@ -71,31 +74,34 @@ class Api:
         self._publishes = Buckets(limits.publishes)
         self._now = now
 
-    async def ask(self, asked: Asked, address: str) -> HttpAnswer:
-        """Do what was asked. Raises SowerError."""
+    def ask(self, asked: Asked, address: str) -> Coroutine[Any, Any, HttpAnswer]:
+        """Do what was asked. A publish is posted before this returns; its commit is what is awaited.
+
+        Raises SowerError, now or when awaited.
+        """
         grant: Grant | None = None
         try:
             grant = self._access.authorise(asked.credentials)
-            return await self._do(grant, address, asked.command)
-        except (Forbidden, SowerError) as error:
+            return self._do(grant, address, asked.command)
+        except SowerError as error:
             told = self._access.refusal(address, error)
             if told.status in (401, 403, 429):
                 where = getattr(asked.command, "channel", "")
                 self._activity.refused(grant.app if grant else None, address, where, told)
             raise told from error
 
-    async def _do(self, grant: Grant, address: str, command: HttpCommand) -> HttpAnswer:
+    def _do(self, grant: Grant, address: str, command: HttpCommand) -> Coroutine[Any, Any, HttpAnswer]:
         if isinstance(command, PublishAll):
-            return await self._publish(grant, command)
+            return self._publish(grant, command)
         if isinstance(command, ReadHistory):
-            return await self._history(grant, command)
+            return self._history(grant, command)
         if isinstance(command, ReadPresence):
-            return self._presence(grant, command)
+            return _at_once(self._presence(grant, command))
         if isinstance(command, ListChannels):
-            return self._channels(grant, command)
-        return self._mint(grant, address, command)
+            return _at_once(self._channels(grant, command))
+        return _at_once(self._mint(grant, address, command))
 
-    async def _publish(self, grant: Grant, command: PublishAll) -> Published:
+    def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
         publishes = command.publishes
         if len(publishes) > self._limits.batch:
             raise TooLarge(f"{len(publishes)} messages in one request; limits.batch is {self._limits.batch}.")
@@ -112,6 +118,9 @@ class Api:
                 self._hub.publish(grant.app, publication)
             except SowerError as error:
                 publication.ticket.settle(error)
+        return self._published(grant, publishes, gathering)
+
+    async def _published(self, grant: Grant, publishes: Sequence[Publish], gathering: Gathering) -> Published:
         receipts = await gathering.outcomes()
         for publish, receipt in zip(publishes, receipts, strict=True):
             self._activity.published(grant, publish, receipt)
@@ -129,28 +138,30 @@ class Api:
             size, most = len(publish.data), self._limits.message
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
 
-    async def _history(self, grant: Grant, command: ReadHistory) -> HistoryPage:
+    def _history(self, grant: Grant, command: ReadHistory) -> Coroutine[Any, Any, HistoryPage]:
         name = command.channel
         rules = self._hub.rules.of(name)
         if rules.history is None:
             raise HistoryOff(f"The channel {name!r} keeps no history.")
         grant.demand(Can.HISTORY, name, rules, self._access.apps[grant.app].client_events)
+        return self._read_history(grant.app, command, rules.history)
+
+    async def _read_history(self, app: str, command: ReadHistory, history: History) -> HistoryPage:
         journal = self._hub.journal
         epoch = journal.epoch
         lost = any(p is not None and p.epoch not in ("", epoch) for p in (command.since, command.before))
         page = await journal.page(
-            grant.app,
-            name,
+            app,
+            command.channel,
             since=command.since.serial if command.since and not lost else None,
             before=command.before.serial if command.before and not lost else None,
             limit=command.limit,
             newest_first=command.newest_first,
-            history=rules.history,
+            history=history,
         )
-        head = await journal.head(grant.app, name)
+        head = await journal.head(app, command.channel)
         following = page.messages[-1].serial if page.more else None
-        gap = page.gap or lost
-        return HistoryPage(command, Position(epoch, head), tuple(page.messages), gap, following)
+        return HistoryPage(command, Position(epoch, head), tuple(page.messages), page.gap or lost, following)
 
     def _presence(self, grant: Grant, command: ReadPresence) -> Members:
         rules = self._hub.rules.of(command.channel)
@@ -192,6 +203,11 @@ class Api:
         )
         self._activity.minted(grant, address, command.channel, command.user)
         return Minted(command.channel, token, now + command.ttl)
+
+
+async def _at_once(answer: A) -> A:
+    """An answer that is there already."""
+    return answer
 
 
 class Gathering:

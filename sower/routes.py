@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import trio
 
@@ -16,7 +17,7 @@ from sower.errors import SowerError
 from sower.net import frames
 from sower.net.frames import Compression, FramedAudience
 from sower.net.http import Request, Response
-from sower.net.routing import Router, SocketEndpoint
+from sower.net.routing import HttpEndpoint, Router, SocketEndpoint
 from sower.net.session import CLOSE_WITHIN, Session
 from sower.net.wire import Wire
 
@@ -51,11 +52,14 @@ class Routes:
             audience = self._audiences[encoder, compression] = FramedAudience(encoder, compression)
         return audience
 
-    def _http(self, route: HttpRoute):
-        async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
-            asked = route.decode(_call(request, params))
-            answer = await self._api.ask(asked, request.address)
-            return Response(200, route.encode(answer), JSON)
+    def _http(self, route: HttpRoute) -> HttpEndpoint:
+        def endpoint(request: Request, params: Mapping[str, str]) -> Coroutine[Any, Any, Response]:
+            answer = self._api.ask(route.decode(_call(request, params)), request.address)
+
+            async def finish() -> Response:
+                return Response(200, route.encode(await answer), JSON)
+
+            return finish()
 
         return endpoint
 

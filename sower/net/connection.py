@@ -6,8 +6,9 @@ Rule 2: every wait has a deadline: for a head, for a body, for the next request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, NamedTuple
 
 import structlog
 import trio
@@ -38,6 +39,21 @@ PREFLIGHT_HEADERS: tuple[Header, ...] = (
 )
 
 
+class Begun(NamedTuple):
+    """A request that was begun, and its answer or what to await for it."""
+
+    request: Request
+    answer: Response | Coroutine[Any, Any, Response]
+
+
+class Upgrade(NamedTuple):
+    """A request that takes the connection over."""
+
+    request: Request
+    endpoint: SocketEndpoint
+    params: dict[str, str]
+
+
 class Closing:
     """Tells connections that the daemon ends: those that rest between two requests end at once."""
 
@@ -64,18 +80,17 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
             try:
                 if not await _read(wire, parser, settings, closing, rested):
                     return
-                while parser.requests:
-                    request = parser.requests.popleft()
-                    match = _route(router, request, settings)
-                    if isinstance(match, Match) and isinstance(match.endpoint, SocketEndpoint):
-                        await wire.send_all(_handshake(request, match.endpoint, settings))
-                        await match.endpoint.open(wire, request, match.params, parser.left or b"")
-                        return
-                    response = match if isinstance(match, Response) else await _answer(match, request)
-                    keep_alive = request.keep_alive and not closing.begun and response.status < 500
-                    await _send(wire, request, response, settings, keep_alive)
-                    if not keep_alive or parser.left is not None:
-                        return
+                begun, upgrade = _begin_all(parser, router, settings)
+                if not await _finish_all(wire, begun, settings, closing):
+                    return
+                if upgrade is not None:
+                    await wire.send_all(_handshake(upgrade.request, upgrade.endpoint, settings))
+                    await upgrade.endpoint.open(wire, upgrade.request, upgrade.params, parser.left or b"")
+                    return
+                if parser.fault is not None:
+                    raise parser.fault
+                if parser.left is not None:
+                    return
                 rested = True
             except SowerError as error:
                 await wire.send_all(Response.error(error).encode(keep_alive=False))
@@ -88,11 +103,11 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
 
 
 async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Closing, rested: bool) -> bool:
-    """Feed the parser until a request is whole. False at the end of the connection."""
+    """Feed the parser until a request is whole or nothing can be read. False at the end of the connection."""
     began = trio.current_time()
     phase: Literal["rest", "head", "body"] | None = None
     deadline = began
-    while not parser.requests:
+    while not parser.requests and parser.fault is None:
         now_in = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
         if now_in != phase:
             phase = now_in
@@ -142,16 +157,55 @@ def _route(router: Router, request: Request, settings: Server) -> Match | Respon
     return match
 
 
-async def _answer(match: Match, request: Request) -> Response:
-    if isinstance(match.endpoint, SocketEndpoint):
-        raise TypeError("a socket endpoint has no response")
+def _begin_all(parser: RequestParser, router: Router, settings: Server) -> tuple[deque[Begun], Upgrade | None]:
+    """Begin every request that waits, in order, up to one that takes the connection over.
+
+    What an endpoint does before it first waits is done here: so pipelined publishes are posted in their order,
+    and none waits for the commit of the one before it.
+    """
+    begun: deque[Begun] = deque()
+    while parser.requests:
+        request = parser.requests.popleft()
+        match = _route(router, request, settings)
+        if isinstance(match, Response):
+            begun.append(Begun(request, match))
+        elif isinstance(match.endpoint, SocketEndpoint):
+            return begun, Upgrade(request, match.endpoint, match.params)
+        else:
+            try:
+                begun.append(Begun(request, match.endpoint(request, match.params)))
+            except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
+                begun.append(Begun(request, _failed(request, error)))
+    return begun, None
+
+
+async def _finish_all(wire: Wire, begun: deque[Begun], settings: Server, closing: Closing) -> bool:
+    """Answer in order. Whether the connection goes on."""
     try:
-        return await match.endpoint(request, match.params)
-    except SowerError as error:
+        while begun:
+            request, answer = begun.popleft()
+            if not isinstance(answer, Response):
+                try:
+                    answer = await answer
+                except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
+                    answer = _failed(request, error)
+            keep_alive = request.keep_alive and not closing.begun and answer.status < 500
+            await _send(wire, request, answer, settings, keep_alive)
+            if not keep_alive:
+                return False
+        return True
+    finally:
+        for _, answer in begun:
+            if not isinstance(answer, Response):
+                answer.close()
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """A refusal as it is; anything else is our fault, logged and told as such."""
+    if isinstance(error, SowerError):
         return Response.error(error)
-    except Exception as error:
-        log.error("request_failed", method=request.method, path=request.path, exc_info=error)
-        return Response.error(SowerError())
+    log.error("request_failed", method=request.method, path=request.path, exc_info=error)
+    return Response.error(SowerError())
 
 
 async def _send(wire: Wire, request: Request, response: Response, settings: Server, keep_alive: bool) -> None:

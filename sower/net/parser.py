@@ -28,6 +28,7 @@ class RequestParser:
     requests:  what is complete, in order
     in_head:   whether part of a head is here; in_body: whether part of a body is awaited
     left:      after an upgrade, the bytes behind the request
+    fault:     why nothing more can be read
     """
 
     def __init__(self, settings: Server, address: str) -> None:
@@ -36,6 +37,7 @@ class RequestParser:
         self.in_body = False
         self.wants_continue = False
         self.left: bytes | None = None
+        self.fault: SowerError | None = None
         self._settings = settings
         self._address = address
         self._error: SowerError | None = None
@@ -48,18 +50,19 @@ class RequestParser:
         self._unfinished = 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes. Raises BadRequest, HeadersTooLarge, UriTooLong, BodyTooLarge; then the connection is lost."""
+        """Take bytes. What cannot be read is a `fault`: BadRequest, HeadersTooLarge, UriTooLong, BodyTooLarge."""
         unfinished = self._unfinished
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.left = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            raise self._error or BadRequest(f"The request cannot be read: {error}.") from error
+            self.fault = self._error or BadRequest(f"The request cannot be read: {error}.")
+            return
         # A header is only seen when it is whole, so the bytes of one that never ends are counted here.
         self._unfinished = unfinished + len(data) if self.in_head else 0
         if self._unfinished > self._settings.max_head + len(data):
-            raise HeadersTooLarge(f"The head has over {self._settings.max_head} bytes.")
+            self.fault = HeadersTooLarge(f"The head has over {self._settings.max_head} bytes.")
         if not self.in_body and not self.requests:
             self.in_head = True
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sower.errors import MethodNotAllowed, NotFound
 from sower.net.http import Request, Response, decode_segment
 from sower.net.wire import Wire
 
-HttpEndpoint = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+HttpEndpoint = Callable[[Request, Mapping[str, str]], Coroutine[Any, Any, Response]]
+"""Called in the order of the requests, awaited later: what must keep that order is done before it returns."""
 
 
 @dataclass(frozen=True, slots=True)
