@@ -91,5 +91,6 @@ async def _turn_away(wire: Wire, payload: bytes, error: SowerError) -> None:
     """Say why over the socket, because a browser cannot read a failed handshake; then close it."""
     with trio.move_on_after(CLOSE_WITHIN):
         await wire.send_all(frames.text(payload) + frames.close(error.close, error.code))
-        while await wire.recv():
-            pass
+        inbound = frames.Inbound(frames.MAX_REASON)
+        while not inbound.ended and (data := await wire.recv()):
+            inbound.feed(data)

@@ -59,11 +59,12 @@ class Daemon:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        """Start it and wait until it says that it is ready."""
-        listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
-        self.config.write_text(listen + '[store]\npath = "sower.db"\n' + self._text)
-        self.config.chmod(0o600)
+    async def start(self, *, keep_config: bool = False) -> None:
+        """Start it and wait until it says that it is ready. keep_config: with the file as it stands."""
+        if not keep_config:
+            listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
+            self.config.write_text(listen + '[store]\npath = "sower.db"\n' + self._text)
+            self.config.chmod(0o600)
         self.process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
             [sys.executable, "-m", "sower", "serve", "--config", str(self.config)],
             cwd=self.folder,
