@@ -1,7 +1,10 @@
 """One connection, from its first byte to its last: requests in order, deadlines, and the way over to a WebSocket.
 
 Rule 1: an error of an endpoint is answered and logged here; the daemon lives on.
-Rule 2: every wait has a deadline: for a head, for a body, for the next request.
+Rule 2: every wait for a client has a deadline: for a head, for a body, for the next request, for an answer to be read.
+Rule 3: requests are begun and answered in their order. Whatever was begun is answered, also where the connection
+        ends with it; what is wrong behind good requests is told after their answers.
+Rule 4: when this side ends a connection that the client would go on with, it lingers, so that the answer arrives.
 """
 
 from __future__ import annotations
@@ -18,16 +21,22 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from sower.config import Server
-from sower.errors import BadUpgrade, HandshakeTimeout, OriginRefused, RequestTimeout, SowerError
+from sower.errors import BadUpgrade, Draining, HandshakeTimeout, OriginRefused, RequestTimeout, SowerError
 from sower.net.frames import OFFER, Compression
 from sower.net.http import Header, Request, Response
 from sower.net.parser import RequestParser
-from sower.net.routing import Match, Router, SocketEndpoint
+from sower.net.routing import Router, SocketEndpoint
 from sower.net.wire import Wire
 
 log = structlog.get_logger(__name__)
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+BEGIN_AT_ONCE = 64
+"""Requests of one client that are begun before other tasks run: 2 ms of work."""
+
+SEND_WITHIN = 60.0
+"""Seconds that a client may take to read one answer. nginx' send_timeout is 60, between two writes."""
 
 PREFLIGHT_HEADERS: tuple[Header, ...] = (
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS"),
@@ -47,11 +56,12 @@ class Begun(NamedTuple):
 
 
 class Upgrade(NamedTuple):
-    """A request that takes the connection over."""
+    """A request that takes the connection over, and the 101 that says so."""
 
     request: Request
     endpoint: SocketEndpoint
     params: dict[str, str]
+    accepted: bytes
 
 
 class Closing:
@@ -69,9 +79,10 @@ class Closing:
 
 
 async def serve_connection(wire: Wire, router: Router, settings: Server, *, closing: Closing) -> None:
-    """Answer requests until the client or a deadline ends it, or a WebSocket has taken over and ended.
+    """Answer requests until the client or a deadline ends it, or a WebSocket has taken over.
 
-    The wire stays open; whoever opened it closes it. Raises nothing of the client's making.
+    The wire stays open; whoever opened it closes it. Raises what a SocketEndpoint raises, nothing of the client's
+    making.
     """
     parser = RequestParser(settings, wire.address)
     rested = False
@@ -80,22 +91,21 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
             try:
                 if not await _read(wire, parser, settings, closing, rested):
                     return
-                begun, upgrade = _begin_all(parser, router, settings)
+            except SowerError as error:
+                await _send(wire, Response.error(error).encode(keep_alive=False))
+                await wire.linger()
+                return
+            while parser.requests:
+                begun, upgrade = _begin_some(parser, router, settings, closing)
                 if not await _finish_all(wire, begun, settings, closing):
                     return
                 if upgrade is not None:
-                    await wire.send_all(_handshake(upgrade.request, upgrade.endpoint, settings))
+                    await _send(wire, upgrade.accepted)
                     await upgrade.endpoint.open(wire, upgrade.request, upgrade.params, parser.left or b"")
                     return
-                if parser.fault is not None:
-                    raise parser.fault
-                if parser.left is not None:
-                    return
-                rested = True
-            except SowerError as error:
-                await wire.send_all(Response.error(error).encode(keep_alive=False))
-                await wire.linger()
-                return
+                if parser.requests:
+                    await trio.lowlevel.checkpoint()
+            rested = True
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return
     finally:
@@ -103,84 +113,69 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
 
 
 async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Closing, rested: bool) -> bool:
-    """Feed the parser until a request is whole or nothing can be read. False at the end of the connection."""
-    began = trio.current_time()
+    """Feed the parser until a request is whole. False at the end of the connection.
+
+    Raises HandshakeTimeout, RequestTimeout, and the parser's fault.
+    """
     phase: Literal["rest", "head", "body"] | None = None
-    deadline = began
-    while not parser.requests and parser.fault is None:
+    deadline = 0.0
+    limits = {"rest": settings.keep_alive, "head": settings.head_timeout, "body": settings.body_timeout}
+    while not parser.requests:
+        if parser.fault is not None:
+            raise parser.fault
+        if parser.wants_continue:
+            parser.wants_continue = False
+            await _send(wire, CONTINUE)
         now_in = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
         if now_in != phase:
             phase = now_in
-            limit = {
-                "rest": settings.keep_alive,
-                "head": settings.head_timeout,
-                "body": settings.body_timeout,
-            }[phase]
-            deadline = trio.current_time() + limit
+            deadline = trio.current_time() + limits[phase]
+        if phase == "rest" and closing.begun:
+            return False
         data = b""
         with trio.move_on_at(deadline) as scope:
             if phase == "rest":
-                if closing.begun:
-                    return False
                 closing.resting.add(scope)
             try:
                 data = await wire.recv()
             finally:
                 closing.resting.discard(scope)
-        if scope.cancelled_caught:
-            if phase == "rest":
-                return False
+        if scope.cancelled_caught and phase != "rest":
             raise HandshakeTimeout() if phase == "head" else RequestTimeout()
         if not data:
             return False
         parser.feed(data)
-        if parser.wants_continue:
-            parser.wants_continue = False
-            await wire.send_all(CONTINUE)
     return True
 
 
-def _route(router: Router, request: Request, settings: Server) -> Match | Response:
-    """The endpoint, or the answer where there is none to ask."""
-    if request.method == "OPTIONS" and "origin" in request.headers:
-        return Response(204, headers=PREFLIGHT_HEADERS)
-    try:
-        match = router.match(request)
-    except SowerError as error:
-        return Response.error(error)
-    if isinstance(match.endpoint, SocketEndpoint):
-        origin = request.headers.get("origin")
-        if not _is_upgrade(request):
-            return Response.error(BadUpgrade())
-        if origin is not None and not origin_allowed(origin, settings.origins):
-            return Response.error(OriginRefused(f"Pages of {origin[:100]!r} may not connect."))
-    return match
-
-
-def _begin_all(parser: RequestParser, router: Router, settings: Server) -> tuple[deque[Begun], Upgrade | None]:
-    """Begin every request that waits, in order, up to one that takes the connection over.
+def _begin_some(
+    parser: RequestParser, router: Router, settings: Server, closing: Closing
+) -> tuple[deque[Begun], Upgrade | None]:
+    """Begin the requests that wait, in order, up to one that takes the connection over.
 
     What an endpoint does before it first waits is done here: so pipelined publishes are posted in their order,
     and none waits for the commit of the one before it.
     """
     begun: deque[Begun] = deque()
-    while parser.requests:
+    while parser.requests and len(begun) < BEGIN_AT_ONCE:
         request = parser.requests.popleft()
-        match = _route(router, request, settings)
-        if isinstance(match, Response):
-            begun.append(Begun(request, match))
-        elif isinstance(match.endpoint, SocketEndpoint):
-            return begun, Upgrade(request, match.endpoint, match.params)
-        else:
-            try:
-                begun.append(Begun(request, match.endpoint(request, match.params)))
-            except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
-                begun.append(Begun(request, _failed(request, error)))
+        try:
+            if request.method == "OPTIONS" and "origin" in request.headers:
+                begun.append(Begun(request, Response(204, headers=PREFLIGHT_HEADERS)))
+                continue
+            endpoint, params = router.match(request)
+            if isinstance(endpoint, SocketEndpoint):
+                accepted = _handshake(request, endpoint, settings, closing)
+                return begun, Upgrade(request, endpoint, params, accepted)
+            begun.append(Begun(request, endpoint(request, params)))
+        except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
+            begun.append(Begun(request, _failed(request, error)))
     return begun, None
 
 
 async def _finish_all(wire: Wire, begun: deque[Begun], settings: Server, closing: Closing) -> bool:
     """Answer in order. Whether the connection goes on."""
+    asked_for_more = goes_on = True
     try:
         while begun:
             request, answer = begun.popleft()
@@ -189,15 +184,16 @@ async def _finish_all(wire: Wire, begun: deque[Begun], settings: Server, closing
                     answer = await answer
                 except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
                     answer = _failed(request, error)
-            keep_alive = request.keep_alive and not closing.begun and answer.status < 500
-            await _send(wire, request, answer, settings, keep_alive)
-            if not keep_alive:
-                return False
-        return True
+            asked_for_more = request.keep_alive
+            goes_on = goes_on and not closing.begun and not request.upgrade and answer.status != 500
+            await _respond(wire, request, answer, settings, asked_for_more and (goes_on or bool(begun)))
     finally:
         for _, answer in begun:
             if not isinstance(answer, Response):
                 answer.close()
+    if asked_for_more and not goes_on:
+        await wire.linger()
+    return asked_for_more and goes_on
 
 
 def _failed(request: Request, error: Exception) -> Response:
@@ -208,12 +204,23 @@ def _failed(request: Request, error: Exception) -> Response:
     return Response.error(SowerError())
 
 
-async def _send(wire: Wire, request: Request, response: Response, settings: Server, keep_alive: bool) -> None:
+async def _respond(wire: Wire, request: Request, response: Response, settings: Server, keep_alive: bool) -> None:
     more: tuple[Header, ...] = ()
     origin = request.headers.get("origin")
     if origin is not None and origin_allowed(origin, settings.origins):
         more = (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
-    await wire.send_all(response.encode(keep_alive=keep_alive, head_only=request.method == "HEAD", more=more))
+    await _send(wire, response.encode(keep_alive=keep_alive, head_only=request.method == "HEAD", more=more))
+
+
+async def _send(wire: Wire, data: bytes) -> None:
+    """Send everything. Raises BrokenResourceError, also for a client that does not read."""
+    sent = wire.send_now(data)
+    if sent == len(data):
+        return
+    with trio.move_on_after(SEND_WITHIN) as scope:
+        await wire.send_all(data[sent:])
+    if scope.cancelled_caught:
+        raise trio.BrokenResourceError("the client does not read its answer")
 
 
 def origin_allowed(origin: str, origins: tuple[str, ...]) -> bool:
@@ -228,17 +235,20 @@ def origin_allowed(origin: str, origins: tuple[str, ...]) -> bool:
     return False
 
 
-def _is_upgrade(request: Request) -> bool:
-    return request.upgrade and request.headers.get("upgrade", "").lower() == "websocket"
-
-
-def _handshake(request: Request, endpoint: SocketEndpoint, settings: Server) -> bytes:
-    """The 101 (RFC 6455 section 4.2.2). Raises BadUpgrade."""
+def _handshake(request: Request, endpoint: SocketEndpoint, settings: Server, closing: Closing) -> bytes:
+    """The 101 (RFC 6455 section 4.2.2). Raises BadUpgrade, OriginRefused, Draining."""
+    if not request.upgrade or request.method != "GET" or request.headers.get("upgrade", "").lower() != "websocket":
+        raise BadUpgrade()
+    origin = request.headers.get("origin")
+    if origin is not None and not origin_allowed(origin, settings.origins):
+        raise OriginRefused(f"Pages of {origin[:100]!r} may not connect.")
+    if closing.begun:
+        raise Draining()
     known = [Subprotocol(name) for name in endpoint.subprotocols]
     protocol = ServerProtocol(extensions=[OFFER], subprotocols=known or None, select_subprotocol=_first_known)
     answer = protocol.accept(HandshakeRequest(request.target, Headers(request.headers)))
     if answer.status_code != 101:
-        raise BadUpgrade((answer.body or b"").decode(errors="replace").strip().splitlines()[0])
+        raise BadUpgrade((answer.body or b"").decode(errors="replace").strip().partition("\n")[0])
     request.compression = Compression.agreed(protocol.extensions)
     return answer.serialize()
 

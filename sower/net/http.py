@@ -1,11 +1,14 @@
 """HTTP/1.1 messages: a request as it was read, a response as it is written.
 
 Rule 1: paths are split at `/` before they are percent-decoded, so that an encoded slash stays in its segment.
-Rule 2: every response carries its length; every error is the same JSON.
+Rule 2: every response carries its length, but for a 204 (RFC 9110 section 8.6); every error is the same JSON.
+Rule 3: a header is printable ASCII, so that nothing that a client said can begin another header or response.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from http import HTTPStatus
@@ -22,6 +25,7 @@ Header = tuple[str, str]
 JSON_TYPE: Header = ("Content-Type", "application/json")
 
 _encode = msgspec.json.Encoder().encode
+_NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -68,6 +72,10 @@ class Request:
 
 def decode_segment(segment: str) -> str:
     """A path segment, percent-decoded. Raises BadRequest for what is not UTF-8."""
+    if "%" not in segment:
+        return segment
+    if _NO_ESCAPE.search(segment):
+        raise BadRequest(f"The path segment {segment[:64]!r} has a % that is not followed by two hexadecimal digits.")
     try:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError as error:
@@ -75,11 +83,14 @@ def decode_segment(segment: str) -> str:
 
 
 class Response:
-    """One response."""
+    """One response. Raises ValueError for a header that is not printable ASCII."""
 
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, status: int, body: bytes = b"", headers: tuple[Header, ...] = ()) -> None:
+        for name, value in headers:
+            if not (name + value).isprintable() or not (name + value).isascii():
+                raise ValueError(f"the header {name!r} is not printable ASCII: {value!r}")
         self.status = status
         self.body = body
         self.headers = headers
@@ -94,7 +105,7 @@ class Response:
         """{"error": ...} with the headers that go with its status (RFC 9110)."""
         headers: list[Header] = []
         if error.status in (429, 503):
-            headers.append(("Retry-After", str(max(1, round(error.retry_after or 1)))))
+            headers.append(("Retry-After", str(math.ceil(error.retry_after or 1))))
         if isinstance(error, NotAuthorised):
             headers.append(("WWW-Authenticate", 'Basic realm="sower", charset="UTF-8"'))
         if isinstance(error, MethodNotAllowed):
@@ -107,7 +118,8 @@ class Response:
         """The bytes on the wire. head_only: the answer to HEAD."""
         lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}", "Server: sower"]
         lines += [f"{name}: {value}" for name, value in (*self.headers, *more)]
-        lines.append(f"Content-Length: {len(self.body)}")
+        if self.status != 204:
+            lines.append(f"Content-Length: {len(self.body)}")
         if not keep_alive:
             lines.append("Connection: close")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -1,6 +1,6 @@
 """Listening: addresses to sockets, and connections to tasks.
 
-Rule 1: everything that waits is accepted before the loop rests.
+Rule 1: what waits is accepted before the loop rests, but never so much at once that other tasks starve.
 Rule 2: running out of files is weather, not an error: accepting pauses and goes on (the errno list is trio's).
 Rule 3: who is over a cap is told so in one canned answer; that costs no task.
 """
@@ -11,6 +11,7 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import structlog
 import trio
@@ -19,17 +20,42 @@ from sower.config import Limits
 from sower.core.limits import Buckets
 from sower.errors import AddressInUse, ConfigError, RateLimited, SowerError, TooManyConnections
 from sower.net.http import Response
-from sower.net.wire import Wire
+from sower.net.wire import READ_AT_ONCE, Wire
 
 log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel's somaxconn is the bound. nginx: 511."""
 
+HIGHEST_PORT = 65535
+
 OVERLOADED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+
+PEER_GONE = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+    )
+)
+"""What accept says about one connection that is lost already (accept(2), and trio's list)."""
+
+ACCEPT_AT_ONCE = 64
+"""Connections accepted or turned away before other tasks run: 2 ms of work."""
 
 PAUSE = 0.1
 """Seconds to rest when out of files, as trio's serve_listeners does."""
+
+REMEDIES = {
+    errno.EACCES: " Ports below 1024 take CAP_NET_BIND_SERVICE; choose a higher one.",
+    errno.EADDRNOTAVAIL: " No interface of this machine has this address; 0.0.0.0 or [::] stands for all.",
+}
 
 LOG_EVERY = 1.0
 """Seconds between two log lines about it."""
@@ -48,8 +74,10 @@ class Listener:
         return self._name
 
     def close(self) -> None:
-        """Stop listening."""
-        self.sock.close()
+        """Stop listening. Whoever accepts gets ClosedResourceError."""
+        if self.sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.sock)
+            self.sock.close()
 
 
 async def bind(addresses: Sequence[str]) -> list[Listener]:
@@ -69,6 +97,8 @@ async def bind(addresses: Sequence[str]) -> list[Listener]:
 
 async def _resolve(address: str, host: str, port: str) -> list[tuple[int, tuple[object, ...]]]:
     try:
+        if not 0 <= int(port) <= HIGHEST_PORT:
+            raise ValueError(f"a port is 0 to {HIGHEST_PORT}")
         found = await trio.socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, ValueError) as error:
         raise ConfigError(f"server.listen: {address!r} is no address to listen on: {error}.") from error
@@ -89,7 +119,8 @@ def _listen(address: str, info: tuple[int, tuple[object, ...]]) -> Listener:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(f"Another process listens at {address}.") from error
-        raise ConfigError(f"server.listen: cannot listen at {address}: {error.strerror}.") from error
+        remedy = REMEDIES.get(error.errno or 0, "")
+        raise ConfigError(f"server.listen: cannot listen at {address}: {error.strerror}.{remedy}") from error
     return Listener(sock)
 
 
@@ -143,27 +174,37 @@ async def accept_loop(
                 wire.close()
 
     told = -LOG_EVERY
+    turns = 0
     while True:
+        turns += 1
+        if turns % ACCEPT_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
         try:
             sock, peer = listener.sock.accept()
         except BlockingIOError:
             await trio.lowlevel.wait_readable(listener.sock)
         except OSError as error:
-            if error.errno not in OVERLOADED:
-                continue  # the peer was gone before it was accepted
-            if trio.current_time() - told >= LOG_EVERY:
-                told = trio.current_time()
-                log.warning("accepting_paused", why=error.strerror, seconds=PAUSE)
-            await trio.sleep(PAUSE)
+            if error.errno in OVERLOADED:
+                if trio.current_time() - told >= LOG_EVERY:
+                    told = trio.current_time()
+                    log.warning("accepting_paused", why=error.strerror, seconds=PAUSE)
+                await trio.sleep(PAUSE)
+            elif error.errno not in PEER_GONE:
+                raise
         else:
             address = str(peer[0])
             refusal = caps.enter(address, trio.current_time())
             if refusal is None:
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                nursery.start_soon(handle, Wire(sock, address, caps.leave), name="connection")
+                nursery.start_soon(handle, _wire(sock, address, caps), name="connection")
             else:
                 _turn_away(sock, refusal)
+
+
+def _wire(sock: socket.socket, address: str, caps: Caps) -> Wire:
+    sock.setblocking(False)
+    with suppress(OSError):  # the peer is gone, as the first read will find
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Wire(sock, address, caps.leave)
 
 
 def _turn_away(sock: socket.socket, error: SowerError) -> None:
@@ -171,5 +212,7 @@ def _turn_away(sock: socket.socket, error: SowerError) -> None:
         sock.setblocking(False)
         try:
             sock.send(Response.error(error).encode(keep_alive=False))
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(READ_AT_ONCE)  # closed with bytes unread, it would be reset and the answer lost
         except OSError:
             return

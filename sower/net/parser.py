@@ -1,12 +1,16 @@
 """Bytes -> requests, on httptools (llhttp), with the limits that a parser of its own has not.
 
-Rule 1: whatever is ambiguous is refused (RFC 9112 section 11.2, request smuggling): llhttp refuses both length
-        headers, bad chunking, folded headers, bare CR or LF and NUL; here it is a missing or doubled Host.
+Rule 1: whatever is ambiguous is refused (RFC 9112 section 11.2, request smuggling). llhttp refuses both length headers,
+        two lengths, bad chunking, folded headers, bare CR or LF and NUL. What it lets through is refused here: a
+        missing, doubled or malformed Host, other versions than 1.0 and 1.1, other transfer codings than chunked,
+        a target that is no path, and a body behind an upgrade, which llhttp would take for the next protocol's bytes.
 Rule 2: a limit is checked while bytes come, so that nothing over it is ever held.
+Rule 3: trailers are read and dropped: a header that comes behind the body was seen by nobody who checked headers.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import httptools
@@ -21,48 +25,49 @@ MOST_HEADERS = 100
 SINGLE = frozenset(("host", "content-length", "authorization", "origin", "sec-websocket-key", "transfer-encoding"))
 """Headers that may come once: two of them mean different things to different readers."""
 
+HOST = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[[\dA-Fa-f:.]+\])(?::\d*)?", re.ASCII)
+"""uri-host [":" port] (RFC 9112 section 3.2)."""
+
 
 class RequestParser:
     """One connection's inbound half.
 
-    requests:  what is complete, in order
-    in_head:   whether part of a head is here; in_body: whether part of a body is awaited
-    left:      after an upgrade, the bytes behind the request
-    fault:     why nothing more can be read
+    requests:       what is complete, in order
+    fault:          what is wrong with the bytes behind those; nothing more is read then
+    in_head:        whether part of a head is here; in_body: whether part of a body is awaited
+    wants_continue: whether the client waits for a 100 before it sends that body
+    left:           after an upgrade, the bytes behind the request
     """
 
     def __init__(self, settings: Server, address: str) -> None:
         self.requests: deque[Request] = deque()
+        self.fault: SowerError | None = None
         self.in_head = False
         self.in_body = False
         self.wants_continue = False
         self.left: bytes | None = None
-        self.fault: SowerError | None = None
         self._settings = settings
         self._address = address
-        self._error: SowerError | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
+        self._body = bytearray()
         self._head_size = 0
-        self._body_size = 0
+        self._fields = 0
+        self._in_trailers = False
         self._unfinished = 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes. What cannot be read is a `fault`: BadRequest, HeadersTooLarge, UriTooLong, BodyTooLarge."""
-        unfinished = self._unfinished
+        """Take bytes. Raises nothing: what is wrong is a `fault`, so that the requests before it are answered."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.left = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            self.fault = self._error or BadRequest(f"The request cannot be read: {error}.")
-            return
-        # A header is only seen when it is whole, so the bytes of one that never ends are counted here.
-        self._unfinished = unfinished + len(data) if self.in_head else 0
-        if self._unfinished > self._settings.max_head + len(data):
-            self.fault = HeadersTooLarge(f"The head has over {self._settings.max_head} bytes.")
+            self.fault = self.fault or BadRequest(f"The request cannot be read: {error}.")
+        else:
+            if self.in_head or self._in_trailers:
+                self._count_unfinished(data)
         if not self.in_body and not self.requests:
             self.in_head = True
 
@@ -70,16 +75,29 @@ class RequestParser:
         """Let go of httptools' parser, which refers to this one: a cycle would wait for the collector."""
         del self._parser
 
+    def _count_unfinished(self, data: bytes) -> None:
+        """A header is only seen when it is whole, so the bytes of one that never ends are counted here."""
+        line_end = data.rfind(b"\n")
+        self._unfinished = len(data) - line_end - 1 if line_end >= 0 else self._unfinished + len(data)
+        if self._is_head_over(self._unfinished):
+            self.fault = self._head_error()
+
+    def _is_head_over(self, unfinished: int = 0) -> bool:
+        size = len(self._target) + self._head_size + unfinished
+        return size > self._settings.max_head or self._fields > MOST_HEADERS
+
+    def _head_error(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"The head has over {self._settings.max_head} bytes or over {MOST_HEADERS} headers.")
+
     # What httptools calls
 
     def on_message_begin(self) -> None:
         self.in_head = True
         self._target = b""
         self._headers = {}
-        self._body = []
+        self._body = bytearray()
         self._head_size = 0
-        self._body_size = 0
-        self.wants_continue = False
+        self._fields = 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -88,10 +106,12 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
-        if self._head_size + len(self._target) > self._settings.max_head or len(self._headers) >= MOST_HEADERS:
-            limit = self._settings.max_head
-            self._fail(HeadersTooLarge(f"The head has over {limit} bytes or over {MOST_HEADERS} headers."))
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._fields += 1
+        if self._is_head_over():
+            self._fail(self._head_error())
+        if self.in_body:
+            return  # a trailer
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
         before = self._headers.get(key)
         if before is not None:
             if key in SINGLE:
@@ -100,39 +120,61 @@ class RequestParser:
         self._headers[key] = text
 
     def on_headers_complete(self) -> None:
-        headers = self._headers
-        if "host" not in headers and self._parser.get_http_version() != "1.0":
-            self._fail(BadRequest("The Host header is missing (RFC 9112 section 3.2)."))
-        if "content-length" in headers and "transfer-encoding" in headers:
-            self._fail(BadRequest("Content-Length and Transfer-Encoding exclude each other."))
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._settings.max_body:
+        version = self._parser.get_http_version()
+        self._refuse_ambiguous(version)
+        length = self._headers.get("content-length", "0")
+        if int(length) > self._settings.max_body:
             self._fail(BodyTooLarge(f"The body has {length} bytes; server.max_body is {self._settings.max_body}."))
         self.in_head = False
         self.in_body = True
-        self.wants_continue = headers.get("expect", "").lower() == "100-continue"
+        self.wants_continue = self._headers.get("expect", "").lower() == "100-continue" and version == "1.1"
+
+    def on_chunk_header(self) -> None:
+        self._in_trailers = True  # unless a body follows: the last chunk is the one without
 
     def on_body(self, body: bytes) -> None:
-        self._body_size += len(body)
-        if self._body_size > self._settings.max_body:
+        self._in_trailers = False
+        if len(self._body) + len(body) > self._settings.max_body:
             self._fail(BodyTooLarge(f"The body has over {self._settings.max_body} bytes, server.max_body."))
-        self._body.append(body)
+        self._body += body
 
     def on_message_complete(self) -> None:
         self.in_body = False
         self.wants_continue = False
+        self._in_trailers = False
         self.requests.append(
             Request(
-                self._parser.get_method().decode("latin-1"),
-                self._target.decode("latin-1"),
+                self._parser.get_method().decode("ascii"),
+                self._target.decode("ascii"),
                 self._headers,
-                self._body[0] if len(self._body) == 1 else b"".join(self._body),
+                bytes(self._body),
                 address=self._address,
                 keep_alive=self._parser.should_keep_alive(),
                 upgrade=self._parser.should_upgrade(),
             )
         )
 
+    def _refuse_ambiguous(self, version: str) -> None:
+        """Rule 1, for what llhttp lets through."""
+        headers = self._headers
+        coding = headers.get("transfer-encoding")
+        host = headers.get("host")
+        if version not in ("1.1", "1.0"):
+            self._fail(BadRequest(f"Version {version} of HTTP is not spoken here, only 1.1 and 1.0."))
+        if not self._target.startswith(b"/") or b"#" in self._target or not self._target.isascii():
+            self._fail(BadRequest("The target is no path: it begins with / and is percent-encoded ASCII."))
+        if host is None and version == "1.1":
+            self._fail(BadRequest("The Host header is missing (RFC 9112 section 3.2)."))
+        if host is not None and not HOST.fullmatch(host):
+            self._fail(BadRequest("The Host header is no host (RFC 9112 section 3.2)."))
+        if coding is not None and (coding.lower() != "chunked" or version == "1.0" or "content-length" in headers):
+            self._fail(BadRequest("Transfer-Encoding is chunked alone, in HTTP/1.1, without a Content-Length."))
+        if self._parser.should_upgrade():
+            if version == "1.0":
+                self._fail(BadRequest("An upgrade takes HTTP/1.1."))
+            if coding is not None or headers.get("content-length", "0") != "0":
+                self._fail(BadRequest("A request for an upgrade has no body."))
+
     def _fail(self, error: SowerError) -> None:
-        self._error = error
+        self.fault = error
         raise error

@@ -34,7 +34,7 @@ class Wire:
         self.kept = False
         self._on_close = on_close
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | memoryview) -> int:
         """Send what the socket takes at once. Returns bytes sent. Raises BrokenResourceError when the peer is gone."""
         try:
             return self.sock.send(data)
@@ -58,22 +58,33 @@ class Wire:
         return self.sock.fileno()
 
     async def recv(self, most: int = READ_AT_ONCE) -> bytes:
-        """What came, as soon as something is there; empty when nothing will come any more."""
-        while True:
-            data = self.recv_now(most)
-            if data is not None:
-                return data
+        """What came, as soon as something is there; empty when nothing will come any more.
+
+        Other tasks run meanwhile even when something is there already, so that a client that never stops talking
+        delays nobody. Cancelled, it has taken nothing.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        data = self.recv_now(most)
+        if data is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
+        while data is None:
             try:
                 await trio.lowlevel.wait_readable(self.sock)
             except (trio.ClosedResourceError, OSError, ValueError):
                 return b""
+            data = self.recv_now(most)
+        return data
 
     async def send_all(self, data: bytes) -> None:
         """Send everything. Raises BrokenResourceError, ClosedResourceError."""
         sent = self.send_now(data)
-        while sent < len(data):
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
             await trio.lowlevel.wait_writable(self.sock)
-            sent += self.send_now(data[sent:])
+            rest = rest[self.send_now(rest) :]
 
     async def linger(self) -> None:
         """After the last word: wait a little for the peer to stop talking, so that closing does not take it back.

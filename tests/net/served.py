@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
 from sower.config import Duration, Server, Size
-from sower.errors import Forbidden
+from sower.errors import ChannelBusy, Forbidden
 from sower.net.connection import Closing, serve_connection
 from sower.net.http import Request, Response
 from sower.net.routing import Router, SocketEndpoint
@@ -42,6 +42,31 @@ async def crash(request: Request, params: Mapping[str, str]) -> Response:
     raise ZeroDivisionError("a bug")
 
 
+async def busy(request: Request, params: Mapping[str, str]) -> Response:
+    raise ChannelBusy
+
+
+async def split(request: Request, params: Mapping[str, str]) -> Response:
+    return Response(200, b"", (("X", "a\r\nX-Evil: b"),))
+
+
+async def headers(request: Request, params: Mapping[str, str]) -> Response:
+    return Response.json(dict(request.headers))
+
+
+async def large(request: Request, params: Mapping[str, str]) -> Response:
+    return Response(200, bytes(16 * 1024 * 1024))
+
+
+async def never(request: Request, params: Mapping[str, str]) -> Response:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def fall_silent(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+    raise Forbidden("not here")
+
+
 async def talk(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
     await wire.send_all(b"talking:" + buffered)
 
@@ -52,6 +77,12 @@ def routes() -> Router:
     router.add("GET", "/name/{name}", name)
     router.add("GET", "/refuse", refuse)
     router.add("GET", "/crash", crash)
+    router.add("GET", "/busy", busy)
+    router.add("GET", "/split", split)
+    router.add("POST", "/headers", headers)
+    router.add("GET", "/large", large)
+    router.add("GET", "/never", never)
+    router.add("GET", "/broken", SocketEndpoint(fall_silent))
     router.add("GET", "/ws/{channel}", SocketEndpoint(talk, ("v1",)))
     return router
 
@@ -93,7 +124,8 @@ async def served(settings: Server = SETTINGS) -> AsyncGenerator[Peer]:
         peer = Peer(stream, closing)
 
         async def serve() -> None:
-            await serve_connection(wire, routes(), settings, closing=closing)
+            with suppress(Forbidden):  # what `fall_silent` raises; the accept loop is the boundary elsewhere
+                await serve_connection(wire, routes(), settings, closing=closing)
             wire.close()
             peer.ended.set()
 

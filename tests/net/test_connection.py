@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from sower.config import Duration
-from sower.net.connection import origin_allowed
+from sower.net.connection import BEGIN_AT_ONCE, SEND_WITHIN, origin_allowed
 from tests.net.served import SETTINGS, exchange, served
 
 GOOD = {
@@ -23,6 +23,11 @@ GOOD = {
     b"GET /name/two HTTP/1.1\r\nHost: h\r\n\r\n"
     b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nConnection: close\r\n\r\nthree",
     "head": b"HEAD /name/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    "empty lines before it": b"\r\n\r\nGET /name/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    "another upgrade": b"GET /name/a HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+    "trailers": b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    b"2\r\nhe\r\n0\r\nX-Sum: 1\r\nHost: other\r\n\r\n",
+    "more than was announced": b"GET /name/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /crash HTTP/1.1\r\n",
 }
 
 
@@ -55,6 +60,11 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
 
 
 HOST = b"Host: h\r\n"
+TE = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: "
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
 MALFORMED = {
     "both length headers": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     "two lengths": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
@@ -76,7 +86,38 @@ MALFORMED = {
     "a segment that is no UTF-8": (b"GET /name/%ff HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a query that is no UTF-8": (b"GET /name/a?x=%ff HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "an unknown route": (b"GET /nme/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 404),
-    "an absolute target": (b"GET http://h/name/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 404),
+    "two equal lengths": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400),
+    "a list of lengths": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 5, 5\r\n\r\nhello", 400),
+    "a signed length": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: +5\r\n\r\nhello", 400),
+    "an empty length": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: \r\n\r\nhello", 400),
+    "a length that overflows": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 400),
+    "another coding": (TE + b"gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+    "no coding": (TE + b"identity\r\n\r\n", 400),
+    "a hidden coding": (TE + b"\x0bchunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked twice": (TE + b"chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked in HTTP/1.0": (b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "a chunk size with a prefix": (TE + b"chunked\r\n\r\n0x2\r\nhe\r\n0\r\n\r\n", 400),
+    "a chunk size that overflows": (TE + b"chunked\r\n\r\n" + b"f" * 17 + b"\r\nhe\r\n", 400),
+    "a bare line feed behind a chunk's extension": (TE + b"chunked\r\n\r\n2;a\nhe\r\n0\r\n\r\n", 400),
+    "a bare line feed behind a header": (b"GET /name/a HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", 400),
+    "a bare carriage return": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n", 400),
+    "a space before the first header": (b"GET /name/a HTTP/1.1\r\n Host: h\r\n\r\n", 400),
+    "a header without a name": (b"GET /name/a HTTP/1.1\r\n" + HOST + b": x\r\n\r\n", 400),
+    "a host that is none": (b"GET /name/a HTTP/1.1\r\nHost: h/a@b\r\n\r\n", 400),
+    "a list of hosts": (b"GET /name/a HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
+    "HTTP/2 in the words of HTTP/1": (b"GET /name/a HTTP/2.0\r\n" + HOST + b"\r\n", 400),
+    "a version that does not exist": (b"GET /name/a HTTP/1.2\r\n" + HOST + b"\r\n", 400),
+    "an absolute target": (b"GET http://h/name/a HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "an authority as a target": (b"CONNECT h:443 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a star as a target": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a fragment": (b"GET /name/a#b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a target that is not encoded": (b"GET /name/\xc3\xa9 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a broken escape": (b"GET /name/%zz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 400),
+    "an upgrade with a body": (b"POST /echo HTTP/1.1\r\n" + HOST + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 5\r\n\r\nhello", 400),
+    "an upgrade in HTTP/1.0": (b"GET /ws/a HTTP/1.0\r\n" + HOST + UPGRADE + b"\r\n", 400),
+    "a trailer that never ends": (TE + b"chunked\r\n\r\n2\r\nhe\r\n0\r\nX: " + b"a" * 300_000, 431),
+    "too many trailers": (TE + b"chunked\r\n\r\n0\r\n" + b"x: 1\r\n" * 120 + b"\r\n", 431),
+    "too many of one header": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"x: 1\r\n" * 120 + b"\r\n", 431),
     "a wrong method": (b"DELETE /name/a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 405),
     "a target too long": (b"GET /name/" + b"a" * 600 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
     "a head too long": (b"GET /name/a HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 3000 + b"\r\n\r\n", 431),
@@ -104,6 +145,109 @@ async def test_what_is_malformed_ambiguous_or_too_large_gets_one_json_error_and_
     assert b"Content-Type: application/json" in answer
 
 
+@pytest.mark.parametrize("which", ["an unknown method", "a head too long", "two lengths", "a body too long"])
+async def test_what_is_wrong_behind_good_requests_is_told_after_their_answers(which: str) -> None:
+    request, expected = MALFORMED[which]
+    good = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\none"
+    for chunks in (0, 1):
+        answer = await exchange(good + request, chunks=chunks)
+        assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, expected]
+
+
+async def test_a_trailer_is_no_header_of_this_request_nor_of_the_next() -> None:
+    answer = await exchange(
+        b"POST /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: forged\r\n\r\n"
+        b"POST /headers HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    )
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    assert b"authorization" not in answer
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"h", b"h:80", b"h:", b"127.0.0.1:8787", b"[::1]:8787", b"a_b.example ", b"h%20"]
+)
+async def test_a_host_may_have_a_port_be_an_address_or_be_empty(host: bytes) -> None:
+    answer = await exchange(b"GET /name/a HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+    assert status(answer) == 200
+
+
+async def test_an_upgrade_behind_another_request_is_answered_after_it() -> None:
+    answer = await exchange(b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\n" + HANDSHAKE + b"\r\nmore")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 101 " in answer
+    assert answer.endswith(b"talking:more")
+
+
+async def test_an_upgrade_to_something_else_is_ignored_and_the_connection_ends() -> None:
+    answer = await exchange(GOOD["another upgrade"])
+    assert status(answer) == 200
+    assert b"Connection: close\r\n" in answer
+
+
+async def test_an_error_of_an_open_socket_is_not_answered_in_http() -> None:
+    answer = await exchange(HANDSHAKE.replace(b"/ws/a", b"/broken") + b"\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"not here" not in answer
+
+
+async def test_a_header_that_would_begin_another_is_a_bug_of_the_endpoint_alone() -> None:
+    answer = await exchange(b"GET /split HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"X-Evil" not in answer
+
+
+async def test_what_was_begun_behind_a_crash_is_answered_and_only_the_last_answer_ends_the_connection() -> None:
+    answer = await exchange(
+        b"GET /crash HTTP/1.1\r\nHost: h\r\n\r\nPOST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\none"
+    )
+    assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [500, 200]
+    assert answer.count(b"Connection: close") == 1
+    assert answer.endswith(b"one")
+
+
+async def test_an_answer_does_not_wait_for_the_one_behind_it() -> None:
+    with trio.fail_after(5):
+        async with served() as peer:
+            await peer.send(b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\nGET /never HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert (await peer.read(b"}}")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_socket_is_not_opened_while_the_daemon_ends() -> None:
+    with trio.fail_after(5):
+        async with served() as peer:
+            await peer.send(HANDSHAKE)
+            await trio.testing.wait_all_tasks_blocked()
+            peer.closing.begin()
+            await peer.send(b"\r\n")
+            answer = await peer.rest()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: " in answer
+
+
+@pytest.mark.parametrize(("path", "expected"), [(b"/refuse", b""), (b"/busy", b""), (b"/crash", b"Connection: close")])
+async def test_only_a_crash_ends_the_connection_of_who_would_go_on(path: bytes, expected: bytes) -> None:
+    answer = await exchange(b"GET " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert (b"Connection: close" in answer) is bool(expected)
+
+
+async def test_a_204_has_no_length_and_the_next_answer_follows_it() -> None:
+    answer = await exchange(
+        b"OPTIONS /echo HTTP/1.1\r\nHost: h\r\nOrigin: https://good.example\r\n\r\n"
+        b"GET /name/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    )
+    first, _, second = answer.partition(b"\r\n\r\n")
+    assert b"Content-Length" not in first
+    assert second.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_page_may_read_answers_only_where_its_origin_is_allowed() -> None:
+    for origin, allowed in ((b"https://a.wild.example", True), (b"https://evil.example", False)):
+        answer = await exchange(
+            b"GET /name/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\nOrigin: " + origin + b"\r\n\r\n"
+        )
+        assert (b"Access-Control-Allow-Origin: " + origin in answer) is allowed
+
+
 async def test_an_unknown_route_names_the_nearest_one() -> None:
     assert b"/name/{name}" in await exchange(MALFORMED["an unknown route"][0])
 
@@ -127,6 +271,40 @@ async def test_expect_100_continue_is_answered_before_the_body() -> None:
             assert await peer.read(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             await peer.send(b"ok")
             assert (await peer.read(b"ok")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_100_waits_for_the_answers_before_it_and_is_not_for_http_1_0() -> None:
+    one = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\none"
+    awaiting = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    answer = await exchange(one + awaiting)
+    assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 100]
+    assert await exchange(awaiting.replace(b"HTTP/1.1", b"HTTP/1.0")) == b""
+
+
+async def test_other_tasks_run_while_one_client_pipelines_hundreds_of_requests() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    with trio.fail_after(5):
+        async with served() as peer, trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            await peer.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx" * 500 + GOOD["get"])
+            answer = await peer.rest()
+            nursery.cancel_scope.cancel()
+    assert answer.count(b"HTTP/1.1 200 ") == 501
+    assert turns >= 500 // BEGIN_AT_ONCE
+
+
+async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    async with served() as peer:
+        await peer.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        await peer.ended.wait()
+    assert trio.current_time() >= SEND_WITHIN
 
 
 FAST = msgspec.structs.replace(
@@ -193,10 +371,7 @@ async def test_when_the_daemon_ends_resting_connections_end_and_busy_ones_are_an
             assert b"Connection: close" in await peer.rest()
 
 
-HANDSHAKE = (
-    b"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-)
+HANDSHAKE = b"GET /ws/a HTTP/1.1\r\n" + HOST + UPGRADE
 
 
 async def test_a_websocket_handshake_is_answered_and_the_bytes_behind_it_are_kept() -> None:
@@ -220,13 +395,15 @@ async def test_an_unknown_subprotocol_is_served_without_one() -> None:
         (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b""),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"short"),
         (b"Upgrade: websocket", b"Upgrade: h2c"),
+        (b"GET ", b"HEAD "),
     ],
-    ids=["an old version", "no key", "a bad key", "another protocol"],
+    ids=["an old version", "no key", "a bad key", "another protocol", "another method"],
 )
 async def test_a_bad_handshake_is_refused_with_426(change: tuple[bytes, bytes]) -> None:
     answer = await exchange(HANDSHAKE.replace(*change) + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 426 ")
-    assert b"bad_upgrade" in answer
+    assert b"Upgrade: websocket\r\n" in answer
+    assert b"Connection: close\r\n" in answer
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(b"https://good.example", True), (b"https://bad.example", False)])
