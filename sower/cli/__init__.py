@@ -94,17 +94,18 @@ def sower(
 
 def main() -> None:
     """The entry point. Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not authorised, 5 bad config."""
-    from sower.cli.terminal import fail, sower_error_in
+    from sower.cli.terminal import fail, find
+    from sower.errors import SowerError
 
     if "_SOWER_COMPLETE" in os.environ:
         completion_init()
     try:
         app(prog_name="sower")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output is gone: `sower tail x | head`
-        sys.exit(0)
     except Exception as error:
-        known = sower_error_in(error)
+        if find(BrokenPipeError, error) is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output is gone: `sower tail x | head`
+            sys.exit(0)
+        known = find(SowerError, error)
         if known is None:
             raise
         sys.exit(fail(known))

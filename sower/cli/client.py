@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -61,19 +61,20 @@ class Daemon(NamedTuple):
         query = f"?{urlencode({'since': since})}" if since else ""
         target = f"{scheme}://{urlsplit(self.url).netloc}/ws/{quote(channel, safe='')}{query}"
         basic = httpx.BasicAuth(self.key, self.secret)._auth_header.encode()  # pyright: ignore[reportPrivateUsage]
-        try:
-            opening = open_websocket_url(
-                target,
-                extra_headers=[(b"Authorization", basic)],
-                max_message_size=MAX_MESSAGE,
-                connect_timeout=CONNECT_WITHIN,
-            )
-            async with opening as connection:
-                yield connection
-        except ConnectionRejected as error:
-            raise told_error({}, f"{self.url} answered {error.status_code}.", error.status_code) from error
-        except (OSError, HandshakeError) as error:
-            raise DaemonUnreachable(f"No daemon answers at {self.url}: {error}.") from error
+        opening = open_websocket_url(
+            target,
+            extra_headers=[(b"Authorization", basic)],
+            max_message_size=MAX_MESSAGE,
+            connect_timeout=CONNECT_WITHIN,
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(opening)
+            except ConnectionRejected as error:
+                raise told_error({}, f"{self.url} answered {error.status_code}.", error.status_code) from error
+            except (OSError, HandshakeError) as error:
+                raise DaemonUnreachable(f"No daemon answers at {self.url}: {error}.") from error
+            yield connection
 
 
 def find_daemon(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from rich.console import Console
 from rich.text import Text
 
 from sower.errors import ConfigError, DaemonUnreachable, Forbidden, NotAuthorised, SowerError, StoreError
+
+E = TypeVar("E", bound=BaseException)
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_AUTHORISED, BAD_CONFIG = range(6)
 """Exit codes."""
@@ -37,12 +39,12 @@ def fail(error: SowerError) -> int:
     return exit_code(error)
 
 
-def sower_error_in(error: BaseException) -> SowerError | None:
-    """The SowerError that this is, or that trio's nurseries have wrapped."""
+def find(kind: type[E], error: BaseException) -> E | None:
+    """The error of this kind that this is, or that trio's nurseries have wrapped."""
     if isinstance(error, BaseExceptionGroup):
-        found = (sower_error_in(inner) for inner in error.exceptions)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
-        return next((inner for inner in found if inner is not None), None)
-    return error if isinstance(error, SowerError) else None
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return next((found for found in (find(kind, e) for e in inner) if found is not None), None)
+    return error if isinstance(error, kind) else None
 
 
 def plain(text: str, *, keep: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -44,6 +45,13 @@ client_events = true
 """
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Daemon:
     """`sower serve` on a folder. The port stays the same over restarts."""
 
@@ -62,6 +70,7 @@ class Daemon:
     async def start(self, *, keep_config: bool = False) -> None:
         """Start it and wait until it says that it is ready. keep_config: with the file as it stands."""
         if not keep_config:
+            self.port = self.port or free_port()
             listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
             self.config.write_text(listen + '[store]\npath = "sower.db"\n' + self._text)
             self.config.chmod(0o600)

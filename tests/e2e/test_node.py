@@ -55,15 +55,8 @@ async def node() -> AsyncGenerator[Node]:
     program = shutil.which("node")
     assert program is not None, "the tests need Node"
     async with trio.open_nursery() as nursery:
-        process = await nursery.start(
-            lambda task_status: trio.run_process(
-                [program, str(SCRIPT)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                check=False,
-                task_status=task_status,
-            )
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = await nursery.start(partial(trio.run_process, [program, str(SCRIPT)], check=False, **pipes))
         yield Node(process)
         nursery.cancel_scope.cancel()
 

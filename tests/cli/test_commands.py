@@ -1,0 +1,205 @@
+"""Every other command against a real daemon: what it prints, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sower.cli import COMMANDS
+from sower.config import App, Config
+from sower.config_edit import append_table, set_keys
+from sower.core.grants import inspect
+from sower.errors import ConfigError, tree
+from tests.cli.shell import sower
+from tests.e2e.daemon import CONFIG, SECRET, running
+
+
+async def test_publish_takes_json_text_and_stdin_and_prints_the_serial(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        first = await sower(tmp_path, "publish", "kept-a", "e", '{"a": 1}', "--id", "x", "--user", "ada")
+        again = await sower(tmp_path, "publish", "kept-a", "e", "other", "--id", "x")
+        assert first.code == again.code == 0
+        assert first.out == again.out
+        assert len(first.out.strip()) == 17
+        await sower(tmp_path, "publish", "kept-a", "e", "-", stdin="from a pipe\n")
+        answer = await sower(tmp_path, "publish", "kept-a", "e", "--json")
+        assert json.loads(answer.out)["published"][0]["channel"] == "kept-a"
+        page = (await daemon.request("GET", "/history/kept-a")).json()
+        assert [(e["data"], e.get("user")) for e in page["events"]] == [
+            ({"a": 1}, "ada"),
+            ("from a pipe", None),
+            (None, None),
+        ]
+
+
+async def test_history_reads_through_the_daemon_and_its_file_when_it_is_down(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        for n in range(5):
+            await daemon.publish("kept-a", n)
+        shown = await sower(tmp_path, "history", "kept-a", "--json", "--limit", "3", "--order", "desc")
+        assert [json.loads(line)["data"] for line in shown.out.splitlines()] == [4, 3, 2]
+        assert (await sower(tmp_path, "history", "kept-a", "--since", "1h")).out.count("\n") == 5
+        off = await sower(tmp_path, "history", "room")
+        assert (off.code, "keeps no history" in off.err) == (4, True)
+        await daemon.stop()
+        down = await sower(tmp_path, "history", "kept-a", "--json")
+        assert [json.loads(line)["data"] for line in down.out.splitlines()] == list(range(5))
+        assert "Reading its database" in down.err
+        file = await sower(tmp_path, "history", "kept-a", "--store", "sower.db", "--limit", "1")
+        assert file.out.endswith("\te\t-\t0\n")
+        assert file.err == ""
+
+
+async def test_presence_and_channels_show_who_is_where(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        made = await sower(tmp_path, "token", "presence-a", "--user", "ada", "--meta", '{"x": 1}')
+        async with daemon.socket("presence-a", token=made.out.strip()) as client:
+            await client.expect("welcome")
+            assert (await sower(tmp_path, "presence", "presence-a")).out == 'ada\t1\t{"x": 1}\n'
+            assert json.loads((await sower(tmp_path, "presence", "presence-a", "--json")).out)["count"] == 1
+            assert (await sower(tmp_path, "channels")).out == "presence-a\t1\t1\n"
+            assert json.loads((await sower(tmp_path, "channels", "--prefix", "x", "--json")).out)["count"] == 0
+        assert (await sower(tmp_path, "presence", "room")).code == 4
+
+
+async def test_token_mints_what_the_daemon_takes_and_inspect_explains_it_without_a_secret(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        made = await sower(
+            tmp_path, "token", "private-*", "--user", "ada", "--ttl", "10m", "--can", "subscribe,publish"
+        )
+        token = made.out.strip()
+        assert (made.code, made.err, made.out.count("\n")) == (0, "", 1)
+        assert inspect(token)["claims"]["channels"] == {"private-*": ["publish", "subscribe"]}
+        async with daemon.socket("private-b", token=token) as client:
+            assert (await client.expect("welcome"))["channel"] == "private-b"
+        kinds = [json.loads(line)["kind"] for line in (await sower(tmp_path, "audit", "--json")).out.splitlines()]
+        assert "token_minted" in kinds
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shown = await sower(elsewhere, "token", "inspect", "-", stdin=token)
+    assert shown.code == 0
+    for word in ("ada", "private-*", "in 10m", "was not checked"):
+        assert word in shown.out
+    odd = await sower(elsewhere, "token", "inspect", "--json", "--", "eyJhbGciOiJub25lIn0.e30.")
+    assert len(json.loads(odd.out)["suspicious"]) == 4
+    assert (await sower(elsewhere, "token", "inspect", "nonsense")).code == 4
+    assert (await sower(tmp_path, "token", "a", "--can", "fly")).code == 1
+    assert (await sower(tmp_path, "token", "a", "--ttl", "soon")).code == 1
+
+
+async def test_audit_filters_and_needs_no_daemon(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        await daemon.request("GET", "/channels", auth=False)
+        await daemon.stop()
+    shown = await sower(tmp_path, "audit", "--since", "1h", "--kind", "refused")
+    assert "forbidden" in shown.out
+    assert shown.out.count("\n") == 1
+    assert (await sower(tmp_path, "audit", "--kind", "nonsense")).code == 1
+    assert (await sower(tmp_path, "audit", "--since", "soon")).code == 1
+
+
+async def test_config_init_check_and_show(tmp_path: Path) -> None:
+    made = await sower(tmp_path, "config", "init")
+    file = tmp_path / "sower.toml"
+    assert (made.code, made.out, file.stat().st_mode & 0o777) == (0, "sower.toml\n", 0o600)
+    assert (await sower(tmp_path, "config", "init")).code == 5, "it overwrites nothing"
+    assert (await sower(tmp_path, "config", "check")).out == "sower.toml: ok, 1 app, 1 channel rule\n"
+    secret = tomllib.loads(file.read_text())["apps"][0]["secret"]
+    shown = await sower(tmp_path, "config", "show")
+    assert secret not in shown.out
+    assert tomllib.loads(shown.out)["session"]["ping_every"] == "25s"
+    assert json.loads((await sower(tmp_path, "config", "show", "--json")).out)["apps"][0]["secret"] == "********"
+    file.write_text(file.read_text() + "\n[limits]\nmesage = 1\n")
+    bad = await sower(tmp_path, "config", "check")
+    assert bad.code == 5
+    file.write_text("[limits]\nmesage = 1\n")
+    bad = await sower(tmp_path, "config", "check")
+    assert "sower.toml:2: limits.mesage: unknown key; did you mean message?" in bad.err
+
+
+async def test_keys_are_made_rotated_and_retired_and_comments_stay(tmp_path: Path) -> None:
+    file = tmp_path / "sower.toml"
+    file.write_text("# mine\n" + CONFIG + "# the end\n")
+    made = json.loads((await sower(tmp_path, "key", "new", "--json")).out)
+    assert made["id"] == "1002"
+    fresh = (await sower(tmp_path, "key", "rotate", "1001")).out.strip()
+    apps = tomllib.loads(file.read_text())["apps"]
+    assert (apps[0]["secret"], apps[0]["old_secret"], apps[1]) == (fresh, SECRET, made)
+    assert (await sower(tmp_path, "key", "rotate", "1001")).code == 5, "the old one must be retired first"
+    assert (await sower(tmp_path, "key", "retire", "1001")).code == 0
+    assert "old_secret" not in file.read_text()
+    assert file.read_text().startswith("# mine\n")
+    assert "# the end" in file.read_text()
+    assert (await sower(tmp_path, "key", "retire", "7")).code == 5
+
+
+async def test_a_secret_file_is_rotated_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "sower.toml").write_text('[[apps]]\nid = "1"\nkey = "k"\nsecret_file = "secret"\n')
+    (tmp_path / "secret").write_text("a-secret-of-sixteen\n")
+    fresh = (await sower(tmp_path, "key", "rotate", "1")).out.strip()
+    assert (tmp_path / "secret").read_text() == f"{fresh}\na-secret-of-sixteen\n"
+    await sower(tmp_path, "key", "retire", "1")
+    assert (tmp_path / "secret").read_text() == f"{fresh}\n"
+
+
+async def test_explain_knows_every_code_by_name_close_code_and_status(tmp_path: Path) -> None:
+    shown = await sower(tmp_path, "explain", "4001")
+    assert "token_expired" in shown.out
+    assert "Get a new token" in shown.out
+    assert {row["code"] for row in json.loads((await sower(tmp_path, "explain", "429", "--json")).out)} == {
+        "too_many",
+        "rate_limited",
+    }
+    near = await sower(tmp_path, "explain", "token_expird")
+    assert (near.code, "token_expired" in near.err) == (1, True)
+    assert len(tree()) > 30
+
+
+async def test_completion_completes_commands_and_options(tmp_path: Path) -> None:
+    assert "complete -o default -F _sower_completion sower" in (await sower(tmp_path, "completion", "bash")).out
+    words = await sower(tmp_path, _SOWER_COMPLETE="complete_bash", COMP_WORDS="sower t", COMP_CWORD="1")
+    assert set(words.out.split()) == {"tail", "token"}
+    options = await sower(tmp_path, _SOWER_COMPLETE="complete_bash", COMP_WORDS="sower tail --pre", COMP_CWORD="2")
+    assert options.out.split() == ["--presence"]
+    assert (await sower(tmp_path, "completion", "tcsh")).code == 1
+
+
+async def test_every_command_has_a_help_that_begins_with_lines_to_copy(tmp_path: Path) -> None:
+    for name in COMMANDS:
+        shown = await sower(tmp_path, name, "--help")
+        assert shown.code == 0
+        assert f"sower {name}" in shown.out.partition("Options:")[0] or "Commands:" in shown.out
+
+
+async def test_usage_is_2_and_the_nearest_command_is_named(tmp_path: Path) -> None:
+    wrong = await sower(tmp_path, "tial")
+    assert (wrong.code, "tail" in wrong.err) == (2, True)
+    assert (await sower(tmp_path, "publish")).code == 2
+    assert (await sower(tmp_path, "tail", "a", "--limit", "x")).code == 2
+
+
+async def test_without_a_config_it_says_how_to_get_one(tmp_path: Path) -> None:
+    ended = await sower(tmp_path, "channels")
+    assert ended.code == 5
+    assert "sower config init" in ended.err
+
+
+async def test_help_and_version_are_there(tmp_path: Path) -> None:
+    shown = await sower(tmp_path, "--help")
+    assert all(name in shown.out for name in COMMANDS)
+    assert (await sower(tmp_path, "--version")).out.startswith("sower 0.")
+
+
+def test_an_edit_that_cannot_be_made_safely_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sower.toml"
+    text = 'apps = [{id = "1", key = "k", secret = "a-secret-of-sixteen"}]\n'
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="by hand"):
+        set_keys(file, "apps", 0, {"secret": "b-secret-of-sixteen", "old_secret": "a-secret-of-sixteen"})
+    with pytest.raises(ConfigError, match="by hand"):
+        append_table(file, "apps", {"id": "2", "key": "l", "secret": "c-secret-of-sixteen"})
+    assert file.read_text() == text
+    assert Config(apps=(App(id="1", key="k"),))

@@ -1,0 +1,174 @@
+"""`sower tail` against a real daemon, through pipes, terminals and kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from sower.cli.tail import Printer, backoff, cells, read_since
+from sower.core.message import SERIALS_PER_SECOND, Position
+from sower.errors import BadPosition
+from tests.cli.shell import environment, going, sower
+from tests.e2e.daemon import Daemon, running
+
+
+async def followed(daemon: Daemon, channel: str, count: int = 1) -> None:
+    """Wait until a channel has so many followers."""
+    while True:
+        listed = (await daemon.request("GET", f"/channels?prefix={channel}")).json()["channels"]
+        if sum(row["subscribers"] for row in listed) >= count:
+            return
+
+
+async def test_in_a_pipe_a_line_is_time_event_user_and_data_with_tabs(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, going(tmp_path, "tail", "kept-a") as tail:
+        await followed(daemon, "kept-a")
+        await daemon.publish("kept-a", {"a": 1}, event="greeting", user="ada")
+        await daemon.publish("kept-a", "plain \x1b[31mred\nline", event="x")
+        at, *rest = (await tail.line()).split("\t")
+        assert len(at) == len("12:34:56.789")
+        assert rest == ["greeting", "ada", '{"a": 1}']
+        assert (await tail.line()).split("\t")[1:] == ["x", "-", "plain \\x1b[31mred\\nline"]
+        assert await tail.end(signal.SIGINT) == 0
+
+
+async def test_json_since_event_and_limit(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        serials = [await daemon.publish("kept-a", n, event="odd" if n % 2 else "even") for n in range(6)]
+        ended = await sower(tmp_path, "tail", "kept-a", "--json", "--since", "5m", "--event", "odd", "--limit", "2")
+        assert [json.loads(line)["data"] for line in ended.out.splitlines()] == [1, 3]
+        assert (ended.code, ended.err) == (0, "")
+        ended = await sower(tmp_path, "tail", "kept-a", "--json", "--since", serials[3], "--limit", "2")
+        assert [json.loads(line)["data"] for line in ended.out.splitlines()] == [4, 5]
+
+
+async def test_presence_changes_are_shown_when_asked_for(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, going(tmp_path, "tail", "presence-a", "--presence", "--json") as tail:
+        await followed(daemon, "presence-a")
+        token = (await daemon.request("POST", "/channels/presence-a/auth", json={"user": "ada", "meta": 7})).json()[
+            "token"
+        ]
+        async with daemon.socket("presence-a", token=token) as client:
+            await client.expect("welcome")
+            assert json.loads(await tail.line()) == {"type": "join", "user": "ada", "meta": 7}
+        assert json.loads(await tail.line()) == {"type": "leave", "user": "ada"}
+
+
+async def test_it_comes_back_after_a_kill_and_misses_and_repeats_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, going(tmp_path, "tail", "kept-a", "--json") as tail:
+        await followed(daemon, "kept-a")
+        for n in range(3):
+            await daemon.publish("kept-a", n)
+        heard = [json.loads(await tail.line())["data"] for _ in range(3)]
+        await daemon.stop(signal.SIGKILL)
+        await tail.says("reconnecting")
+        await daemon.start()
+        for n in range(3, 6):
+            await daemon.publish("kept-a", n)
+        heard += [json.loads(await tail.line())["data"] for _ in range(3)]
+        assert heard == list(range(6))
+
+
+async def test_a_gap_is_told_on_stderr(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        async with going(tmp_path, "tail", "room", "--since", "1") as tail:
+            await followed(daemon, "room")
+            assert "is gone" in await tail.says("gap:")
+
+
+async def test_all_follows_the_daemon_itself(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, going(tmp_path, "tail", "--all", "--json") as tail:
+        while True:
+            async with daemon.socket("room") as client:
+                await client.expect("welcome")
+            with trio.move_on_after(0.2):
+                first = json.loads(await tail.line())
+                break
+        assert first["event"] in ("connected", "disconnected")
+        assert "session" in first["data"]
+
+
+async def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, going(tmp_path, "tail", "kept-a") as tail:
+        await followed(daemon, "kept-a")
+        assert tail.process.stdout is not None
+        await tail.process.stdout.aclose()
+        for n in range(3):
+            await daemon.publish("kept-a", n)
+        with trio.fail_after(10):
+            assert await tail.process.wait() == 0
+        assert tail.process.stderr is not None
+        assert b"Traceback" not in await tail.process.stderr.receive_some()
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+async def test_colours_are_for_terminals_and_not_with_no_color(tmp_path: Path, no_color: bool) -> None:
+    ours, theirs = pty.openpty()
+    async with running(tmp_path) as daemon:
+        await daemon.publish("kept-a", "hello")
+        extra = {"NO_COLOR": "1"} if no_color else {}
+        await trio.to_thread.run_sync(
+            lambda: subprocess.run(
+                [sys.executable, "-m", "sower", "tail", "kept-a", "--since", "1h", "--limit", "1"],
+                stdout=theirs,
+                cwd=tmp_path,
+                env=environment(tmp_path) | {"TERM": "xterm"} | extra,
+                check=True,
+                timeout=20,
+            )
+        )
+        shown = os.read(ours, 4096).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert "hello" in shown
+    assert ("\x1b[1;32m" in shown) is not no_color
+
+
+async def test_without_a_daemon_it_ends_with_3_and_a_refusal_with_4(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        secret = tmp_path / "secret"
+        secret.write_text("wrong-secret-0123456789\n")
+        ended = await sower(
+            tmp_path, "tail", "room", "--url", daemon.url, "--key", "test-key", "--secret-file", str(secret)
+        )
+        assert ended.code == 4
+        assert "secret" in ended.err
+    ended = await sower(tmp_path, "tail", "room", "--url", daemon.url)
+    assert ended.code == 3
+    assert "hint: Start one with `sower serve`" in ended.err
+
+
+def test_since_is_a_time_a_serial_or_a_position() -> None:
+    assert read_since(None, 0) is None
+    assert read_since("5m", 1000.0) == Position("", 700 * SERIALS_PER_SECOND)
+    assert read_since("17", 0) == Position("", 17)
+    assert read_since("e:17", 0) == Position("e", 17)
+    with pytest.raises(BadPosition):
+        read_since("yesterday", 0)
+
+
+def test_reconnects_are_spread_and_bounded() -> None:
+    assert [backoff(n, 0.0) for n in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 10.0]
+    assert backoff(1, 1.0) == 0.1
+
+
+def test_only_what_is_asked_for_counts_against_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = Printer("a", 1, presence=False, as_json=True)
+    for frame in ({"type": "ack"}, {"type": "join", "user": "x"}, {"type": "event", "event": "b", "data": 1}):
+        printer.show(frame)
+    assert not printer.done
+    printer.show({"type": "event", "event": "a", "data": 1})
+    assert printer.done
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_leave_is_a_line_too() -> None:
+    assert cells({"type": "leave", "user": "ada"})[1:] == ["(leave)", "ada", ""]
