@@ -26,7 +26,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
     best, best_depth = 1, 0
     for line, found in _keys(text):
         depth = _shared(found, wanted)
-        if depth == len(found) and depth > best_depth:
+        if depth in (len(found), len(wanted)) and depth > best_depth:
             best, best_depth = line, depth
     return best
 
