@@ -1,116 +1,264 @@
-"""net/listen.py: addresses, caps, and running out of files."""
+"""net/listen.py: addresses, caps, and what happens when files run out."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from sower.config import Limits, Rate
-from sower.errors import AddressInUse, ConfigError
-from sower.net.listen import PAUSE, Caps, accept_loop, bind
+from sower.errors import AddressInUse, ConfigError, RateLimited, TooManyConnections
+from sower.net.listen import Caps, Listener, accept_loop, bind
 from sower.net.wire import Wire
 
 
-async def test_it_listens_at_each_address_and_port_0_takes_a_free_one() -> None:
-    listeners = await bind(["127.0.0.1:0", "[::1]:0"])
-    assert [str(listener).rpartition(":")[0] for listener in listeners] == ["127.0.0.1", "[::1]"]
-    assert all(listener.port > 0 for listener in listeners)
-    for listener in listeners:
-        listener.close()
+def dial(listener: Listener) -> socket.socket:
+    """A client. The kernel connects it before anything is accepted."""
+    client = socket.create_connection(("127.0.0.1", listener.port))
+    client.setblocking(False)
+    return client
 
 
-async def test_an_address_that_is_taken_or_none_is_told_and_nothing_stays_open() -> None:
-    (taken,) = await bind(["127.0.0.1:0"])
+async def hear(client: socket.socket) -> bytes:
+    """What a client is told until the end."""
+    data = b""
+    with trio.fail_after(5):
+        while True:
+            await trio.lowlevel.wait_readable(client)
+            part = client.recv(65536)
+            if not part:
+                return data
+            data += part
+
+
+async def test_port_0_takes_a_free_port_and_the_listener_says_which() -> None:
+    (listener,) = await bind(("127.0.0.1:0",))
+    assert listener.port > 0
+    assert str(listener) == f"127.0.0.1:{listener.port}"
+    listener.close()
+    listener.close()
+
+
+async def test_an_ipv6_address_is_written_in_brackets() -> None:
+    try:
+        (listener,) = await bind(("[::1]:0",))
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
+    assert str(listener) == f"[::1]:{listener.port}"
+    listener.close()
+
+
+async def test_a_taken_address_is_named_and_no_other_stays_open() -> None:
+    (taken,) = await bind(("127.0.0.1:0",))
+    (free,) = await bind(("127.0.0.1:0",))
+    free.close()
     with pytest.raises(AddressInUse, match=str(taken.port)):
-        await bind(["127.0.0.1:0", f"127.0.0.1:{taken.port}"])
+        await bind((f"127.0.0.1:{free.port}", str(taken)))
+    (again,) = await bind((f"127.0.0.1:{free.port}",))
+    again.close()
     taken.close()
-    with pytest.raises(ConfigError, match=r"server\.listen"):
-        await bind(["192.0.2.1:0"])
-    with pytest.raises(ConfigError, match=r"server\.listen"):
-        await bind(["127.0.0.1:99999"])
 
 
-def test_caps_count_in_all_by_address_and_by_rate_and_what_ends_makes_room() -> None:
-    caps = Caps(Limits(connections=3, connections_per_address=2, connects=Rate(1.0, 3.0)))
-    assert [caps.enter("a", 0.0) for _ in range(2)] == [None, None]
-    refusal = caps.enter("a", 0.0)
-    assert refusal is not None
-    assert "connections_per_address" in refusal.message
+@pytest.mark.parametrize("address", ["127.0.0.1:http-not", "127.0.0.1:99999", "127.0.0.1", "203.0.113.7:0"])
+async def test_an_address_that_cannot_be_listened_on_is_an_error_of_the_config(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.listen"):
+        await bind((address,))
+
+
+async def test_a_port_that_takes_a_privilege_comes_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(ConfigError, match="CAP_NET_BIND_SERVICE"):
+        await bind(("127.0.0.1:80",))
+
+
+def test_caps_count_in_all_by_address_and_by_rate() -> None:
+    caps = Caps(Limits(connections=3, connections_per_address=2, connects=Rate(1, 3)))
+    assert caps.enter("a", 0.0) is None
+    assert caps.enter("a", 0.0) is None
+    assert isinstance(caps.enter("a", 0.0), TooManyConnections)
     assert caps.enter("b", 0.0) is None
-    assert "limits.connections" in str(caps.enter("c", 0.0))
+    assert isinstance(caps.enter("c", 0.0), TooManyConnections)
     caps.leave("a")
-    caps.leave("b")
     assert caps.enter("a", 0.0) is None
     caps.leave("a")
-    fast = caps.enter("a", 0.0)
-    assert fast is not None
-    assert (fast.code, fast.retry_after) == ("rate_limited", 1.0)
+    refused = caps.enter("a", 0.0)
+    assert isinstance(refused, RateLimited)
+    assert refused.retry_after == 1.0
 
 
-class Exhausted:
-    """A listening socket that runs out of files for a while."""
+async def stay(wire: Wire) -> None:
+    await wire.recv()
 
-    def __init__(self, sock: socket.socket, fails: int) -> None:
-        self._sock = sock
-        self.fails = fails
-        self.asked = 0
+
+async def test_who_is_over_the_cap_of_an_address_is_told_so_and_may_come_when_another_has_gone() -> None:
+    (listener,) = await bind(("127.0.0.1:0",))
+    caps = Caps(Limits(connections_per_address=1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_loop, listener, nursery, stay, caps)
+        first = dial(listener)
+        await trio.testing.wait_all_tasks_blocked()
+        answer = await hear(dial(listener))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 5\r\n" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "too_many_connections"
+        first.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        third = dial(listener)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(BlockingIOError):
+            third.recv(1)
+        nursery.cancel_scope.cancel()
+    listener.close()
+
+
+async def test_who_connects_too_fast_gets_429_though_it_spoke_first() -> None:
+    (listener,) = await bind(("127.0.0.1:0",))
+    caps = Caps(Limits(connects=Rate(0.01, 1)))
+    first, second = dial(listener), dial(listener)
+    second.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_loop, listener, nursery, stay, caps)
+        assert (await hear(second)).startswith(b"HTTP/1.1 429 ")
+        nursery.cancel_scope.cancel()
+    first.close()
+    listener.close()
+
+
+async def test_a_handler_that_fails_closes_its_wire_and_no_other() -> None:
+    (listener,) = await bind(("127.0.0.1:0",))
+
+    async def fail(wire: Wire) -> None:
+        if await wire.recv() == b"fail":
+            raise ZeroDivisionError("a bug")
+        await wire.send_all(b"well")
+
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept_loop, listener, nursery, fail, Caps(Limits()))
+            healthy, broken = dial(listener), dial(listener)
+            broken.send(b"fail")
+            assert await hear(broken) == b""
+            healthy.send(b"x")
+            assert await hear(healthy) == b"well"
+            nursery.cancel_scope.cancel()
+    assert [entry["event"] for entry in logs] == ["connection_failed"]
+    listener.close()
+
+
+class Scripted:
+    """A listening socket whose accept does what a script says, then waits for ever."""
+
+    def __init__(
+        self, listener: Listener, script: Iterator[Callable[[], tuple[socket.socket, tuple[str, int]]]]
+    ) -> None:
+        self._sock = listener.sock
+        self._script = script
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        return next(self._script, self._wait)()
+
+    def _wait(self) -> tuple[socket.socket, tuple[str, int]]:
+        raise BlockingIOError
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def accept(self) -> tuple[socket.socket, object]:
-        self.asked += 1
-        if self.fails:
-            self.fails -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return self._sock.accept()
+
+def failing(number: int) -> Callable[[], tuple[socket.socket, tuple[str, int]]]:
+    def fail() -> tuple[socket.socket, tuple[str, int]]:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
-async def serve_one(change: Callable[[socket.socket], Exhausted], limits: Limits = Limits()) -> Exhausted:  # noqa: B008
-    (listener,) = await bind(["127.0.0.1:0"])
-    fake = change(listener.sock)
-    listener.sock = fake  # type: ignore[assignment]
-    served = trio.Event()
+async def accept_scripted(
+    script: list[Callable[[], tuple[socket.socket, tuple[str, int]]]], wanted: int = 0
+) -> tuple[int, float]:
+    """Run the loop over a script. Returns how many wires came and how long it took, on trio's clock."""
+    (listener,) = await bind(("127.0.0.1:0",))
+    real, listener.sock = listener.sock, Scripted(listener, iter(script))  # type: ignore[assignment]
+    came, done = 0, trio.Event()
 
-    async def handler(wire: Wire) -> None:
-        await wire.send_all(b"served")
-        served.set()
+    async def count(wire: Wire) -> None:
+        nonlocal came
+        came += 1
+        if came == wanted:
+            done.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, handler, Caps(limits))
-        with trio.fail_after(10):
-            async with await trio.open_tcp_stream("127.0.0.1", listener.port) as stream:
-                assert await stream.receive_some() == b"served"
-        nursery.cancel_scope.cancel()
-    return fake
-
-
-async def test_out_of_files_accepting_rests_and_goes_on() -> None:
     began = trio.current_time()
-    fake = await serve_one(lambda sock: Exhausted(sock, fails=3))
-    assert fake.fails == 0
-    assert trio.current_time() - began >= 3 * PAUSE
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_loop, listener, nursery, count, Caps(Limits()))
+        await done.wait()
+        nursery.cancel_scope.cancel()
+    real.close()
+    return came, trio.current_time() - began
 
 
-async def test_a_handler_that_fails_ends_its_connection_alone() -> None:
-    (listener,) = await bind(["127.0.0.1:0"])
-    calls: list[int] = []
+def accepted() -> tuple[socket.socket, tuple[str, int]]:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return ours, ("192.0.2.1", 1)
 
-    async def handler(wire: Wire) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            raise ZeroDivisionError
-        await wire.send_all(b"fine")
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_out_of_files_accepting_pauses_goes_on_and_is_logged_once_a_second(
+    autojump_clock: trio.testing.MockClock, number: int
+) -> None:
+    with capture_logs() as logs:
+        came, took = await accept_scripted([failing(number)] * 25 + [accepted], wanted=1)
+    assert came == 1
+    assert took == pytest.approx(2.5)
+    assert len(logs) == 3
+
+
+async def test_a_connection_that_is_lost_before_it_is_accepted_is_passed_over_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    came, took = await accept_scripted([failing(errno.ECONNABORTED), failing(errno.EPERM), accepted], wanted=1)
+    assert (came, took) == (1, 0.0)
+
+
+async def test_a_listener_that_is_broken_ends_the_loop_in_place_of_spinning() -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="Bad file descriptor")), trio.fail_after(5):
+        await accept_scripted([failing(errno.EBADF)], wanted=1)
+
+
+async def test_closing_a_listener_wakes_who_accepts() -> None:
+    (listener,) = await bind(("127.0.0.1:0",))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+
+            async def accept() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await accept_loop(listener, nursery, stay, Caps(Limits()))
+
+            nursery.start_soon(accept)
+            await trio.testing.wait_all_tasks_blocked()
+            listener.close()
+
+
+async def test_other_tasks_run_between_the_connections_of_a_flood() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, handler, Caps(Limits()))
-        for expected in (b"", b"fine"):
-            async with await trio.open_tcp_stream("127.0.0.1", listener.port) as stream:
-                assert await stream.receive_some() == expected
+        nursery.start_soon(count)
+        with trio.fail_after(5):
+            assert await accept_scripted([failing(errno.ECONNABORTED)] * 6400 + [accepted], wanted=1)
         nursery.cancel_scope.cancel()
-    listener.close()
+    assert turns >= 100
