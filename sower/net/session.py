@@ -99,6 +99,7 @@ class Session:
 
     ending:       why this side closes it, None while it does not
     closed:       nothing more is written to it
+    farewell:     how it ended, while the client may still be talking: what it says is read and dropped
     speech:       None while it is silent
     heard:        whether anything came since it was last tended
     pinged:       whether it owes an answer to a ping
@@ -115,6 +116,7 @@ class Session:
         "conversation",
         "due",
         "ending",
+        "farewell",
         "grant",
         "heard",
         "pinged",
@@ -142,6 +144,7 @@ class Session:
         self.speech: Speech | None = None
         self.closed = False
         self.ending: SowerError | None = None
+        self.farewell: Farewell | None = None
         self.heard = False
         self.pinged = False
         self.silent_since = shared.door.now
@@ -272,9 +275,9 @@ class Session:
         if data is None:
             return None
         if not data:
-            return NO_FAREWELL
+            return self.farewell or NO_FAREWELL
         self.heard = True
-        return self._feed(data)
+        return self._feed(data) if self.farewell is None else None
 
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speech
@@ -292,7 +295,19 @@ class Session:
                 self._perform_all(commands)
         if speech.inbound.reply_due and not self.closed:
             self.write(speech.inbound.reply())
-        return speech.inbound.farewell if speech.inbound.ended else None
+        return self._ended(speech.inbound.farewell) if speech.inbound.ended else None
+
+    def _ended(self, farewell: Farewell) -> Farewell | None:
+        """The socket is done, unless the client broke the protocol: it may be in the middle of a large message, and
+        a socket that is closed with bytes unread is reset, which takes our close frame back.
+        """
+        if farewell.by_peer:
+            return farewell
+        self.closed = True
+        self.farewell = farewell
+        self.wire.finish()
+        self._shared.door.look_again(self, CLOSE_WITHIN)
+        return None
 
     def _perform_all(self, commands: Sequence[SocketCommand]) -> None:
         for command in commands:
@@ -317,7 +332,7 @@ class Session:
         now: trio's clock; wall: seconds since 1970, which tokens count in
         """
         bounds = self._shared.bounds
-        if self.ending is not None:
+        if self.ending is not None or self.farewell is not None:
             self.wire.shutdown()
         if self.closed:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -91,14 +92,16 @@ class Wire:
 
         A socket that is closed with bytes unread is reset, and the peer may lose what was sent (RFC 9112 section 9.6).
         """
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+        self.finish()
         left = LINGER_BYTES
         with trio.move_on_after(LINGER_FOR):
             while left > 0 and (data := await self.recv()):
                 left -= len(data)
+
+    def finish(self) -> None:
+        """Say that nothing more will be sent."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def shutdown(self) -> None:
         """End both directions, so that whoever reads sees the end."""
