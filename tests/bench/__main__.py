@@ -13,9 +13,10 @@ from pathlib import Path
 from tests.bench.build import NoCompiler
 from tests.bench.dialects import DIALECTS, Target
 from tests.bench.generator import LoadFailed, generator
-from tests.bench.report import as_table, save
+from tests.bench.peers import SERVERS
+from tests.bench.report import as_ratios, as_table, medians, save
 from tests.bench.scenarios import QUICK, SCENARIOS, Bench, Plan, Row
-from tests.bench.servers import SERVERS, Server, ServerFailed, already_running
+from tests.bench.servers import Server, ServerFailed, already_running
 
 
 def arguments() -> argparse.Namespace:
@@ -25,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
     parser.add_argument("--subscribers", type=int, help="sockets on the fan-out channel")
     parser.add_argument("--idle", type=int, help="sockets for the memory figure")
+    parser.add_argument("--rounds", type=int, default=1, help="all servers in turn, so often; then medians and ratios")
     parser.add_argument("--out", type=Path, help="a folder for bench.json")
     running = parser.add_argument_group("a server that already runs, on 127.0.0.1")
     running.add_argument("--port", type=int, help="where it listens; no other server is started")
@@ -48,27 +50,39 @@ def main() -> int:
         return 1
     finally:
         if rows:
-            print(as_table(rows))
+            print(as_table(medians(rows)))
+            print(as_ratios(medians(rows)))
     if options.out:
         print(save(rows, options.out), file=sys.stderr)
     return 0
 
 
 def _measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Rows of every round. The servers take turns within a round, so that a machine's drift meets all of them."""
     server_core, load_core = _cores()
     plan = _plan(options)
-    for block in _servers(options, server_core):
-        with block as server, generator(load_core) as load:
-            for name in options.only or SCENARIOS:
-                yield from SCENARIOS[name](Bench(server, load, plan))
+    left_out: set[str] = set()
+    for _ in range(options.rounds):
+        for name, block in _servers(options, server_core).items():
+            if name in left_out:
+                continue
+            try:
+                with block as server, generator(load_core) as load:
+                    for scenario in options.only or SCENARIOS:
+                        yield from SCENARIOS[scenario](Bench(server, load, plan))
+            except ServerFailed as failure:
+                if name == "sower" or options.port:
+                    raise
+                left_out.add(name)
+                print(f"bench: {name} is left out: {failure}", file=sys.stderr)
 
 
-def _servers(options: argparse.Namespace, core: int | None) -> list[AbstractContextManager[Server]]:
+def _servers(options: argparse.Namespace, core: int | None) -> dict[str, AbstractContextManager[Server]]:
     if options.port:
         secret = options.secret_file.read_text().strip() if options.secret_file else ""
         target = Target(options.port, options.key, secret)
-        return [nullcontext(already_running(target, options.dialect, options.pid))]
-    return [SERVERS[name](core) for name in options.server or SERVERS]
+        return {"": nullcontext(already_running(target, options.dialect, options.pid))}
+    return {name: SERVERS[name](core) for name in options.server or SERVERS}
 
 
 def _plan(options: argparse.Namespace) -> Plan:

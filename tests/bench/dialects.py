@@ -8,7 +8,10 @@ zeros is a hole for a number, which the generator fills (see load.c); the payloa
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from string import Template
@@ -141,4 +144,32 @@ NATIVE = Dialect(
     ack='"type":"ack"',
 )
 
-DIALECTS = {dialect.name: dialect for dialect in (NATIVE,)}
+NCHAN = Dialect(name="nchan", path="/sub/$channel", ready="", publish=("/pub/$channel", "$data"), basic=False)
+"""nginx with nchan: a location that subscribes and one that publishes, see nchan.conf in peers.py."""
+
+
+def _pusher_signature(target: Target, path: str, body: bytes) -> str:
+    """The path with Pusher's signature (its HTTP API, "Authentication")."""
+    words = {
+        "auth_key": target.key,
+        "auth_timestamp": str(int(time.time())),
+        "auth_version": "1.0",
+        "body_md5": hashlib.md5(body).hexdigest(),
+    }
+    query = "&".join(f"{name}={value}" for name, value in sorted(words.items()))
+    signed = hmac.new(target.secret.encode(), f"POST\n{path}\n{query}".encode(), hashlib.sha256).hexdigest()
+    return f"{path}?{query}&auth_signature={signed}"
+
+
+PUSHER = Dialect(
+    name="pusher",
+    path="/app/$key?protocol=7&client=js&version=8.6.0&flash=false",
+    greeting="connection_established",
+    hello=('{"event":"pusher:subscribe","data":{"auth":"","channel":"$channel"}}',),
+    ready="subscription_succeeded",
+    publish=("/apps/1001/events", '{"name":"tick","channels":["$channel"],"data":"$data_text"}'),
+    basic=False,
+    sign=_pusher_signature,
+)
+
+DIALECTS = {dialect.name: dialect for dialect in (NATIVE, NCHAN, PUSHER)}

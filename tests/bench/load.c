@@ -229,6 +229,14 @@ static void hang_up(struct connection *c) {
     *c = (struct connection){0};
 }
 
+/* For a server that closes after each answer: the same publisher on a new connection. */
+static void redial(struct connection *c) {
+    int64_t flight = c->flight;
+    hang_up(c);
+    dial(c, true);
+    c->flight = flight;
+}
+
 /* ---- the run ---- */
 
 static void launch(struct connection *c, uint64_t at) {
@@ -348,6 +356,7 @@ static size_t take_answer(struct connection *c, const char *bytes, size_t len, u
     if (len < whole) return 0;
     if (c->http) {
         if (bytes[9] != '2') fail("a publish was refused: ", bytes, whole);
+        if (memmem(bytes, (size_t)(end - bytes), "onnection: close", 16)) redial(c);
         acknowledged(c, at);
     } else {
         if (memcmp(bytes + 9, "101", 3) != 0) fail("a handshake was refused: ", bytes, len);

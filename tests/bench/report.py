@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 
 from tests.bench.scenarios import Row
 
@@ -33,6 +34,36 @@ def as_table(rows: list[Row]) -> str:
     if any(row.load_cpu >= BUSY for row in rows):
         notes += f"\n* the generator was busy for {BUSY:.0%} of the time: read the figure as `at least`"
     return f"{table}\n{notes}"
+
+
+def medians(rows: list[Row]) -> list[Row]:
+    """One row for each server and scenario: the median of its rounds, with the latencies of that round's medians."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.server, row.scenario), []).append(row)
+    return [_median(group) for group in groups.values()]
+
+
+def _median(group: list[Row]) -> Row:
+    names = {name for row in group for name in row.latency}
+    return replace(
+        group[0],
+        figure=median(row.figure for row in group),
+        load_cpu=median(row.load_cpu for row in group),
+        server_cpu=median(row.server_cpu for row in group),
+        latency={name: median(row.latency[name] for row in group if name in row.latency) for name in names},
+    )
+
+
+def as_ratios(rows: list[Row]) -> str:
+    """How many times each peer's figure Sower's is, where both were measured."""
+    ours = {row.scenario: row for row in rows if row.server == "sower"}
+    lines: list[str] = []
+    for row in rows:
+        mine = ours.get(row.scenario)
+        if mine is not None and row.server not in ("sower", "ceiling") and row.figure:
+            lines.append(f"sower / {row.server}: {row.scenario}: {mine.figure / row.figure:.2f} x")
+    return "\n".join(lines)
 
 
 def save(rows: list[Row], folder: Path) -> Path:

@@ -121,7 +121,7 @@ def start_sower(config: Path, log: Path, core: int | None = None) -> subprocess.
     """Start `sower serve --config`, on `core` alone if one is named. What it says is appended to `log`."""
     command = [sys.executable, "-c", "from sower.cli import main; main()", "serve", "--config", str(config)]
     with log.open("ab") as talk:
-        return _spawn(command, talk.fileno(), core)
+        return spawn(command, talk.fileno(), core)
 
 
 def wait_until_it_answers(process: subprocess.Popen[bytes], target: Target, log: Path) -> None:
@@ -152,27 +152,29 @@ def sower(core: int | None) -> Iterator[Server]:
             wait_until_it_answers(process, target, log)
             yield Server("sower", target, NATIVE, process.pid, kept="kept-bench")
         finally:
-            _stop(process)
+            stop(process)
 
 
 @contextmanager
 def ceiling(core: int | None) -> Iterator[Server]:
     """The server that does the least: what the generator and the kernel can do."""
     target = Target(free_port(), KEY, SECRET)
-    process = _spawn([str(program("ceiling")), str(target.port)], subprocess.DEVNULL, core)
+    process = spawn([str(program("ceiling")), str(target.port)], subprocess.DEVNULL, core)
     try:
-        until = time.monotonic() + START_WITHIN
-        while time.monotonic() < until:
-            with suppress(ConnectionRefusedError), socket.create_connection((target.host, target.port)):
-                break
-            time.sleep(LOOK_EVERY)
+        wait_for_port(process, target)
         yield Server("ceiling", target, replace(NATIVE, event="", ack=""), process.pid)
     finally:
-        _stop(process)
+        stop(process)
 
 
-SERVERS = {"ceiling": ceiling, "sower": sower}
-"""What can be started, by name: each takes the core to run on."""
+def wait_for_port(process: subprocess.Popen[bytes], target: Target) -> None:
+    """Return when something listens. Raises ServerFailed."""
+    until = time.monotonic() + START_WITHIN
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(ConnectionRefusedError), socket.create_connection((target.host, target.port)):
+            return
+        time.sleep(LOOK_EVERY)
+    raise ServerFailed("the server did not start")
 
 
 def already_running(target: Target, dialect: str, pid: int | None) -> Server:
@@ -180,12 +182,18 @@ def already_running(target: Target, dialect: str, pid: int | None) -> Server:
     return Server(f"{target.host}:{target.port}", target, DIALECTS[dialect], pid)
 
 
-def _spawn(command: list[str], output: int, core: int | None) -> subprocess.Popen[bytes]:
+def spawn(
+    command: list[str], output: int, core: int | None, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server, on `core` alone if one is named."""
     pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=pin)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=pin, env=environment
+    )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server that was started."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(timeout=15)
