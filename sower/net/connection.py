@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import structlog
 import trio
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request as HandshakeRequest
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
@@ -26,9 +28,11 @@ from sower.net.frames import OFFER, Compression
 from sower.net.http import Header, Request, Response
 from sower.net.parser import RequestParser
 from sower.net.routing import Router, SocketEndpoint
-from sower.net.wire import Wire
+from sower.net.wire import READ_AT_ONCE, Wire
 
 log = structlog.get_logger(__name__)
+
+SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -46,6 +50,10 @@ PREFLIGHT_HEADERS: tuple[Header, ...] = (
     ),
     ("Access-Control-Max-Age", "86400"),
 )
+
+
+Phase = Literal["rest", "head", "body"]
+"""What a connection is waited for."""
 
 
 class Begun(NamedTuple):
@@ -117,8 +125,9 @@ async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Cl
 
     Raises HandshakeTimeout, RequestTimeout, and the parser's fault.
     """
-    phase: Literal["rest", "head", "body"] | None = None
+    phase: Phase | None = None
     deadline = 0.0
+    brand_new = not rested
     limits = {"rest": settings.keep_alive, "head": settings.head_timeout, "body": settings.body_timeout}
     while not parser.requests:
         if parser.fault is not None:
@@ -126,26 +135,39 @@ async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Cl
         if parser.wants_continue:
             parser.wants_continue = False
             await _send(wire, CONTINUE)
-        now_in = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
+        now_in: Phase = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
         if now_in != phase:
             phase = now_in
             deadline = trio.current_time() + limits[phase]
         if phase == "rest" and closing.begun:
             return False
-        data = b""
-        with trio.move_on_at(deadline) as scope:
-            if phase == "rest":
-                closing.resting.add(scope)
-            try:
-                data = await wire.recv()
-            finally:
-                closing.resting.discard(scope)
-        if scope.cancelled_caught and phase != "rest":
-            raise HandshakeTimeout() if phase == "head" else RequestTimeout()
+        # A new connection has mostly said something by now: then it needs no deadline to wait under.
+        data = wire.recv_now(READ_AT_ONCE) if brand_new else None
+        brand_new = False
+        if data is None:
+            data = await _wait(wire, deadline, closing, now_in)
         if not data:
             return False
         parser.feed(data)
     return True
+
+
+async def _wait(wire: Wire, deadline: float, closing: Closing, phase: Phase) -> bytes:
+    """What comes before the deadline; empty at the end, and when a rest was long enough.
+
+    Raises HandshakeTimeout, RequestTimeout.
+    """
+    data = b""
+    with trio.move_on_at(deadline) as scope:
+        if phase == "rest":
+            closing.resting.add(scope)
+        try:
+            data = await wire.recv()
+        finally:
+            closing.resting.discard(scope)
+    if scope.cancelled_caught and phase != "rest":
+        raise HandshakeTimeout() if phase == "head" else RequestTimeout()
+    return data
 
 
 def _begin_some(
@@ -244,13 +266,27 @@ def _handshake(request: Request, endpoint: SocketEndpoint, settings: Server, clo
         raise OriginRefused(f"Pages of {origin[:100]!r} may not connect.")
     if closing.begun:
         raise Draining()
-    known = [Subprotocol(name) for name in endpoint.subprotocols]
-    protocol = ServerProtocol(extensions=[OFFER], subprotocols=known or None, select_subprotocol=_first_known)
-    answer = protocol.accept(HandshakeRequest(request.target, Headers(request.headers)))
-    if answer.status_code != 101:
-        raise BadUpgrade((answer.body or b"").decode(errors="replace").strip().partition("\n")[0])
+    protocol = _negotiator(endpoint.subprotocols)
+    try:
+        accept, extensions, subprotocol = protocol.process_request(
+            HandshakeRequest(request.target, Headers(request.headers))
+        )
+    except InvalidHandshake as error:
+        raise BadUpgrade(f"The handshake is not one of WebSocket 13: {error}.") from error
     request.compression = Compression.agreed(protocol.extensions)
-    return answer.serialize()
+    lines = [SWITCHING, f"Sec-WebSocket-Accept: {accept}"]
+    if extensions is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+@cache
+def _negotiator(subprotocols: tuple[str, ...]) -> ServerProtocol:
+    """websockets' sans-IO judge of handshakes: one for all of a route, because it keeps nothing between two."""
+    known = [Subprotocol(name) for name in subprotocols]
+    return ServerProtocol(extensions=[OFFER], subprotocols=known or None, select_subprotocol=_first_known)
 
 
 def _first_known(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
