@@ -93,8 +93,8 @@ class Limits(Strict, frozen=True):
     """Open connections in all. NATS: 65,536."""
     connections_per_address: int = 10_000
     """Open connections of one address. A proxy in front makes all clients one address."""
-    connects: Rate = Rate(200, 2000)
-    """New connections of one address."""
+    connects: Rate = Rate(1000, 10_000)
+    """New connections of one address; all clients may come back at once through one proxy."""
     refusals: Rate = Rate(5, 50)
     """Requests and sockets of one address that were refused for their credential."""
     publishes: Rate = Rate(50_000, 100_000)

@@ -52,6 +52,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+SESSION = ""
+"""A [session] table for every daemon, where a test module wants one."""
+
+
 class Daemon:
     """`sower serve` on a folder. The port stays the same over restarts."""
 
@@ -72,7 +76,7 @@ class Daemon:
         if not keep_config:
             self.port = self.port or free_port()
             listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
-            self.config.write_text(listen + '[store]\npath = "sower.db"\n' + self._text)
+            self.config.write_text(listen + '[store]\npath = "sower.db"\n' + SESSION + self._text)
             self.config.chmod(0o600)
         self.process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
             [sys.executable, "-m", "sower", "serve", "--config", str(self.config)],
