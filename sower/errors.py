@@ -345,7 +345,7 @@ class ChannelQuarantined(Unavailable):
 
 class JournalFailed(Unavailable):
     code = "journal_failed"
-    text = "The journal could not be written; the message was not accepted."
+    text = "The journal could not be written or read; a message was not accepted."
     hint = "Look at disk space and permissions of store.path; publish again with the same id."
 
 

@@ -12,7 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import apsw
 import msgspec
@@ -36,6 +36,8 @@ MOST_WAITING = 100_000
 
 SWEEP_EVERY = 60.0
 """Seconds between two sweeps of rows that are over their age."""
+
+T = TypeVar("T")
 
 __all__ = ["Journal", "Page", "Stored"]
 
@@ -145,13 +147,13 @@ class Journal:
         return waiting.outcome or []
 
     async def head(self, app: str, channel: str) -> int:
-        """The highest serial ever stored on a channel, 0 for none."""
-        return await self._reading.run(self._reader.head, app, channel)
+        """The highest serial ever stored on a channel, 0 for none. Raises JournalFailed."""
+        return await self._read(lambda: self._reader.head(app, channel))
 
     async def since(
         self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
     ) -> Page:
-        """The messages after `serial` up to and with `upto`, oldest first."""
+        """The messages after `serial` up to and with `upto`, oldest first. Raises JournalFailed."""
         before = None if upto is None else upto + 1
         return await self.page(app, channel, since=serial, before=before, limit=limit, history=history)
 
@@ -166,7 +168,7 @@ class Journal:
         newest_first: bool = False,
         history: History,
     ) -> Page:
-        """The messages between two exclusive serials."""
+        """The messages between two exclusive serials. Raises JournalFailed."""
 
         def read() -> Page:
             return self._reader.read(
@@ -180,7 +182,13 @@ class Journal:
                 now=self.now(),
             )
 
-        return await self._reading.run(read)
+        return await self._read(read)
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        try:
+            return await self._reading.run(read)
+        except apsw.Error as error:
+            raise JournalFailed(f"The journal could not be read: {error}.") from error
 
     async def ping(self) -> None:
         """Prove that both connections answer. Raises JournalFailed."""
