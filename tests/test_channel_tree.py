@@ -230,6 +230,63 @@ async def test_a_crash_in_the_middle_of_a_hand_out_goes_on_with_the_next_subscri
         assert [listener.heard for listener in listeners] == ["once "] * 10
 
 
+async def test_a_fault_where_the_loop_waits_for_work_is_not_noticed_by_anybody(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, faults = trio.Event, [0]
+
+    class Faulty:
+        """An event whose wait fails once it is told to."""
+
+        def __init__(self) -> None:
+            self._event = genuine()
+            self.set, self.is_set = self._event.set, self._event.is_set
+
+        async def wait(self) -> None:
+            if faults[0]:
+                faults[0] -= 1
+                raise RuntimeError("injected where it waits")
+            await self._event.wait()
+
+    async with a_house() as house:
+        sick, _ = house.subscribe("presence-sick", user="ada")
+        well, _ = house.subscribe("presence-well", user="ada")
+        await settle()
+        monkeypatch.setattr(trio, "Event", Faulty)
+        faults[0] = 2
+        house.publish("presence-sick", "1")
+        await trio.sleep(10)
+        assert faults == [0]
+        house.publish("presence-sick", "2")
+        house.publish("presence-well", "fine")
+        await trio.sleep(10)
+        assert (sick.heard, well.heard) == ("1 2 ", "fine ")
+        assert [told[0] for told in house.failures] == ["channel_restarted"] * 2
+
+
+async def test_a_fault_in_the_presence_clock_delays_a_leave_and_loses_none(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, faults = trio.sleep_until, [1]
+
+    async def failing(deadline: float) -> None:
+        if faults[0]:
+            faults[0] -= 1
+            raise RuntimeError("injected in the clock")
+        await genuine(deadline)
+
+    async with a_house() as house:
+        watcher, _ = house.subscribe("presence-room", user="ada")
+        _, leaver = house.subscribe("presence-room", user="bob")
+        await settle()
+        monkeypatch.setattr(trio, "sleep_until", failing)
+        leaver.end()
+        await trio.sleep(channel_tree.QUARANTINE / 10 + 1)
+        assert faults == [0]
+        assert watcher.heard.endswith("Left(bob) ")
+        assert not watcher.closed
+
+
 async def test_a_channel_that_fails_too_often_is_quarantined_with_a_named_error_and_comes_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
