@@ -197,7 +197,7 @@ def _read_quantity(kind: type, value: object) -> object:
         return parse_size(value)
     if kind is Rate:
         return parse_rate(value)
-    raise NotImplementedError
+    raise TypeError(f"{kind} is no quantity")
 
 
 # The sense: what types cannot say

@@ -1,0 +1,242 @@
+"""net/session.py, backlog.py and reader.py over real socket pairs: order, bounds, sleep, pings, and faults."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from sower.core.command import Ping, SocketAnswer, SocketCommand
+from sower.core.grants import anonymous
+from sower.core.message import Delivery, Position
+from sower.errors import BadFrame, Draining, SowerError
+from sower.net import frames
+from sower.net.frames import Compression, Farewell, FramedAudience
+from sower.net.reader import Reader
+from sower.net.session import Bounds, Session, Shared
+from sower.net.wire import Wire
+from tests.e2e.raw import closes_with, masked
+
+BOUNDS = Bounds(
+    backlog=100_000, backlog_age=10.0, ping_every=25.0, pong_within=10.0, sleep_after=2.0, message=1000, violations=3
+)
+
+
+class Plain:
+    is_text = True
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        return b""
+
+
+class Parrot:
+    """A conversation that takes every text as a ping, and says errors by their code."""
+
+    def begin(self) -> Sequence[SocketCommand]:
+        return ()
+
+    def receive(self, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+        if payload == b"bad":
+            raise BadFrame
+        return (Ping(payload.decode()),)
+
+    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+        return b""
+
+    def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
+        return error.code.encode()
+
+    def ends(self, command: SocketCommand | None) -> bool:
+        return False
+
+    def gap(self, channel: str, since: Position, position: Position) -> bytes:
+        return b"gap"
+
+
+class House:
+    """Notes what sessions ask, and reads them."""
+
+    now = 0.0
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.asked: list[str] = []
+        self.looks: list[float] = []
+        self.ended: dict[str, Farewell] = {}
+        self.reader = Reader(lambda session, farewell: self.ended.__setitem__(session.id, farewell))
+        self.fault: Callable[[str], None] = lambda _: None
+        self._shared = Shared(self, BOUNDS, nursery)
+
+    def perform(self, session: Session, command: SocketCommand) -> None:
+        assert isinstance(command, Ping)
+        self.fault(command.id or "")
+        self.asked.append(command.id or "")
+
+    def look_again(self, session: Session, after: float) -> None:
+        self.looks.append(after)
+
+    def session(self) -> tuple[Session, trio.SocketStream]:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        audience = FramedAudience(Plain(), Compression())
+        session = Session(
+            Wire(ours, "127.0.0.1"), random.getrandbits(48), anonymous("1", "k", None), Parrot(), audience, self._shared
+        )
+        self.reader.add(session)
+        return session, trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+
+
+@asynccontextmanager
+async def a_house() -> AsyncGenerator[House]:
+    async with trio.open_nursery() as nursery:
+        house = House(nursery)
+        nursery.start_soon(house.reader.run)
+        yield house
+        nursery.cancel_scope.cancel()
+
+
+async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+    data = b""
+    with trio.fail_after(5):
+        while not data.endswith(end):
+            data += await stream.receive_some()
+    return data
+
+
+async def test_what_does_not_fit_waits_and_everything_comes_in_order() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        words = [b"%05d" % n + b"x" * 2000 + b";" for n in range(200)]
+        received = b""
+        for word in words:
+            session.write(word)
+            if random.random() < 0.3:
+                received += await stream.receive_some(50_000)
+        session.write(b"THE END")
+        received += await read_until(stream, b"THE END")
+        assert received == b"".join(words) + b"THE END"
+        await trio.testing.wait_all_tasks_blocked()
+        session.write(b"directly")
+        assert await stream.receive_some() == b"directly"
+
+
+async def test_a_replay_goes_ahead_of_what_comes_live_meanwhile() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        session.write(b"welcome ")
+        session.hold()
+        session.write(b"live1 ")
+        session.write_ahead(b"old1 ")
+        await session.drained()
+        session.write(b"live2 ")
+        session.write_ahead(b"old2 ")
+        session.release()
+        session.write(b"live3")
+        assert await read_until(stream, b"live3") == b"welcome old1 old2 live1 live2 live3"
+
+
+async def test_past_its_backlog_a_session_is_closed_and_keeps_no_more() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        while not session.closed:
+            session.write(b"x" * 10_000)
+        assert session.ending is not None
+        assert session.ending.code == "slow_consumer"
+        session.write(b"nothing more")
+        data = await read_until(stream, frames.close(session.ending.close, "slow_consumer"))
+        assert b"nothing more" not in data
+        assert data.startswith(b"x" * 10_000)
+
+
+async def test_a_silent_session_sleeps_and_half_a_message_keeps_it_awake() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        await stream.send_all(masked(0x81, b"hello"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.speech is not None
+        now = trio.current_time()
+        assert session.tend(now, 0.0) == BOUNDS.sleep_after, "it has just spoken"
+        session.tend(now + 2.0, 0.0)
+        assert session.speech is None
+        half = masked(0x81, b"world")
+        await stream.send_all(half[:5])
+        await trio.testing.wait_all_tasks_blocked()
+        session.tend(now + 3.0, 0.0)
+        session.tend(now + 6.0, 0.0)
+        assert session.speech is not None
+        await stream.send_all(half[5:])
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.asked == ["hello", "world"]
+
+
+async def test_a_silent_client_is_pinged_and_closed_when_it_does_not_answer() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        assert session.tend(24.0, 0.0) == 1.0
+        assert session.tend(25.0, 0.0) == BOUNDS.pong_within
+        assert await stream.receive_some() == frames.PING
+        await stream.send_all(masked(0x8A, b""))
+        await trio.testing.wait_all_tasks_blocked()
+        session.tend(30.0, 0.0)
+        session.tend(56.0, 0.0)
+        assert await stream.receive_some() == frames.PING
+        session.tend(66.0, 0.0)
+        assert closes_with(4043) in await stream.receive_some()
+        session.tend(71.0, 0.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.id not in [s.id for s in house.reader]
+
+
+async def test_what_one_session_raises_ends_it_alone() -> None:
+    async with a_house() as house:
+        sick, sick_stream = house.session()
+        _, well_stream = house.session()
+        sick_id = sick.id
+
+        def fault(word: str) -> None:
+            if word == "crash":
+                raise ZeroDivisionError
+
+        house.fault = fault
+        await sick_stream.send_all(masked(0x81, b"crash"))
+        assert await sick_stream.receive_some() == b""
+        await well_stream.send_all(masked(0x81, b"fine"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.asked == ["fine"]
+        assert house.ended[sick_id].code == 1011
+        assert len(house.reader) == 1
+
+
+async def test_a_session_is_found_by_its_id_and_by_nothing_else() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        assert house.reader.find(session.id) is session
+        for other in ("", "zz", session.id[:-1] + "ff", "0" * 12 + session.id[12:]):
+            assert house.reader.find(other) is None
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(house.reader) == []
+
+
+async def test_ending_says_why_once_and_waits_for_the_client_to_agree() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        session.end(Draining())
+        session.end(Draining())
+        assert (await stream.receive_some()).count(b"draining") == 2, "an error frame and a close frame"
+        assert house.ended == {}
+        await stream.send_all(masked(0x88, b"\x03\xf4"))
+        assert await stream.receive_some() == b""
+        assert next(iter(house.ended.values())).code == 1012
+
+
+async def test_who_goes_on_with_nonsense_is_closed() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        await stream.send_all(masked(0x81, b"bad") * 10)
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.closed
+        assert (await stream.receive_some()).count(b"bad_frame") == BOUNDS.violations + 1 + 2
