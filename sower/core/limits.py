@@ -6,8 +6,10 @@ Rule 2: time is an argument, in seconds of any clock that does not go back.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import math
+from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import islice
 
 from sower.config import Rate
 
@@ -16,6 +18,9 @@ MOST_RESTARTS = 3
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 """Seconds before the first restart, doubled each time up to the longest."""
+
+OLDEST_LOOKED_AT = 16
+"""Buckets that are looked at to find a full one to forget. Redis' eviction samples 5."""
 
 
 class Bucket:
@@ -31,13 +36,21 @@ class Bucket:
     def take(self, now: float, n: float = 1) -> float:
         """Take n tokens. Returns 0.0, or the seconds until n are there; what is above the burst never is."""
         rate = self._rate
-        left = min(rate.burst, self._left + (now - self._at) * rate.per_second)
+        left = self._left + (now - self._at) * rate.per_second
+        if left > rate.burst:
+            left = rate.burst
+        if left < n:
+            return self._wait(now, n, (n - left) / rate.per_second)
+        self._left = left - n
         self._at = now
-        if left >= n:
-            self._left = left - n
-            return 0.0
-        self._left = left
-        return (n - left) / rate.per_second
+        return 0.0
+
+    def _wait(self, now: float, n: float, wait: float) -> float:
+        """`wait`, lengthened by what rounding swallows: at now + wait, `take` finds n."""
+        rate = self._rate
+        while n <= rate.burst and self._left + ((now + wait) - self._at) * rate.per_second < n:
+            wait += math.ulp(now + wait)
+        return wait
 
     def full(self, now: float) -> bool:
         """Whether it is as good as new."""
@@ -45,7 +58,7 @@ class Bucket:
 
 
 class Buckets:
-    """One bucket a key. Bounded: past `most` the one that was not used for the longest time is forgotten."""
+    """One bucket a key. Bounded: past `most` one is forgotten that is full again, else the longest unused."""
 
     __slots__ = ("_buckets", "_most", "_rate")
 
@@ -58,12 +71,21 @@ class Buckets:
         """As Bucket.take, for one key."""
         bucket = self._buckets.get(key)
         if bucket is None:
+            if len(self._buckets) >= self._most:
+                self._forget_one(now)
             bucket = self._buckets[key] = Bucket(self._rate, now)
-            if len(self._buckets) > self._most:
-                self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
         return bucket.take(now, n)
+
+    def _forget_one(self, now: float) -> None:
+        """A full bucket is as good as none; forgetting another lets somebody go who was held back."""
+        oldest = islice(self._buckets.items(), OLDEST_LOOKED_AT)
+        full = next((key for key, bucket in oldest if bucket.full(now)), None)
+        if full is not None:
+            del self._buckets[full]
+        else:
+            self._buckets.popitem(last=False)
 
 
 class RestartIntensity:
@@ -74,16 +96,14 @@ class RestartIntensity:
     def __init__(self, most: int = MOST_RESTARTS, within: float = 60.0) -> None:
         self._most = most
         self._within = within
-        self._crashes: deque[float] = deque()
+        self._crashes: tuple[float, ...] = ()  # one intensity lives per channel, and most never crash
 
     def crashed(self, now: float) -> bool:
         """Note a crash. Whether a restart is still allowed."""
-        while self._crashes and self._crashes[0] <= now - self._within:
-            self._crashes.popleft()
-        if len(self._crashes) >= self._most:
-            return False
-        self._crashes.append(now)
-        return True
+        recent = tuple(at for at in self._crashes if at > now - self._within)
+        allowed = len(recent) < self._most
+        self._crashes = (*recent, now) if allowed else recent
+        return allowed
 
     def backoff(self) -> float:
         """Seconds to wait before the next restart."""

@@ -74,6 +74,11 @@ def _deflated(first: int, payload: bytes) -> bytes:
     return _head(first, len(payload)) + payload
 
 
+def is_empty_control(data: bytes) -> bool:
+    """Whether these bytes are one whole ping or pong of a client without a payload: two of head, four of mask."""
+    return len(data) == 6 and data[1] == 0x80 and data[0] in (PING[0], PONG[0])
+
+
 def close(code: int, reason: str = "") -> bytes:
     """A close frame; a reason that is too long is cut at a character's end."""
     payload = struct.pack("!H", code) + reason.encode()[:MAX_REASON].decode(errors="ignore").encode()

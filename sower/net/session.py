@@ -277,7 +277,14 @@ class Session:
         if not data:
             return self.farewell or NO_FAREWELL
         self.heard = True
+        if self.speech is None and frames.is_empty_control(data):
+            return self._nod(data)
         return self._feed(data) if self.farewell is None else None
+
+    def _nod(self, data: bytes) -> None:
+        """An empty ping or pong, with nothing half said before it, needs no parser: thousands come while all sleep."""
+        if data[0] == frames.PING[0]:
+            self.write(frames.PONG)
 
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speech

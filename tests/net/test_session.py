@@ -190,6 +190,29 @@ async def test_a_silent_client_is_pinged_and_closed_when_it_does_not_answer() ->
         assert session.id not in [s.id for s in house.reader]
 
 
+async def test_empty_pings_and_pongs_wake_nobody() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        await stream.send_all(masked(0x89, b""))
+        assert await stream.receive_some() == frames.PONG
+        await stream.send_all(masked(0x8A, b""))
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.speech is None
+        assert session.heard
+        await stream.send_all(masked(0x89, b"word"))
+        assert await stream.receive_some() == b"\x8a\x04word"
+
+
+async def test_an_empty_ping_in_the_middle_of_a_message_is_answered_and_the_message_goes_on() -> None:
+    async with a_house() as house:
+        _, stream = house.session()
+        for part in (masked(0x01, b"hel"), masked(0x89, b""), masked(0x80, b"lo")):
+            await stream.send_all(part)
+            await trio.testing.wait_all_tasks_blocked()
+        assert await stream.receive_some() == frames.PONG
+        assert house.asked == ["hello"]
+
+
 async def test_what_one_session_raises_ends_it_alone() -> None:
     async with a_house() as house:
         sick, sick_stream = house.session()
