@@ -102,7 +102,7 @@ class Grant:
             return False
         if not rules.private:
             return True
-        for pattern, allowed in self.claims:  # a loop, as a generator for `any` costs more than the match
+        for pattern, allowed in self.claims:  # noqa: SIM110 - a generator for `any` costs more than the match
             if can in allowed and pattern.matches(channel):
                 return True
         return False

@@ -10,34 +10,49 @@ from sower.config import Rate
 from sower.core.limits import LONGEST_BACKOFF, MOST_RESTARTS, Bucket, Buckets, RestartIntensity
 
 RATES = st.builds(Rate, st.sampled_from([0.5, 1.0, 10.0, 1000.0]), st.sampled_from([1.0, 5.0, 100.0]))
+CLOCKS = st.sampled_from([0.0, 7e5, 1.8e9])  # at zero, as a monotonic clock counts, as the wall clock does
 STEPS = st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(1, 7)), max_size=60)
 
 
-@given(rate=RATES, steps=STEPS)
+@given(began=CLOCKS, rate=RATES, steps=STEPS)
 def test_no_window_gives_more_than_the_burst_and_what_flows_in_meanwhile(
-    rate: Rate, steps: list[tuple[float, int]]
+    began: float, rate: Rate, steps: list[tuple[float, int]]
 ) -> None:
-    bucket, now, given_at = Bucket(rate, 0.0), 0.0, []
+    bucket, now, given_at = Bucket(rate, began), began, []
     for wait, n in steps:
         now += wait
         if bucket.take(now, n) == 0.0:
             given_at.append((now, n))
-    for first, (began, _) in enumerate(given_at):
+    for first, (opened, _) in enumerate(given_at):
         for last in range(first, len(given_at)):
             ended = given_at[last][0]
             total = sum(n for _, n in given_at[first : last + 1])
-            assert total <= rate.burst + (ended - began) * rate.per_second + 1e-6
+            assert total <= rate.burst + (ended - opened) * rate.per_second + 1e-6
 
 
-@given(rate=RATES, steps=STEPS)
-def test_the_wait_that_a_refusal_names_is_exact(rate: Rate, steps: list[tuple[float, int]]) -> None:
-    bucket, now = Bucket(rate, 0.0), 0.0
+@given(began=CLOCKS, rate=RATES, steps=STEPS)
+def test_the_wait_that_a_refusal_names_is_exact(began: float, rate: Rate, steps: list[tuple[float, int]]) -> None:
+    bucket, now = Bucket(rate, began), began
     for wait, n in steps:
         now += wait
         refused_for = bucket.take(now, n)
         if refused_for and n <= rate.burst:
-            now += refused_for + 1e-6
+            early = now + 0.9 * refused_for
+            if early + 1e-6 < now + refused_for:  # as finely as the clock's own numbers tell moments apart
+                assert bucket.take(early, n) > 0.0
+            now += refused_for
             assert bucket.take(now, n) == 0.0
+
+
+@given(began=CLOCKS, rate=RATES, steps=STEPS, asked=st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(101, 200))))
+def test_refusals_change_nothing_for_whoever_comes_after(
+    began: float, rate: Rate, steps: list[tuple[float, int]], asked: list[tuple[float, int]]
+) -> None:
+    bothered, left_alone, now = Bucket(rate, began), Bucket(rate, began), began
+    for (wait, n), (within, much) in zip(steps, asked, strict=False):
+        assert bothered.take(now + min(within, wait), much) > 0.0
+        now += wait
+        assert bothered.take(now, n) == left_alone.take(now, n)
 
 
 def test_a_refusal_takes_nothing() -> None:
@@ -52,6 +67,28 @@ def test_each_key_has_its_own_bucket_and_the_oldest_is_forgotten_past_the_bound(
     assert [buckets.take(key, 0.0) for key in "aab"] == [0.0, 1.0, 0.0]
     buckets.take("c", 0.0)
     assert buckets.take("a", 0.0) == 0.0, "a was forgotten, so it begins anew"
+
+
+def test_who_is_held_back_is_not_forgotten_while_a_full_bucket_can_be() -> None:
+    buckets = Buckets(Rate(1.0, 5.0), most=2)
+    buckets.take("held back", 0.0, 5)
+    buckets.take("idle", 0.5, 0)
+    buckets.take("new", 0.6)
+    assert buckets.take("held back", 0.6) > 0.0
+
+
+@given(keys=st.lists(st.integers(0, 9), max_size=60))
+def test_never_more_than_the_bound_are_remembered(keys: list[int]) -> None:
+    buckets = Buckets(Rate(1.0, 1.0), most=3)
+    for now, key in enumerate(keys):
+        buckets.take(key, now / 4)
+        assert len(buckets._buckets) <= 3
+
+
+def test_restarts_are_allowed_again_one_by_one_as_the_window_slides() -> None:
+    intensity = RestartIntensity(most=2, within=10.0)
+    assert [intensity.crashed(now) for now in (0.0, 5.0, 9.0)] == [True, True, False]
+    assert [intensity.crashed(now) for now in (10.0, 11.0, 15.0)] == [True, False, True]
 
 
 def test_a_child_may_restart_so_often_within_the_window_and_again_when_it_has_passed() -> None:

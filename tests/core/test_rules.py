@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 
 import pytest
 from hypothesis import given
@@ -11,12 +11,33 @@ from hypothesis import strategies as st
 from sower.config import ChannelRule, Duration, History
 from sower.core.rules import Pattern, RuleBook
 
-NAMES = st.text(alphabet="ab*.-:\n", max_size=8)
+NAMES = st.text(alphabet="ab*.-:[\n", max_size=8)
+ALIKE = st.text(alphabet="ab*", max_size=12)
 
 
-@given(pattern=NAMES, name=NAMES)
+@given(pattern=NAMES | ALIKE, name=NAMES | ALIKE)
 def test_a_star_stands_for_any_run_of_characters_and_all_else_for_itself(pattern: str, name: str) -> None:
-    assert Pattern(pattern).matches(name) == fnmatch.fnmatchcase(name, pattern)
+    model = ".*".join(map(re.escape, pattern.split("*")))
+    assert Pattern(pattern).matches(name) == bool(re.fullmatch(model, name, re.DOTALL))
+
+
+@given(parts=st.lists(ALIKE, max_size=6), runs=st.lists(ALIKE, min_size=6, max_size=6))
+def test_a_pattern_matches_what_was_made_from_it(parts: list[str], runs: list[str]) -> None:
+    literal = [part.replace("*", "") for part in parts]
+    name = "".join(part + run for part, run in zip(literal, [*runs[: max(len(literal) - 1, 0)], ""], strict=False))
+    assert Pattern("*".join(literal)).matches(name)
+
+
+def test_a_pattern_of_many_stars_does_not_backtrack() -> None:
+    # A regular expression of this shape would still run when the sun is out.
+    assert not Pattern("*a" * 40 + "*b").matches("a" * 256)
+    assert Pattern("*a" * 40 + "*b").matches("a" * 255 + "b")
+
+
+def test_the_two_ends_of_a_pattern_do_not_share_a_character() -> None:
+    assert not Pattern("aba*aba").matches("aba")
+    assert not Pattern("aba*aba").matches("ababa")
+    assert Pattern("aba*aba").matches("abaaba")
 
 
 def test_the_first_rule_that_matches_is_the_channels_rule() -> None:
