@@ -61,8 +61,9 @@ class Access:
         grant = verify(shown.token or "", self._credentials, now=self._now())
         if shown.key is not None and shown.key != grant.key:
             raise UnknownKey("The token was not minted with the key of this request.")
-        if shown.user is not None and grant.user is not None and shown.user != grant.user:
-            raise UserMismatch(f"The token is for {grant.user[:64]!r}, not for {shown.user[:64]!r}.")
+        if shown.user is not None and shown.user != grant.user:
+            whose = f"for {grant.user[:64]!r}" if grant.user is not None else "for nobody in particular"
+            raise UserMismatch(f"The token is {whose}, not for {shown.user[:64]!r}.")
         return grant
 
 

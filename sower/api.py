@@ -103,8 +103,9 @@ class Api:
 
     def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
         publishes = command.publishes
-        if len(publishes) > self._limits.batch:
-            raise TooLarge(f"{len(publishes)} messages in one request; limits.batch is {self._limits.batch}.")
+        most = min(self._limits.batch, int(self._limits.publishes.burst))
+        if len(publishes) > most:
+            raise TooLarge(f"{len(publishes)} messages in one request; limits.batch and limits.publishes allow {most}.")
         for publish in publishes:
             self._check(grant, publish)
         wait = self._publishes.take(grant.key, trio.current_time(), len(publishes))
@@ -187,6 +188,9 @@ class Api:
     def _mint(self, grant: Grant, address: str, command: Mint) -> Minted:
         if not grant.server:
             raise Forbidden("Only a server (Basic key:secret) may mint tokens.")
+        if "*" in command.channel:
+            # A backend passes on the name that its client asked for, and a pattern would open every channel it fits.
+            raise BadRequest("A token for a pattern is not minted over HTTP; `sower token` mints one.")
         try:
             can = list(Can) if command.can is None else [Can(name) for name in command.can]
         except ValueError as error:

@@ -174,6 +174,8 @@ class Clients:
         try:
             self._demand(grant, Can.SUBSCRIBE, name, rules)
             user = self._member(grant, name, rules)
+            if user is not None and grant.meta is not None and len(grant.meta) > self._limits.meta:
+                raise TooLarge(f"The token's meta has {len(grant.meta)} bytes; limits.meta is {self._limits.meta}.")
             subscription = Subscription(self._hub.tree(grant.app, name), session, session.audience, user)
             subscription.begin(command, grant.meta if user else None)
         except SowerError as error:

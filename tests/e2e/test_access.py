@@ -74,6 +74,26 @@ async def test_a_user_of_a_token_cannot_be_another_one(tmp_path: Path) -> None:
         assert (await client.expect("error"))["code"] == "user_mismatch"
 
 
+async def test_a_token_for_nobody_gives_nobody_a_user_and_large_meta_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        async with daemon.socket("presence-a", token=token("presence-a"), user="bob") as client:
+            assert (await client.expect("error"))["code"] == "user_mismatch"
+        async with daemon.socket("presence-a", token=token("presence-a", sub="ada", meta="x" * 5000)) as client:
+            assert (await client.expect("error"))["code"] == "too_large"
+
+
+async def test_no_token_for_a_pattern_is_minted_over_http(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        answer = await daemon.request("POST", "/channels/private-*/auth", json={"user": "eve"})
+        assert (answer.status_code, "pattern" in answer.json()["error"]["message"]) == (400, True)
+
+
+async def test_a_batch_that_no_wait_lets_through_is_too_large(tmp_path: Path) -> None:
+    async with running(tmp_path, CONFIG + LIMITS) as daemon:
+        answer = await daemon.request("POST", "/events/publish", json={"channels": ["room"] * 6, "event": "e"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
 async def test_an_observer_without_the_presence_capability_is_no_member(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         watching = token("presence-a", sub="eve", can=["subscribe"])
