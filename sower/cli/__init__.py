@@ -58,6 +58,20 @@ class LazyGroup(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Whoever read its output may be gone: `sower audit | head` is no failure."""
+        from sower.cli.terminal import find
+
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except Exception as error:
+            if find(BrokenPipeError, error) is None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit from error
+        return result
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command to run; the nearest one is named for an unknown word."""
         self.commands = dict.fromkeys(COMMANDS)  # pyright: ignore[reportAttributeAccessIssue] - only the names are read
@@ -90,6 +104,9 @@ def sower(
       sower serve --dev            start a daemon to play with
       sower tail demo              see what is said on a channel
     """
+    for word in sys.argv:
+        if any("\ud800" <= c <= "\udfff" for c in word):
+            raise typer.BadParameter(f"{word!r} is not UTF-8.")
 
 
 def main() -> None:
@@ -102,9 +119,6 @@ def main() -> None:
     try:
         app(prog_name="sower")
     except Exception as error:
-        if find(BrokenPipeError, error) is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output is gone: `sower tail x | head`
-            sys.exit(0)
         known = find(SowerError, error)
         if known is None:
             raise

@@ -9,9 +9,8 @@ import msgspec
 import typer
 
 from sower.cli.client import ConfigOption, JsonOption
-from sower.cli.terminal import moment, print_json, print_table
+from sower.cli.terminal import moment, print_json, print_table, usage
 from sower.config_file import find_config
-from sower.errors import BadRequest
 from sower.quantities import parse_duration
 from sower.store.audit import KINDS, Record, read
 
@@ -31,11 +30,11 @@ def audit(
     """
     for name in kind or []:
         if name not in KINDS:
-            raise BadRequest(f"{name!r} is no kind of record; the kinds are {', '.join(KINDS)}.")
-    try:
+            raise typer.BadParameter(
+                f"{name!r} is no kind of record; the kinds are {', '.join(KINDS)}.", param_hint="--kind"
+            )
+    with usage("--since"):
         begin = time.time() - parse_duration(since)
-    except ValueError as error:
-        raise BadRequest(f"--since: {error}.") from error
     records = read(find_config(config, dev_too=True).config.store.path, since=begin, kinds=kind or (), limit=limit)
     if as_json:
         for record in records:

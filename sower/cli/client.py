@@ -6,16 +6,27 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Annotated, Any, NamedTuple, cast
+from urllib.parse import quote, urlencode
 
 import httpx
+import msgspec
 import typer
 from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
 
+from sower.cli.terminal import usage
 from sower.config import App, Config
 from sower.config_file import find_config
-from sower.errors import ConfigError, DaemonUnreachable, NotAuthorised, SowerError, tree
+from sower.errors import (
+    BadRequest,
+    ConfigError,
+    DaemonUnreachable,
+    NotAuthorised,
+    NotFound,
+    SowerError,
+    Unavailable,
+    tree,
+)
 
 PATIENCE = 30.0
 """Seconds to wait for an answer."""
@@ -47,19 +58,25 @@ class Daemon(NamedTuple):
         """One request. Raises DaemonUnreachable, or the error that the daemon told."""
         try:
             async with httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
-                answer = await client.request(method, path, json=body, auth=(self.key, self.secret))
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise DaemonUnreachable(f"No daemon answers at {self.url}: {error or type(error).__name__}.") from error
-        if answer.status_code != 200:
-            raise told_error(_json(answer).get("error", {}), f"{self.url} answered {answer.status_code}.")
-        return _json(answer)
+                answer = await client.request(
+                    method,
+                    path,
+                    content=None if body is None else msgspec.json.encode(body),
+                    headers={} if body is None else {"Content-Type": "application/json"},
+                    auth=(self.key, self.secret),
+                )
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        told = _object(answer.content)
+        if answer.status_code != 200 or not told:
+            raise refusal(told, f"{self.url} answered {answer.status_code}", answer.status_code)
+        return told
 
     @asynccontextmanager
     async def socket(self, channel: str, since: str | None) -> AsyncGenerator[WebSocketConnection]:
         """A WebSocket on a channel. Raises DaemonUnreachable, or the error that the daemon told."""
-        scheme = "wss" if self.url.startswith("https") else "ws"
         query = f"?{urlencode({'since': since})}" if since else ""
-        target = f"{scheme}://{urlsplit(self.url).netloc}/ws/{quote(channel, safe='')}{query}"
+        target = f"ws{self.url.removeprefix('http')}/ws/{quote(channel, safe='')}{query}"
         basic = httpx.BasicAuth(self.key, self.secret)._auth_header.encode()  # pyright: ignore[reportPrivateUsage]
         opening = open_websocket_url(
             target,
@@ -71,25 +88,29 @@ class Daemon(NamedTuple):
             try:
                 connection = await stack.enter_async_context(opening)
             except ConnectionRejected as error:
-                raise told_error({}, f"{self.url} answered {error.status_code}.", error.status_code) from error
+                said = f"{self.url} answered {error.status_code}"
+                raise refusal(_object(error.body or b""), said, error.status_code) from error
             except (OSError, HandshakeError) as error:
-                raise DaemonUnreachable(f"No daemon answers at {self.url}: {error}.") from error
+                raise self._unreachable(error) from error
             yield connection
+
+    def _unreachable(self, why: Exception) -> DaemonUnreachable:
+        return DaemonUnreachable(f"No daemon answers at {self.url}: {str(why).rstrip('.') or type(why).__name__}.")
 
 
 def find_daemon(
     config: Path | None, url: str | None, app: str | None, key: str | None, secret_file: str | None
 ) -> Daemon:
     """The daemon and credentials that the options name, else those of the config. Raises ConfigError."""
-    if key is not None:
-        if url is None:
-            raise ConfigError("--key is for a daemon elsewhere: name it with --url.")
-        return Daemon(url.rstrip("/"), key, _read_secret(secret_file))
+    with usage("--url"):
+        url = url and _checked_url(url)
+    if (key is None) != (secret_file is None) or (key is not None and not url):
+        raise typer.BadParameter("--key, --secret-file and --url go together: they name a daemon elsewhere.")
+    if url and key is not None and secret_file is not None:
+        return Daemon(url, key, _read_secret(secret_file))
     loaded = find_config(config, dev_too=True)
     chosen = choose_app(loaded.config, app)
-    return Daemon(
-        (url or f"http://{_reachable(loaded.config.server.listen[0])}").rstrip("/"), chosen.key, chosen.secret
-    )
+    return Daemon(url or f"http://{_reachable(loaded.config.server.listen[0])}", chosen.key, chosen.secret)
 
 
 def choose_app(config: Config, app: str | None) -> App:
@@ -100,12 +121,21 @@ def choose_app(config: Config, app: str | None) -> App:
     raise ConfigError(f"No app has the id {app!r}; there are {', '.join(a.id for a in config.apps)}.")
 
 
-def told_error(told: Mapping[str, Any], otherwise: str, status: int = 500) -> SowerError:
-    """The error of the tree that a daemon's JSON names; where it names none, one that fits the status."""
-    kind = tree().get(str(told.get("code")), NotAuthorised if status in (401, 403) else SowerError)
+def told_error(told: Mapping[str, Any], otherwise: str, unnamed: type[SowerError] = BadRequest) -> SowerError:
+    """The error of the tree that a daemon's JSON names. unnamed: what it is where no name of ours is told."""
+    kind = tree().get(str(told.get("code")), unnamed)
     error = kind.__new__(kind)
-    SowerError.__init__(error, str(told.get("message") or otherwise))
+    SowerError.__init__(error, str(told.get("message") or otherwise), retry_after=told.get("retry_after"))
     return error
+
+
+def refusal(answer: Mapping[str, Any], said: str, status: int) -> SowerError:
+    """The error of an HTTP answer: the daemon's, or one that fits the status where something else answered."""
+    told = answer.get("error")
+    if isinstance(told, dict):
+        return told_error(cast(dict[str, Any], told), f"{said}.", Unavailable if status >= 500 else BadRequest)
+    kind = NotAuthorised if status in (401, 403) else Unavailable if status in (408, 429) or status >= 500 else NotFound
+    return kind(f"{said}, and not as a Sower does.")
 
 
 def _reachable(listen: str) -> str:
@@ -114,20 +144,29 @@ def _reachable(listen: str) -> str:
     return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
 
 
-def _read_secret(secret_file: str | None) -> str:
-    if secret_file is None:
-        raise ConfigError("--key needs --secret-file FILE, or --secret-file - to read the secret from stdin.")
+def _checked_url(url: str) -> str:
+    """A URL without a slash at its end. Raises ValueError."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url!r} is no URL: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query:
+        raise ValueError(f"{url!r} is not http://HOST:PORT or https://HOST")
+    return str(parsed).rstrip("/")
+
+
+def _read_secret(secret_file: str) -> str:
     if secret_file == "-":
         return sys.stdin.readline().strip()
     try:
         return Path(secret_file).read_text().split()[0]
-    except (OSError, IndexError) as error:
+    except (OSError, UnicodeDecodeError, IndexError) as error:
         raise ConfigError(f"The secret file {secret_file} cannot be read: {error}.") from error
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any]:
+    """A JSON object, an empty one for anything else."""
     try:
-        value = answer.json()
-    except ValueError:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return {}
-    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
-from sower.errors import BadRequest
 
-SHELLS = ("bash", "zsh", "fish")
-
-
-def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")]) -> None:
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="bash, zsh or fish.")]) -> None:
     """Print the completion script of a shell.
 
     \b
       sower completion bash > ~/.local/share/bash-completion/completions/sower
       sower completion fish > ~/.config/fish/completions/sower.fish
     """
-    if shell not in SHELLS:
-        raise BadRequest(f"There is no completion for {shell!r}; there is for {', '.join(SHELLS)}.")
     print(get_completion_script(prog_name="sower", complete_var="_SOWER_COMPLETE", shell=shell))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import quote, urlencode
 
 import apsw
@@ -22,10 +22,11 @@ from sower.cli.client import (
     choose_app,
     find_daemon,
 )
-from sower.cli.tail import cells, coloured, read_since
-from sower.cli.terminal import err, out, print_json
+from sower.cli.tail import cells, coloured, lost, read_since
+from sower.cli.terminal import note, out, print_json, usage
 from sower.config import History
 from sower.config_file import find_config
+from sower.core.message import Position
 from sower.core.rules import RuleBook
 from sower.dialects.native.words import event_frame
 from sower.errors import DaemonUnreachable, HistoryOff, StoreError
@@ -33,13 +34,16 @@ from sower.store.opening import store_error
 from sower.store.rows import Reader
 from sower.store.sqlite import Database
 
+DEFAULT_LIMIT = 100
+"""Events, as the daemon's GET /history."""
+
 
 def history(
     channel: Annotated[str, typer.Argument(help="The channel.")],
     since: Annotated[str | None, typer.Option(help="After this: 5m, a serial or a position.")] = None,
     before: Annotated[str | None, typer.Option(help="Before this: 5m, a serial or a position.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many events at most.")] = 100,
-    order: Annotated[str, typer.Option(help="asc or desc.")] = "asc",
+    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="So many events at most, else 100.")] = None,
+    order: Annotated[Literal["asc", "desc"], typer.Option(help="asc or desc.")] = "asc",
     store: Annotated[Path | None, typer.Option(help="Read this database file and ask no daemon.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -55,8 +59,12 @@ def history(
       sower history orders --order desc --limit 1 --json
     """
     now = time.time()
-    bounds = {"since": read_since(since, now), "before": read_since(before, now)}
-    query = {name: str(value) for name, value in bounds.items() if value is not None} | {"limit": limit, "order": order}
+    with usage("--since"):
+        after = read_since(since, now)
+    with usage("--before"):
+        until = read_since(before, now)
+    query: dict[str, str] = {"limit": str(limit or DEFAULT_LIMIT), "order": order}
+    query |= {name: str(value) for name, value in (("since", after), ("before", until)) if value is not None}
     if store is None:
         daemon = find_daemon(config, url, app, key, secret_file)
         try:
@@ -64,7 +72,7 @@ def history(
         except DaemonUnreachable as error:
             if url is not None or key is not None:
                 raise
-            err.print(f"[yellow]{error.message} Reading its database.[/]")
+            note("offline", f"{error.message} Reading its database.")
             page = read_file(config, app, channel, None, query)
     else:
         page = read_file(config, app, channel, store, query)
@@ -75,12 +83,15 @@ def history(
             out.print(coloured(event))
         else:
             print("\t".join(cells(event)))
-    if page["gap"]:
-        err.print("[yellow]gap:[/] something after the position that was asked for is gone")
+    if page["gap"] and after is not None and lost(after, Position.parse(page["position"])):
+        note("gap", "something after the position that was asked for is gone")
+    if page["next"] and limit is None:
+        bound = "--since" if order == "asc" else "--before"
+        note("more", f"go on with {bound} {page['events'][-1]['serial']}")
 
 
 def read_file(
-    config: Path | None, app: str | None, channel: str, store: Path | None, query: dict[str, Any]
+    config: Path | None, app: str | None, channel: str, store: Path | None, query: dict[str, str]
 ) -> dict[str, Any]:
     """A page of history as the daemon would answer it, from a database file. Raises StoreError, HistoryOff."""
     loaded = find_config(config, dev_too=True)
@@ -90,13 +101,14 @@ def read_file(
     path = str(store or loaded.config.store.path)
     if not Path(path).exists():
         raise StoreError(f"There is no database {path}.")
-    serials = {
-        name: int(str(query[name]).rpartition(":")[2]) if name in query else None for name in ("since", "before")
-    }
+    serials = {name: Position.parse(query[name]).serial if name in query else None for name in ("since", "before")}
     try:
         db = cast(Database, apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY))
-        page = Reader(db).read(
-            choose_app(loaded.config, app).id,
+        reader = Reader(db)
+        owner = choose_app(loaded.config, app).id
+        head = reader.head(owner, channel)
+        page = reader.read(
+            owner,
             channel,
             since=serials["since"],
             before=serials["before"],
@@ -110,5 +122,7 @@ def read_file(
         raise store_error(path, error) from error
     return {
         "events": [msgspec.json.decode(msgspec.json.encode(event_frame(m))) for m in page.messages],
+        "position": str(head),
         "gap": page.gap,
+        "next": page.more,
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
+import msgspec
 import trio
 import typer
 
@@ -18,7 +18,7 @@ from sower.cli.client import (
     UrlOption,
     find_daemon,
 )
-from sower.cli.terminal import print_json
+from sower.cli.terminal import print_json, usage
 
 
 def publish(
@@ -41,7 +41,8 @@ def publish(
       date | sower publish demo time -
     """
     daemon = find_daemon(config, url, app, key, secret_file)
-    body: dict[str, Any] = {"channel": channel, "event": event, "data": read_data(data)}
+    with usage("DATA"):
+        body: dict[str, Any] = {"channel": channel, "event": event, "data": read_data(data)}
     body |= {name: value for name, value in (("id", id), ("user", user)) if value is not None}
     answer = trio.run(daemon.request, "POST", "/events/publish", body)
     if as_json:
@@ -50,10 +51,14 @@ def publish(
         print(answer["published"][0]["serial"])
 
 
-def read_data(given: str) -> Any:
-    """The data of an event: JSON where it is JSON, else the text itself without its last line break."""
-    text = sys.stdin.read() if given == "-" else given
+def read_data(given: str) -> msgspec.Raw | str:
+    """The data of an event: JSON verbatim where it is JSON, else the text itself without its last line break.
+
+    Raises UnicodeDecodeError.
+    """
+    text = sys.stdin.buffer.read().decode() if given == "-" else given
     try:
-        return json.loads(text)
-    except ValueError:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         return text.removesuffix("\n")
+    return msgspec.Raw(text.encode())

@@ -25,9 +25,9 @@ from sower.cli.client import (
     find_daemon,
     told_error,
 )
-from sower.cli.terminal import clock, data_text, err, out, plain, print_json
+from sower.cli.terminal import clock, data_text, note, out, plain, print_json, usage
 from sower.core.message import SERIALS_PER_SECOND, Position
-from sower.errors import BadRequest, DaemonUnreachable
+from sower.errors import DaemonUnreachable, SowerError
 from sower.quantities import parse_duration
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
@@ -62,12 +62,14 @@ def tail(
       sower tail --all --json
     """
     if all_ == (channel is not None):
-        raise BadRequest("Name one channel, or ask for --all.")
+        raise typer.BadParameter("name one channel, or ask for --all.", param_hint="CHANNEL")
+    with usage("--since"):
+        begin = read_since(since, time.time())
     daemon = find_daemon(config, url, app, key, secret_file)
     follower = Follower(
         daemon,
         channel or FEED,
-        read_since(since, time.time()),
+        begin,
         Printer(event, limit, presence=presence, as_json=as_json),
     )
     trio.run(follower.run)
@@ -81,6 +83,14 @@ def read_since(given: str | None, now: float) -> Position | None:
         return Position("", int((now - parse_duration(given)) * SERIALS_PER_SECOND))
     except ValueError:
         return Position.parse(given)
+
+
+def lost(since: Position, head: Position) -> bool:
+    """Whether a gap is one: after the last event, nothing since a time or a bare serial is missing.
+
+    since: as it was asked for; without an epoch where that was a time
+    """
+    return bool(since.epoch) or since.serial < head.serial
 
 
 class Printer:
@@ -156,11 +166,11 @@ class Follower:
             why = f"{reason.code} {reason.reason or ''}" if reason is not None else "the connection was lost"
             if reason is not None and reason.code in DO_NOT_RETRY:
                 raise told_error({"code": reason.reason}, f"The daemon closed: {why}") from closed
-            await self._wait(plain(why))
-        except DaemonUnreachable as error:
-            if not self._connected:
+            await self._wait(why)
+        except SowerError as error:
+            if not error.retry or (isinstance(error, DaemonUnreachable) and not self._connected):
                 raise
-            await self._wait(plain(error.message))
+            await self._wait(error.message, error.retry_after or 0.0)
 
     async def _listen(self, connection: WebSocketConnection) -> None:
         while not self._printer.done:
@@ -176,8 +186,10 @@ class Follower:
                 self.position = Position.parse(frame["position"])
             self.position = Position(self.position.epoch or epoch, self.position.serial)
         elif frame["type"] == "gap":
-            err.print(f"[yellow]gap:[/] something between {frame['since']} and {frame['position']} is gone")
-            self.position = Position(frame["position"].partition(":")[0], Position.parse(frame["since"]).serial)
+            since, head = Position.parse(frame["since"]), Position.parse(frame["position"])
+            if lost(since, head):
+                note("gap", f"something between {since} and {head} is gone")
+            self.position = Position(head.epoch, min(since.serial, head.serial))
         elif frame["type"] == "error" and not frame.get("retry"):
             raise told_error(frame, "The daemon refused.")
         else:
@@ -185,10 +197,10 @@ class Follower:
             if frame["type"] == "event" and self.position is not None:
                 self.position = Position(self.position.epoch, int(frame["serial"]))
 
-    async def _wait(self, why: str) -> None:
+    async def _wait(self, why: str, least: float = 0.0) -> None:
         self._failures += 1
-        wait = backoff(self._failures, random.random())
-        err.print(f"[dim]{why}; reconnecting in {wait:.1f} s[/]")
+        wait = max(backoff(self._failures, random.random()), least)
+        note("reconnecting", f"in {wait:.1f} s: {why}")
         await trio.sleep(wait)
 
 

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from sower.errors import ConfigError, DaemonUnreachable, Forbidden, NotAuthorised, SowerError, StoreError
+from sower.errors import BadRequest, ConfigError, DaemonUnreachable, Forbidden, NotAuthorised, SowerError, StoreError
 
 E = TypeVar("E", bound=BaseException)
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_AUTHORISED, BAD_CONFIG = range(6)
 """Exit codes."""
 
-out = Console(highlight=False, soft_wrap=True)
+
+class Terminal(Console):
+    """Ends with a BrokenPipeError, not with exit code 1 as rich would, where its reader is gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Left to the `sower` command, which ends without a word."""
+        raise BrokenPipeError
+
+
+out = Terminal(highlight=False, soft_wrap=True)
 """For data. Colour only on a terminal, and not with NO_COLOR (no-color.org)."""
 
-err = Console(stderr=True, highlight=False)
+err = Terminal(stderr=True, highlight=False)
 """For people."""
 
 
@@ -37,6 +49,20 @@ def fail(error: SowerError) -> int:
     err.print(Text("error: ", style="bold red") + Text(plain(error.message, keep="\n")), soft_wrap=True)
     err.print(Text(f"hint: {error.hint}", style="dim"), soft_wrap=True)
     return exit_code(error)
+
+
+@contextmanager
+def usage(words: str) -> Generator[None]:
+    """What is wrong with the value of an argument or option is told as wrong usage, exit code 2."""
+    try:
+        yield
+    except (ValueError, BadRequest) as error:
+        raise typer.BadParameter(plain(str(error)), param_hint=words) from error
+
+
+def note(word: str, text: str) -> None:
+    """Say something beside the data. The text may be anybody's."""
+    err.print(Text(f"{word}: ", style="yellow") + Text(plain(text)), soft_wrap=True)
 
 
 def find(kind: type[E], error: BaseException) -> E | None:
@@ -69,8 +95,16 @@ def data_text(data: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on a line of its own."""
-    print(json.dumps(value, ensure_ascii=False, separators=(",", ":")), flush=True)
+    """One JSON document on a line of its own; what steers a terminal is escaped, as JSON allows anywhere."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    print(text if text.isprintable() else "".join(map(_escaped, text)), flush=True)
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from sower.cli.client import AppOption, ConfigOption, JsonOption, choose_app
-from sower.cli.terminal import moment, out, plain, print_json
+from sower.cli.terminal import moment, out, plain, print_json, usage
 from sower.config_file import find_config
 from sower.core.grants import ALGORITHM, Can, Credential, inspect, mint
 from sower.core.message import check_channel_name
-from sower.errors import BadRequest
 from sower.quantities import parse_duration
 from sower.store.audit import Record, append
 
@@ -44,7 +44,7 @@ def token(
         show(read_token(given), time.time(), as_json=as_json)
         return
     if given is not None:
-        raise BadRequest(f"One channel at a time; {given[:40]!r} is too much. Use a pattern for several.")
+        raise typer.BadParameter(f"one at a time; {given[:40]!r} is too much. Use a pattern.", param_hint="CHANNEL")
     made = make(channel, user, ttl, can, meta, config, app)
     print_json(made) if as_json else print(made["token"])
 
@@ -55,16 +55,20 @@ def make(
     """Mint, and note it in the audit where there is a database. Raises SowerError."""
     loaded = find_config(config, dev_too=True)
     owner = choose_app(loaded.config, app)
-    try:
+    with usage("CHANNEL"):
+        check_channel_name(channel)
+    with usage("--can"):
         allowed = [Can(name.strip()) for name in can.split(",")]
+    with usage("--ttl"):
         seconds = parse_duration(ttl)
-        shown = json.loads(meta) if meta is not None else None
-    except ValueError as error:
-        raise BadRequest(f"{error}. Capabilities are {', '.join(Can)}; --meta is JSON.") from error
+        if seconds <= 0:
+            raise ValueError("a token is good for some time")
+    with usage("--meta"):
+        shown = msgspec.json.decode(meta) if meta is not None else None
     now = time.time()
     made = mint(
         Credential(owner.id, owner.key, owner.secret.encode()),
-        channels={check_channel_name(channel): allowed},
+        channels={channel: allowed},
         user=user,
         issued=now,
         expires=now + seconds,
@@ -78,9 +82,9 @@ def make(
 
 
 def read_token(given: str | None) -> str:
-    """The token from the command line or stdin. Raises BadRequest."""
+    """The token from the command line or stdin."""
     if given is None:
-        raise BadRequest("Which token? Give it as the next word, or - to read it from stdin.")
+        raise typer.BadParameter("give it as the next word, or - to read it from stdin.", param_hint="TOKEN")
     return sys.stdin.readline().strip() if given == "-" else given
 
 

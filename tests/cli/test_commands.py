@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from sower.cli import COMMANDS
+from sower.cli.history import DEFAULT_LIMIT
 from sower.config import App, Config
 from sower.config_edit import append_table, set_keys
 from sower.core.grants import inspect
 from sower.errors import ConfigError, tree
-from tests.cli.shell import sower
+from tests.cli.shell import environment, sower
 from tests.e2e.daemon import CONFIG, SECRET, running
+
+
+def batched(events: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """As many at once as one request takes."""
+    return (events[start : start + size] for start in range(0, len(events), size))
 
 
 async def test_publish_takes_json_text_and_stdin_and_prints_the_serial(tmp_path: Path) -> None:
@@ -86,8 +97,11 @@ async def test_token_mints_what_the_daemon_takes_and_inspect_explains_it_without
     odd = await sower(elsewhere, "token", "inspect", "--json", "--", "eyJhbGciOiJub25lIn0.e30.")
     assert len(json.loads(odd.out)["suspicious"]) == 4
     assert (await sower(elsewhere, "token", "inspect", "nonsense")).code == 4
-    assert (await sower(tmp_path, "token", "a", "--can", "fly")).code == 1
-    assert (await sower(tmp_path, "token", "a", "--ttl", "soon")).code == 1
+    assert (await sower(tmp_path, "token", "a", "--can", "fly")).code == 2
+    for ttl in ("soon", "0s"):
+        assert (await sower(tmp_path, "token", "a", "--ttl", ttl)).code == 2
+    assert (await sower(tmp_path, "token", "a", "--meta", "{")).code == 2
+    assert (await sower(tmp_path, "token", "a", "b")).code == 2
 
 
 async def test_audit_filters_and_needs_no_daemon(tmp_path: Path) -> None:
@@ -97,8 +111,8 @@ async def test_audit_filters_and_needs_no_daemon(tmp_path: Path) -> None:
     shown = await sower(tmp_path, "audit", "--since", "1h", "--kind", "refused")
     assert "forbidden" in shown.out
     assert shown.out.count("\n") == 1
-    assert (await sower(tmp_path, "audit", "--kind", "nonsense")).code == 1
-    assert (await sower(tmp_path, "audit", "--since", "soon")).code == 1
+    assert (await sower(tmp_path, "audit", "--kind", "nonsense")).code == 2
+    assert (await sower(tmp_path, "audit", "--since", "soon")).code == 2
 
 
 async def test_config_init_check_and_show(tmp_path: Path) -> None:
@@ -164,7 +178,7 @@ async def test_completion_completes_commands_and_options(tmp_path: Path) -> None
     assert set(words.out.split()) == {"tail", "token"}
     options = await sower(tmp_path, _SOWER_COMPLETE="complete_bash", COMP_WORDS="sower tail --pre", COMP_CWORD="2")
     assert options.out.split() == ["--presence"]
-    assert (await sower(tmp_path, "completion", "tcsh")).code == 1
+    assert (await sower(tmp_path, "completion", "tcsh")).code == 2
 
 
 async def test_every_command_has_a_help_that_begins_with_lines_to_copy(tmp_path: Path) -> None:
@@ -178,7 +192,87 @@ async def test_usage_is_2_and_the_nearest_command_is_named(tmp_path: Path) -> No
     wrong = await sower(tmp_path, "tial")
     assert (wrong.code, "tail" in wrong.err) == (2, True)
     assert (await sower(tmp_path, "publish")).code == 2
-    assert (await sower(tmp_path, "tail", "a", "--limit", "x")).code == 2
+    for words in (
+        ("tail", "a", "--limit", "x"),
+        ("tail",),
+        ("tail", "a", "--all"),
+        ("tail", "a", "--since", "yesterday"),
+        ("history", "a", "--order", "sideways"),
+        ("history", "a", "--before", "tomorrow"),
+        ("channels", "--url", "127.0.0.1:1"),
+        ("channels", "--key", "k", "--url", "http://127.0.0.1:1"),
+        ("channels", "--secret-file", "s"),
+        ("publish", "a", "e", os.fsdecode(b"\xff")),
+    ):
+        ended = await sower(tmp_path, *words)
+        assert (ended.code, ended.out) == (2, ""), words
+        assert "Traceback" not in ended.err
+
+
+async def test_publish_passes_json_on_as_it_stands_and_takes_what_is_none_as_text(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        for word in ('{"n": 1.10, "big": 123456789012345678901234567890}', "NaN", "[" * 3000):
+            assert (await sower(tmp_path, "publish", "kept-a", "e", word)).code == 0
+        text = (await daemon.request("GET", "/history/kept-a")).text
+        assert '"data":{"n": 1.10, "big": 123456789012345678901234567890}' in text
+        assert '"data":"NaN"' in text
+        assert f'"data":"{"[" * 3000}"' in text
+
+
+async def test_a_time_after_the_last_event_is_no_gap_and_a_lost_position_is(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        await daemon.publish("kept-a", 1)
+        assert (await sower(tmp_path, "history", "kept-a", "--since", "1ms")).err == ""
+        assert (await sower(tmp_path, "history", "kept-none", "--since", "1h")).err == ""
+        assert "gap:" in (await sower(tmp_path, "history", "kept-a", "--since", "0:1")).err
+        await daemon.stop()
+        assert "gap:" not in (await sower(tmp_path, "history", "kept-a", "--since", "1ms")).err
+
+
+async def test_history_says_how_to_go_on(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        events = [{"channel": "kept-a", "event": "e", "data": n} for n in range(DEFAULT_LIMIT + 1)]
+        for batch in batched(events, 10):
+            assert (await daemon.request("POST", "/events/publish", json={"events": batch})).status_code == 200
+        first = await sower(tmp_path, "history", "kept-a")
+        serial = first.err.split()[-1]
+        assert first.err == f"more: go on with --since {serial}\n"
+        rest = await sower(tmp_path, "history", "kept-a", "--since", serial)
+        assert (rest.out.split("\t")[-1], rest.err) == (f"{DEFAULT_LIMIT}\n", "")
+        assert (await sower(tmp_path, "history", "kept-a", "--limit", "1")).err == ""
+        await daemon.stop()
+        assert "--before" in (await sower(tmp_path, "history", "kept-a", "--order", "desc")).err
+
+
+@pytest.mark.parametrize("words", [("explain", "500"), ("audit", "--json"), ("history", "kept-a")])
+async def test_a_reader_that_went_away_is_no_failure(tmp_path: Path, words: tuple[str, ...]) -> None:
+    async with running(tmp_path) as daemon:
+        await daemon.publish("kept-a", 1)
+        await daemon.stop()
+    ours, theirs = os.pipe()
+    os.close(ours)
+    ended = await trio.run_process(
+        [sys.executable, "-m", "sower", *words],
+        stdout=theirs,
+        capture_stderr=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+    )
+    os.close(theirs)
+    assert ended.returncode == 0
+    assert b"rror" not in ended.stderr
+
+
+async def test_what_is_no_sower_is_told_so(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a-secret-of-sixteen")
+    async with running(tmp_path) as daemon:
+        elsewhere = ("--url", f"{daemon.url}/nowhere", "--key", "k", "--secret-file", str(secret))
+        for words in (("channels",), ("tail", "a")):
+            ended = await sower(tmp_path, *words, *elsewhere)
+            assert ended.code == 1
+            assert ended.err.startswith("error: ")
 
 
 async def test_without_a_config_it_says_how_to_get_one(tmp_path: Path) -> None:

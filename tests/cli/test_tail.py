@@ -8,19 +8,33 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from sower.cli.tail import Printer, backoff, cells, read_since
+from sower.cli.client import Daemon
+from sower.cli.tail import Follower, Printer, backoff, cells, read_since
 from sower.core.message import SERIALS_PER_SECOND, Position
-from sower.errors import BadPosition
+from sower.errors import (
+    BadPosition,
+    BadRequest,
+    Forbidden,
+    PresenceOff,
+    SowerError,
+    TooManyConnections,
+    Unavailable,
+)
 from tests.cli.shell import environment, going, sower
-from tests.e2e.daemon import Daemon, running
+from tests.e2e.daemon import Daemon as Served
+from tests.e2e.daemon import running
 
 
-async def followed(daemon: Daemon, channel: str, count: int = 1) -> None:
+async def followed(daemon: Served, channel: str, count: int = 1) -> None:
     """Wait until a channel has so many followers."""
     while True:
         listed = (await daemon.request("GET", f"/channels?prefix={channel}")).json()["channels"]
@@ -144,6 +158,75 @@ async def test_without_a_daemon_it_ends_with_3_and_a_refusal_with_4(tmp_path: Pa
     ended = await sower(tmp_path, "tail", "room", "--url", daemon.url)
     assert ended.code == 3
     assert "hint: Start one with `sower serve`" in ended.err
+
+
+class FullAtFirst(Daemon):
+    """Refuses so many handshakes, then gives a socket that says what it is told to."""
+
+    refusals: list[SowerError]
+    frames: list[dict[str, object]]
+
+    @asynccontextmanager
+    async def socket(self, channel: str, since: str | None) -> AsyncGenerator[Any]:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        yield self
+
+    async def get_message(self) -> str:
+        return json.dumps(self.frames.pop(0))
+
+
+def full_at_first(*refusals: SowerError) -> FullAtFirst:
+    daemon = FullAtFirst("http://a.example", "k", "s")
+    daemon.refusals = list(refusals)
+    event = {"type": "event", "event": "e", "data": 1, "serial": "2", "time": 0}
+    daemon.frames = [{"type": "welcome", "position": "e:1"}, event]
+    return daemon
+
+
+async def test_a_daemon_that_is_full_is_tried_again_when_it_says(autojump_clock: trio.testing.MockClock) -> None:
+    daemon = full_at_first(TooManyConnections(retry_after=5), Unavailable())
+    follower = Follower(daemon, "a", None, Printer(None, 1, presence=False, as_json=True))
+    await follower.run()
+    assert follower.position == Position("e", 2)
+    assert 5.2 <= trio.current_time() <= 5.4
+
+
+async def test_what_will_be_refused_again_ends_it() -> None:
+    daemon = full_at_first(TooManyConnections(), Forbidden())
+    follower = Follower(daemon, "a", None, Printer(None, 1, presence=False, as_json=True))
+    with pytest.RaisesGroup(Forbidden):
+        await follower.run()
+
+
+def test_a_gap_is_told_where_something_was_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    for since, head, after, told in (
+        ("1", "e:5", Position("e", 1), True),
+        ("9", "e:5", Position("e", 5), False),
+        ("e:9", "e:5", Position("e", 5), True),
+        ("d:1", "e:5", Position("e", 1), True),
+    ):
+        follower = Follower(
+            full_at_first(), "a", Position.parse(since), Printer(None, None, presence=False, as_json=True)
+        )
+        follower.take({"type": "welcome", "position": head})
+        follower.take({"type": "gap", "since": since, "position": head})
+        assert follower.position == after
+        assert ("gap:" in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ({"code": "presence_off", "message": "No.", "retry": False}, PresenceOff),
+        ({"code": "from_the_future", "message": "No.", "retry": False}, BadRequest),
+    ],
+)
+def test_an_error_that_stays_ends_it(frame: dict[str, object], kind: type[SowerError]) -> None:
+    follower = Follower(full_at_first(), "a", None, Printer(None, None, presence=False, as_json=True))
+    with pytest.raises(kind, match="No"):
+        follower.take({"type": "error", **frame})
+    follower.take({"type": "error", "code": "slow_consumer", "message": "?", "retry": True})
 
 
 def test_since_is_a_time_a_serial_or_a_position() -> None:
