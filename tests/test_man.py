@@ -1,0 +1,63 @@
+"""sower(1) says what a person meets outside of a command's options: variables, files, exit codes, errors."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from sower.cli import terminal
+from sower.config_file import PLACES
+from sower.errors import tree
+from sower.manual import sorted_commands
+
+ROOT = Path(__file__).parents[1]
+MANUAL = (ROOT / "man" / "sower.1").read_text().replace("\\-", "-").replace("\\&", "")
+
+
+def section(name: str) -> str:
+    return MANUAL.partition(f".Sh {name}\n")[2].partition("\n.Sh ")[0]
+
+
+def variables() -> set[str]:
+    """Every environment variable that the code reads: those of options, and those of os.environ."""
+    found = {str(p.envvar) for _, command in sorted_commands() for p in command.params if getattr(p, "envvar", None)}
+    for file in (ROOT / "sower").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
+                found.add(ast.literal_eval(node.args[0]))
+    return found
+
+
+def test_every_variable_is_there() -> None:
+    assert variables() >= {"SOWER_URL", "SOWER_DEV_DIR"}
+    for name in (*variables(), "NO_COLOR"):
+        assert f".It Ev {name}\n" in section("ENVIRONMENT"), name
+
+
+def test_every_place_of_the_config_is_there() -> None:
+    for place in PLACES:
+        assert str(place) in section("FILES")
+
+
+def test_every_exit_code_is_there() -> None:
+    codes = {terminal.OK, terminal.USAGE} | {terminal.exit_code(kind()) for kind in tree().values()}
+    assert {int(code) for code in re.findall(r"^\.It Li (\d+)$", section("EXIT STATUS"), re.MULTILINE)} == codes
+
+
+@pytest.mark.parametrize("code", tree())
+def test_every_error_is_there_with_its_status_close_code_and_whether_to_retry(code: str) -> None:
+    error = tree()[code]
+    entry = section("DIAGNOSTICS").partition(f".It Er {code}\n")[2].partition("\n.It ")[0]
+    assert f"HTTP {error.status}, close code {error.close}; " in entry
+    assert ("may be tried again" in entry) is error.retry
+
+
+def test_every_command_has_lines_to_copy_that_call_it() -> None:
+    for path, _ in sorted_commands():
+        lines = re.findall(r"^.Bd [^\n]*\n(.*?)\n.Ed$", MANUAL.partition(f".Ss {path}\n")[2], re.DOTALL | re.MULTILINE)
+        own = lines[0].splitlines()
+        assert f"sower {path}" in own[0], path
+        assert all("sower" in line for line in own), path
