@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from io import TextIOWrapper
+from typing import Any, cast
 
 import typer
 from typer._completion_classes import completion_init
@@ -116,6 +117,8 @@ def main() -> None:
 
     if "_SOWER_COMPLETE" in os.environ:
         completion_init()
+    # A terminal that cannot show a letter ends no command.
+    cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         app(prog_name="sower")
     except Exception as error:

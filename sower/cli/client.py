@@ -95,7 +95,8 @@ class Daemon(NamedTuple):
             yield connection
 
     def _unreachable(self, why: Exception) -> DaemonUnreachable:
-        return DaemonUnreachable(f"No daemon answers at {self.url}: {str(why).rstrip('.') or type(why).__name__}.")
+        told = str(why) or str(why.__cause__ or "") or type(why).__name__
+        return DaemonUnreachable(f"No daemon answers at {self.url}: {told.rstrip('.')}.")
 
 
 def find_daemon(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -96,7 +97,8 @@ def data_text(data: Any) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on a line of its own; what steers a terminal is escaped, as JSON allows anywhere."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))
     print(text if text.isprintable() else "".join(map(_escaped, text)), flush=True)
 
 

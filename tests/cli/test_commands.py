@@ -264,6 +264,16 @@ async def test_a_reader_that_went_away_is_no_failure(tmp_path: Path, words: tupl
     assert b"rror" not in ended.stderr
 
 
+async def test_a_terminal_that_cannot_show_a_letter_shows_its_escape(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        await daemon.publish("kept-a", "ö 🌱")
+        assert (await sower(tmp_path, "history", "kept-a", PYTHONIOENCODING="ascii")).out.endswith(
+            "\\xf6 \\U0001f331\n"
+        )
+        told = await sower(tmp_path, "history", "kept-a", "--json", PYTHONIOENCODING="latin-1")
+        assert json.loads(told.out)["data"] == "ö 🌱"
+
+
 async def test_what_is_no_sower_is_told_so(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a-secret-of-sixteen")

@@ -157,6 +157,7 @@ async def test_without_a_daemon_it_ends_with_3_and_a_refusal_with_4(tmp_path: Pa
         assert "secret" in ended.err
     ended = await sower(tmp_path, "tail", "room", "--url", daemon.url)
     assert ended.code == 3
+    assert f"No daemon answers at {daemon.url}: all attempts to connect" in ended.err
     assert "hint: Start one with `sower serve`" in ended.err
 
 
