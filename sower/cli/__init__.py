@@ -6,6 +6,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, cast
 
 import typer
@@ -117,7 +118,8 @@ def main() -> None:
 
     if "_SOWER_COMPLETE" in os.environ:
         completion_init()
-    # A terminal that cannot show a letter ends no command.
+    # Neither a missing stdout (`sower serve >&-`) nor a terminal that cannot show a letter ends a command.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")
     cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         app(prog_name="sower")

@@ -274,6 +274,12 @@ async def test_a_terminal_that_cannot_show_a_letter_shows_its_escape(tmp_path: P
         assert json.loads(told.out)["data"] == "ö 🌱"
 
 
+async def test_without_a_stdout_it_works_too(tmp_path: Path) -> None:
+    shell = 'exec "$0" -m sower explain 4001 --json >&-'
+    ended = await trio.run_process(["sh", "-c", shell, sys.executable], capture_stderr=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 async def test_what_is_no_sower_is_told_so(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a-secret-of-sixteen")
