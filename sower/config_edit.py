@@ -24,7 +24,7 @@ def append_table(path: Path, name: str, table: dict[str, Any]) -> None:
     intended = tomllib.loads(text)
     intended.setdefault(name, []).append(table)
     fragment = f"\n[[{name}]]\n{tomli_w.dumps(table)}"
-    _write(path, text.rstrip("\n") + "\n" + fragment, intended)
+    _write(path, text.rstrip("\r\n") + "\n" + fragment, intended)
 
 
 def set_keys(path: Path, name: str, index: int, changes: dict[str, str | None]) -> None:
@@ -42,24 +42,31 @@ def set_keys(path: Path, name: str, index: int, changes: dict[str, str | None]) 
 
 
 def _with_key(text: str, table: tuple[str, int], key: str, value: str | None, *, there: bool) -> str:
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     if there:
         at = line_of(text, (*table, key)) - 1
         if value is None:
             return "".join(lines[:at] + lines[at + 1 :])
         # The value is a string on one line, as the check after the edit makes sure; what follows it stays.
-        lines[at] = re.sub(r"=\s*(\"(?:[^\"\\]|\\.)*\"|'[^']*')", f'= "{value}"', lines[at], count=1)
+        written = _written(value)
+        lines[at] = re.sub(
+            r"(=\s*)(?:\"(?:[^\"\\]|\\.)*\"|'[^']*')", lambda found: found[1] + written, lines[at], count=1
+        )
     elif value is not None:
         at = line_of(text, table)
-        if not lines[at - 1].endswith("\n"):
-            lines[at - 1] += "\n"
-        lines.insert(at, f'{key} = "{value}"\n')
+        line_end = "\r\n" if lines[at - 1].endswith("\r\n") else "\n"
+        lines.insert(at, f"{key} = {_written(value)}{line_end}")
     return "".join(lines)
+
+
+def _written(value: str) -> str:
+    """A text as TOML writes it."""
+    return tomli_w.dumps({"": value}).partition(" = ")[2].removesuffix("\n")
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
 
@@ -73,7 +80,4 @@ def _write(path: Path, text: str, intended: dict[str, Any]) -> None:
             f"{path} is written in a way that cannot be edited safely; make the change by hand."
         ) from error
     parse(text, path)
-    try:
-        write_private(path, text)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    write_private(path, text)

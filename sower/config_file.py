@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import secrets
+import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,10 +86,9 @@ def load_dev() -> Loaded:
     if not path.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            text = DEV_CONFIG.format(key=f"dev-{secrets.token_hex(4)}", secret=secrets.token_hex(16))
-            write_private(path, text)
         except OSError as error:
             raise ConfigError(f"The folder {folder} cannot be made: {error.strerror}. Set SOWER_DEV_DIR.") from error
+        write_private(path, DEV_CONFIG.format(key=f"dev-{secrets.token_hex(4)}", secret=secrets.token_hex(16)))
     return load(path)
 
 
@@ -102,19 +102,35 @@ def dev_folder() -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that holds secrets: whole or not at all, and for its owner's eyes only."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    beside.replace(path)
+    """Write a file that holds secrets, whole or not at all. A new one is for its owner's eyes only; one that is
+    there keeps its owner and mode, and a link to it stays a link. Raises ConfigError.
+    """
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            if target.exists():
+                _take_after(file.fileno(), target.stat())
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _take_after(descriptor: int, other: os.stat_result) -> None:
+    own = os.fstat(descriptor)
+    if (own.st_uid, own.st_gid) != (other.st_uid, other.st_gid):
+        os.fchown(descriptor, other.st_uid, other.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(other.st_mode))
 
 
 def load(path: Path) -> Loaded:
     """Read and check a config file. Raises ConfigError that names each line and key that is wrong."""
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     except OSError as error:
@@ -275,7 +291,7 @@ def _with_secrets(config: Config, folder: Path) -> tuple[Config, list[Problem]]:
             problems.append(Problem(("apps", index, "secret_file"), "stands alone: leave secret and old_secret out"))
         elif app.secret_file:
             try:
-                lines = (folder / app.secret_file).read_text().split()
+                lines = (folder / app.secret_file).read_bytes().decode().split()
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(Problem(("apps", index, "secret_file"), f"cannot be read: {error}"))
                 lines = []

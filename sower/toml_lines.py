@@ -1,64 +1,110 @@
 """Where a key stands in a TOML text: tomllib reads values, this finds lines.
 
-It reads what the TOML spec calls tables, arrays of tables, dotted and quoted keys, and passes over strings and
-arrays of several lines. A key inside an inline table is on the line of the key that holds it, or of itself
-where that is found there.
+It walks the text as the TOML spec (toml.io/en/v1.0.0) builds it: table headers, arrays of tables, dotted and quoted
+keys, inline tables and arrays. What tomllib has read is taken for granted: no rule of TOML is checked again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 Path = tuple[str | int, ...]
 
-_BARE = r"[A-Za-z0-9_-]+"
-_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'"
-_KEY = re.compile(rf"\s*((?:{_BARE}|{_QUOTED})(?:\s*\.\s*(?:{_BARE}|{_QUOTED}))*)\s*=")
-_TABLE = re.compile(rf"\s*(\[\[?)\s*((?:{_BARE}|{_QUOTED})(?:\s*\.\s*(?:{_BARE}|{_QUOTED}))*)\s*\]\]?\s*(?:#.*)?$")
-_PART = re.compile(rf"{_BARE}|{_QUOTED}")
-_STRINGS = re.compile(r"\"\"\"|'''|\"(?:[^\"\\]|\\.)*\"|'[^']*'|#.*|[\[\]{}]")
+_NAME = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_KEY = re.compile(rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*")
+_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_SCALAR = re.compile(
+    r'''"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}'''  # up to two quotes may stand before the closing ones
+    r"""|'''(?:[^']|'{1,2}(?!'))*'{3,5}"""
+    r"""|"(?:[^"\\]|\\.)*"|'[^']*'|[^,\]}#\n]+""",
+    re.DOTALL,
+)
+
+
+class Place(NamedTuple):
+    """What stands at `start`, an offset in the text: a table's header, a key, or an entry of an array."""
+
+    path: Path
+    start: int
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
-    """The line (from 1) of the key or table at `path`, or of the nearest thing that holds it."""
+    """The line (from 1) of the key or table at `path`, or of the nearest thing that holds it.
+
+    The text is one that tomllib reads.
+    """
     wanted = tuple(path)
-    best, best_depth = 1, 0
-    for line, found in _keys(text):
-        depth = _shared(found, wanted)
-        if depth in (len(found), len(wanted)) and depth > best_depth:
-            best, best_depth = line, depth
-    return best
+    best, deepest = 0, 0
+    for place in places(text):
+        depth = _shared(place.path, wanted)
+        if depth in (len(place.path), len(wanted)) and depth > deepest:
+            best, deepest = place.start, depth
+    return text.count("\n", 0, best) + 1
 
 
-def _keys(text: str) -> Iterator[tuple[int, Path]]:
-    """Every table header and key with its line."""
+def places(text: str) -> Iterator[Place]:
+    """Every header, key and array entry, in the order of the text."""
     table: Path = ()
     counts: dict[Path, int] = {}
-    inside = ""  # the closing mark of a string over several lines
-    depth = 0  # brackets of a value over several lines
-    for number, line in enumerate(text.splitlines(), 1):
-        if not inside and not depth:
-            header = _TABLE.match(line)
-            if header is not None:
-                names = _parts(header[2])
-                table = _resolve(names, counts)
-                if header[1] == "[[":
-                    counts[table] = counts.get(table, -1) + 1
-                    table = (*table, counts[table])
-                yield number, table
-                continue
-            key = _KEY.match(line)
-            if key is not None:
-                full = (*table, *_parts(key[1]))
-                yield number, full
-                for inner in re.finditer(rf"[{{,]\s*({_BARE})\s*=", line[key.end() :]):
-                    yield number, (*full, inner[1])
-        inside, depth = _after(line, inside, depth)
+    at = _skip(text, 0)
+    while at < len(text):
+        if text[at] == "[":
+            many = text.startswith("[[", at)
+            key, end = _key(text, _skip(text, at + 1 + many))
+            table = _resolve(key, counts)
+            if many:
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            yield Place(table, at)
+            at = text.index("]", end) + 1 + many
+        else:
+            at = yield from _entry(text, at, table)
+        at = _skip(text, at)
 
 
-def _resolve(names: Path, counts: dict[Path, int]) -> Path:
-    """A header's path, with the index of the array of tables that it is below."""
+def _entry(text: str, at: int, table: Path) -> Generator[Place, None, int]:
+    """A key and its value. Returns where they end."""
+    key, end = _key(text, at)
+    yield Place((*table, *key), at)
+    return (yield from _value(text, _skip(text, text.index("=", end) + 1), (*table, *key)))
+
+
+def _value(text: str, at: int, path: Path) -> Generator[Place, None, int]:
+    """What is inside a value. Returns where it ends."""
+    if text[at] not in "[{":
+        return _found(_SCALAR, text, at).end()
+    closing = {"[": "]", "{": "}"}[text[at]]
+    at = _skip(text, at + 1)
+    index = 0
+    while text[at] != closing:
+        if closing == "}":
+            at = yield from _entry(text, at, path)
+        else:
+            yield Place((*path, index), at)
+            at = yield from _value(text, at, (*path, index))
+            index += 1
+        at = _skip(text, at)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return at + 1
+
+
+def _key(text: str, at: int) -> tuple[tuple[str, ...], int]:
+    """The parts of a dotted key, quotes and escapes undone, and where it ends."""
+    found = _found(_KEY, text, at)
+    inner: Any = tomllib.loads(f"{found[0]} = 0")
+    parts: list[str] = []
+    while isinstance(inner, dict):
+        name, inner = next(iter(inner.items()))  # pyright: ignore[reportUnknownVariableType]
+        parts.append(str(name))  # pyright: ignore[reportUnknownArgumentType]
+    return tuple(parts), found.end()
+
+
+def _resolve(names: tuple[str, ...], counts: dict[Path, int]) -> Path:
+    """A header's path, with the index of each array of tables that it is below."""
     path: Path = ()
     for name in names[:-1]:
         path = (*path, name)
@@ -67,29 +113,16 @@ def _resolve(names: Path, counts: dict[Path, int]) -> Path:
     return (*path, names[-1])
 
 
-def _parts(dotted: str) -> Path:
-    return tuple(part.strip("\"'") for part in _PART.findall(dotted))
+def _skip(text: str, at: int) -> int:
+    """Where the blanks, line ends and comments at `at` end."""
+    return _found(_SPACE, text, at).end()
 
 
-def _after(line: str, inside: str, depth: int) -> tuple[str, int]:
-    """What is still open at the end of a line."""
-    position = 0
-    while True:
-        if inside:
-            end = line.find(inside, position)
-            if end < 0:
-                return inside, depth
-            position, inside = end + 3, ""
-        found = _STRINGS.search(line, position)
-        if found is None:
-            return "", depth
-        position = found.end()
-        if found[0] in ('"""', "'''"):
-            inside = found[0]
-        elif found[0] in ("[", "{"):
-            depth += 1
-        elif found[0] in ("]", "}"):
-            depth -= 1
+def _found(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    found = pattern.match(text, at)
+    if found is None:
+        raise ValueError(f"no TOML at {text[at : at + 20]!r}")
+    return found
 
 
 def _shared(found: Path, wanted: Path) -> int:

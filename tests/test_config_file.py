@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.config import Rate
-from sower.config_file import find_config, load, load_dev, parse
+from sower.config_file import find_config, load, load_dev, parse, write_private
 from sower.core.grants import Credential, check_secret
 from sower.errors import ConfigError
 from sower.quantities import parse_duration, parse_rate, parse_size, show_duration, show_rate, show_size
@@ -178,3 +178,21 @@ def test_lines_are_found_in_every_kind_of_toml() -> None:
     assert line_of(text, ("r", 1, "n")) == 14
     assert line_of(text, ("r", 1, "sub", "m")) == 16
     assert line_of(text, ("r", 0, "missing")) == 11
+
+
+def test_a_line_ends_where_toml_and_editors_end_it() -> None:
+    for end in ("\n", "\r\n"):
+        text = f"# a\u2028[x]\u0085b = 1{end}[server]{end}lisen = 1{end}"
+        assert line_of(text, ("server", "lisen")) == 3
+
+
+def test_a_file_with_secrets_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "sower.toml"
+    write_private(file, "one")
+    assert file.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_private(tmp_path / "folder", "two")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_private(tmp_path / "none" / "sower.toml", "two")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "sower.toml"], "nothing is left behind"

@@ -35,10 +35,7 @@ def init(
     """
     if path.exists():
         raise ConfigError(f"{path} is there already and stays as it is. Name another with --path.")
-    try:
-        write_private(path, example(secrets.token_hex(8), secrets.token_hex(16)))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    write_private(path, example(secrets.token_hex(8), secrets.token_hex(16)))
     print(path)
     err.print(f"Start the daemon with: sower serve --config {path}", markup=False, soft_wrap=True)
 
