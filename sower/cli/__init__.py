@@ -119,7 +119,7 @@ def main() -> None:
     if "_SOWER_COMPLETE" in os.environ:
         completion_init()
     # Neither a missing stdout (`sower serve >&-`) nor a terminal that cannot show a letter ends a command.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process
     cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         app(prog_name="sower")
