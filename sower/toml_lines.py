@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 Path = tuple[str | int, ...]
 
@@ -98,8 +98,8 @@ def _key(text: str, at: int) -> tuple[tuple[str, ...], int]:
     inner: Any = tomllib.loads(f"{found[0]} = 0")
     parts: list[str] = []
     while isinstance(inner, dict):
-        name, inner = next(iter(inner.items()))  # pyright: ignore[reportUnknownVariableType]
-        parts.append(str(name))  # pyright: ignore[reportUnknownArgumentType]
+        name, inner = next(iter(cast(dict[str, Any], inner).items()))
+        parts.append(name)
     return tuple(parts), found.end()
 
 
