@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,21 +61,22 @@ async def serve(
     listeners = await bind(config.server.listen)
     rules = RuleBook(config.channels)
     try:
-        async with Journal.open(
-            config.store.path,
-            sync=config.store.sync,
-            remember_ids=config.store.remember_ids,
-            keep_audit=config.store.keep_audit,
-            rules_fingerprint=_history_rules(config),
-            boot_id=_boot_id(),
-            now=now,
-            history_of=lambda name: rules.of(name).history,
-        ) as journal:
-            audit = Audit(journal)
-            _note_start(config, audit)
-            await _serve(config, journal, audit, listeners, ready, now)
-            audit.count_publishes()
-            audit.record("stopped", detail=f"sower {__version__}")
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with Journal.open(
+                config.store.path,
+                sync=config.store.sync,
+                remember_ids=config.store.remember_ids,
+                keep_audit=config.store.keep_audit,
+                rules_fingerprint=_history_rules(config),
+                boot_id=_boot_id(),
+                now=now,
+                history_of=lambda name: rules.of(name).history,
+            ) as journal:
+                audit = Audit(journal)
+                _note_start(config, audit)
+                await _serve(config, journal, audit, listeners, ready, signals, now)
+                audit.count_publishes()
+                audit.record("stopped", detail=f"sower {__version__}")
     finally:
         for listener in listeners:
             listener.close()
@@ -87,6 +88,7 @@ async def _serve(
     audit: Audit,
     listeners: Sequence[Listener],
     ready: Callable[[Sequence[Listener]], None],
+    signals: AsyncIterator[int],
     now: Callable[[], float],
 ) -> None:
     hub = Hub(config, journal, now=now)
@@ -118,25 +120,23 @@ async def _serve(
                     accepting.start_soon(accept_loop, listener, connections, handle, caps, name=f"listener {listener}")
                 await journal.ping()
                 ready(listeners)
-                await _wait_for_signal()
+                await _signal(signals)
                 accepting.cancel_scope.cancel()
             closing.begin()
             connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
-            services.start_soon(_second_signal, connections.cancel_scope, name="second signal")
+            services.start_soon(_second_signal, signals, connections.cancel_scope, name="second signal")
             await clients.end_all(Draining())
         clients.reader.cut_off()
         services.cancel_scope.cancel()
 
 
-async def _wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("draining", signal=signal.Signals(number).name)
-            return
+async def _signal(signals: AsyncIterator[int]) -> None:
+    number = await anext(signals)
+    log.info("draining", signal=signal.Signals(number).name)
 
 
-async def _second_signal(scope: trio.CancelScope) -> None:
-    await _wait_for_signal()
+async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await _signal(signals)
     scope.cancel()
 
 
