@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import secrets
 import stat
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
@@ -29,6 +31,9 @@ MAY_BE_ZERO = ("sleep_after", "grace")
 
 LEAST_SECRET = 16
 """Characters of a secret. Pusher's have 20, Ably's 43."""
+
+ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\*\.)?[^/?#*\s]+")
+"""A scheme and a host, where the first label may be `*`; a browser sends no path (RFC 6454 section 6.2)."""
 
 DEV_CONFIG = """\
 # Made by `sower serve --dev` for this account alone. Delete the folder to begin anew.
@@ -67,12 +72,9 @@ def find_config(given: Path | None, *, dev_too: bool = False) -> Loaded:
     """Load the given file, or the first that is there. Raises ConfigError."""
     if given is not None:
         return load(given)
-    for place in PLACES:
-        if place.exists():
+    for place in (*PLACES, *([dev_folder() / "sower.toml"] if dev_too else [])):
+        if _is_there(place):
             return load(place)
-    dev = dev_folder() / "sower.toml"
-    if dev_too and dev.exists():
-        return load(dev)
     raise ConfigError(
         "There is no config: neither ./sower.toml nor /etc/sower/sower.toml."
         " Make one with `sower config init`, or try `sower serve --dev`."
@@ -83,9 +85,9 @@ def load_dev() -> Loaded:
     """Load the development config, made on the first run. Raises ConfigError."""
     folder = dev_folder()
     path = folder / "sower.toml"
-    if not path.exists():
+    if not _is_there(path):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"The folder {folder} cannot be made: {error.strerror}. Set SOWER_DEV_DIR.") from error
         write_private(path, DEV_CONFIG.format(key=f"dev-{secrets.token_hex(4)}", secret=secrets.token_hex(16)))
@@ -93,19 +95,32 @@ def load_dev() -> Loaded:
 
 
 def dev_folder() -> Path:
-    """Where the development config and its database are."""
+    """Where the development config and its database are. Raises ConfigError for an account without a home."""
     named = os.environ.get("SOWER_DEV_DIR")
     if named:
         return Path(named)
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise ConfigError(
+            "This account has no home folder. Set SOWER_DEV_DIR, or name a file with --config."
+        ) from error
     return Path(state) / "sower"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or something that keeps us from seeing it, which loading it will tell."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that holds secrets, whole or not at all. A new one is for its owner's eyes only; one that is
     there keeps its owner and mode, and a link to it stays a link. Raises ConfigError.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -116,7 +131,8 @@ def write_private(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         beside.replace(target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 
 
@@ -142,17 +158,26 @@ def parse(text: str, path: Path) -> Config:
     """Check a config's text. Relative files count from the folder of `path`. Raises ConfigError."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}.") from error
+    except ValueError as error:  # a number of thousands of digits is one that is no TOMLDecodeError
+        raise ConfigError(_no_toml(text, path, str(error))) from error
     problems = list(_shape(raw, Config, ()))
     if not problems:
-        config = _absolute(msgspec.convert(raw, Config, dec_hook=_read_quantity), path.parent)
-        config, problems = _with_secrets(config, path.parent)
+        config, problems = _with_secrets(msgspec.convert(raw, Config, dec_hook=_read_quantity), path.parent)
         problems += _sense(config)
         if not problems:
-            return config
-    told = sorted((line_of(text, problem.path), problem) for problem in problems)
+            return _absolute(config, path.parent)
+    lines = [(line_of(text, problem.path), problem) for problem in problems]
+    told = sorted(lines, key=lambda one: one[0])
     raise ConfigError("\n".join(f"{path}:{line}: {dotted(p.path)}: {p.text}" for line, p in told))
+
+
+def _no_toml(text: str, path: Path, said: str) -> str:
+    """What tomllib said, its line in front as in all other errors."""
+    place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", said)
+    if place is None:
+        return f"{path}: is no TOML: {said}"
+    line = place[1] or text.rstrip().count("\n") + 1
+    return f"{path}:{line}: is no TOML: {said}"
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
@@ -183,19 +208,25 @@ def _shape(raw: dict[str, Any], struct: type[Strict], path: tuple[str | int, ...
 
 def _value(value: Any, kind: Any, path: tuple[str | int, ...]) -> Iterator[Problem]:
     inner = _struct_in(kind)
-    if inner is not None and isinstance(value, dict):
-        yield from _shape(cast(dict[str, Any], value), inner, path)
-    elif inner is not None and isinstance(value, list) and kind is not inner:
-        for index, entry in enumerate(cast(list[Any], value)):
-            if isinstance(entry, dict):
-                yield from _shape(cast(dict[str, Any], entry), inner, (*path, index))
-            else:
-                yield Problem((*path, index), f"must be a table, is {entry!r}")
-    else:
+    if inner is None:
         try:
             msgspec.convert(value, kind, dec_hook=_read_quantity)
         except (msgspec.ValidationError, ValueError) as error:
             yield Problem(path, str(error))
+    elif get_origin(kind) is not tuple:
+        yield from _table(value, inner, path)
+    elif isinstance(value, list):
+        for index, entry in enumerate(cast(list[Any], value)):
+            yield from _table(entry, inner, (*path, index))
+    else:
+        yield Problem(path, f"is one of several tables: write [[{dotted(path)}]]")
+
+
+def _table(value: Any, struct: type[Strict], path: tuple[str | int, ...]) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        yield from _shape(cast(dict[str, Any], value), struct, path)
+    else:
+        yield Problem(path, "must be a table")
 
 
 def _struct_in(kind: Any) -> type[Strict] | None:
@@ -225,12 +256,19 @@ def _sense(config: Config) -> list[Problem]:
         problems.append(Problem(("apps",), "at least one [[apps]] table is needed; `sower config init` shows one"))
     if config.store.sync not in ("normal", "full"):
         problems.append(Problem(("store", "sync"), f'is "normal" or "full", not "{config.store.sync}"'))
+    if not config.store.path:
+        problems.append(Problem(("store", "path"), "names no file"))
+    for index, origin in enumerate(config.server.origins):
+        if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
+            text = f'{origin!r} is no origin: "https://example.com", "https://*.example.com" or "*", and no path'
+            problems.append(Problem(("server", "origins", index), text))
     if not config.server.listen:
         problems.append(Problem(("server", "listen"), "names no address"))
     for index, address in enumerate(config.server.listen):
         host, colon, port = address.rpartition(":")
-        if not (colon and host and port.isdecimal() and int(port) < 65536):
-            problems.append(Problem(("server", "listen"), f"entry {index}: {address!r} is not HOST:PORT"))
+        bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+        if bare or not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+            problems.append(Problem(("server", "listen", index), f"{address!r} is not HOST:PORT or [HOST]:PORT"))
     for section in ("server", "session", "store", "limits"):
         problems += _positive(getattr(config, section), (section,))
     return [*problems, *_apps(config.apps), *_rules(config.channels)]
@@ -253,9 +291,11 @@ def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
         for name in ("secret", "old_secret"):
             secret = getattr(app, name)
             if (secret or name == "secret") and len(secret) < LEAST_SECRET:
-                yield Problem(
-                    (*path, name), f"has at least {LEAST_SECRET} characters; `openssl rand -hex 16` makes one"
-                )
+                text = f"has at least {LEAST_SECRET} characters; `openssl rand -hex 16` makes one"
+                if app.secret_file:
+                    yield Problem((*path, "secret_file"), f"the {name} there {text}")
+                else:
+                    yield Problem((*path, name), text)
         for name in ("id", "key"):
             if getattr(app, name) in [getattr(other, name) for other in apps[:index]]:
                 yield Problem((*path, name), f"is another app's {name} already")
@@ -284,18 +324,25 @@ def _absolute(config: Config, folder: Path) -> Config:
 
 
 def _with_secrets(config: Config, folder: Path) -> tuple[Config, list[Problem]]:
+    """The config with what its secret files say. After a problem the app has a secret that nobody knows."""
     apps: list[App] = []
     problems: list[Problem] = []
     for index, app in enumerate(config.apps):
-        if app.secret_file and (app.secret or app.old_secret):
-            problems.append(Problem(("apps", index, "secret_file"), "stands alone: leave secret and old_secret out"))
-        elif app.secret_file:
+        if app.secret_file:
+            path = ("apps", index, "secret_file")
+            secret, old = secrets.token_hex(), ""
+            if app.secret or app.old_secret:
+                problems.append(Problem(path, "stands alone: leave secret and old_secret out"))
             try:
-                lines = (folder / app.secret_file).read_bytes().decode().split()
+                secret, old = _read_secrets(folder / app.secret_file)
             except (OSError, UnicodeDecodeError) as error:
-                problems.append(Problem(("apps", index, "secret_file"), f"cannot be read: {error}"))
-                lines = []
-            secret, old = [*lines, "", ""][:2]
+                problems.append(Problem(path, f"cannot be read: {error}"))
             app = msgspec.structs.replace(app, secret=secret, old_secret=old)
         apps.append(app)
     return msgspec.structs.replace(config, apps=tuple(apps)), problems
+
+
+def _read_secrets(path: Path) -> tuple[str, str]:
+    """The current secret and the old one, each a line."""
+    current, old = [*(line.strip() for line in path.read_bytes().decode().split("\n")), "", ""][:2]
+    return current, old

@@ -1,4 +1,4 @@
-"""config_file.py, toml_lines.py and quantities.py: each mistake with its line, its key, and what would be right."""
+"""config_file.py: each mistake with its line, its key, and what would be right."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-import tomli_w
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sower.config import Rate
+from sower.config import Limits, Rate, Server, SessionSettings
 from sower.config_file import find_config, load, load_dev, parse, write_private
 from sower.core.grants import Credential, check_secret
 from sower.errors import ConfigError
-from sower.quantities import parse_duration, parse_rate, parse_size, show_duration, show_rate, show_size
-from sower.toml_lines import line_of
 
 APP = '[[apps]]\nid = "1"\nkey = "k"\nsecret = "a-secret-of-sixteen"\n'
 FILE = Path("sower.toml")
@@ -24,9 +19,12 @@ FILE = Path("sower.toml")
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("x = \n", "line 1"),
+        ("x = 1\ny = \n", "sower.toml:2: is no TOML: Invalid value (at line 2, column 5)"),
+        (APP + "x = [\n", "sower.toml:5: is no TOML: "),
+        (APP + APP.replace("[[apps]]", "[apps]"), "sower.toml:5: is no TOML: "),
+        (APP + f"[limits]\nbatch = {'9' * 5000}\n", "sower.toml: is no TOML: "),
         (APP + "[server]\nlisten = 7\n", "sower.toml:6: server.listen: Expected `array`"),
-        (APP + '[server]\nlisten = ["nowhere"]\n', "sower.toml:6: server.listen: entry 0: 'nowhere' is not HOST:PORT"),
+        (APP + '[server]\nlisten = ["nowhere"]\n', "sower.toml:6: server.listen[0]: 'nowhere' is not HOST:PORT"),
         (APP + '[server]\ndrain_for = "10 years"\n', "sower.toml:6: server.drain_for: '10 years' is no duration"),
         (APP + '[server]\nmax_body = "1MB"\n', "is no size: a number with B, KiB, MiB, GiB"),
         (APP + '[limits]\nframes = "fast"\n', "sower.toml:6: limits.frames: 'fast' is no rate"),
@@ -43,6 +41,35 @@ FILE = Path("sower.toml")
             APP + '[[channels]]\nmatch = "*"\n[[channels]]\nmatch = "a-*"\n',
             "sower.toml:8: channels[1].match: is never reached: channels[0]",
         ),
+        (APP.replace("[[apps]]", "[apps]"), "sower.toml:1: apps: is one of several tables: write [[apps]]"),
+        ('apps = ["1"]\n', "sower.toml:1: apps[0]: must be a table"),
+        ("server = []\n" + APP, "sower.toml:1: server: must be a table"),
+        (APP + '[[channels]]\nmatch = "a"\nhistory = [{}]\n', "sower.toml:7: channels[0].history: must be a table"),
+        (APP + '[[channels]]\nmatch = "a"\nhistory.mesages = 1\n', "channels[0].history.mesages: unknown key; did you"),
+        (APP + "zzz.liste = []\n", "sower.toml:5: apps[0].zzz: unknown key; known here: id, key, secret"),
+        ("server.max_body = 7\n" + APP, "sower.toml:1: server.max_body: 7 is no size"),
+        (
+            "server = {\"max_body\" = '1MiB', max_hed = '1B'}\n" + APP,
+            "sower.toml:1: server.max_hed: unknown key; did you mean max_head?",
+        ),
+        (
+            APP + '# """\n[store]\npath = """\\\n  sync = 1 \\"""[a]"""\nsync = "x"\n',
+            'sower.toml:9: store.sync: is "normal" or "full"',
+        ),
+        (APP + "# \u2028 \x85\n[serve]\n", "sower.toml:6: serve: unknown key"),
+        (
+            APP + '[server]\nlisten = [\n  "[::1]:80", # fine\n  "::1:80",\n]\n',
+            "sower.toml:8: server.listen[1]: '::1:80' is not HOST:PORT or [HOST]:PORT",
+        ),
+        (APP + '[server]\nlisten = ["a:٣"]\n', "server.listen[0]: 'a:٣' is not HOST:PORT"),
+        (APP + '[server]\nlisten = ["a:65536"]\n', "server.listen[0]: 'a:65536' is not HOST:PORT"),
+        (APP + "[server]\nlisten = []\n", "sower.toml:6: server.listen: names no address"),
+        (APP + '[server]\norigins = ["*", "https://a.com/"]\n', "server.origins[1]: 'https://a.com/' is no origin"),
+        (APP + '[server]\norigins = ["a.com"]\n', "sower.toml:6: server.origins[0]: 'a.com' is no origin"),
+        (APP + '[store]\npath = ""\n', "sower.toml:6: store.path: names no file"),
+        (APP.replace('"k"', '"k:l"'), "sower.toml:3: apps[0].key: is a text without a colon"),
+        (APP.replace('"k"', "7"), "sower.toml:3: apps[0].key: Expected `str`, got `int`"),
+        (APP + 'old_secret = "short"\n', "sower.toml:5: apps[0].old_secret: has at least 16 characters"),
         (APP + '[[channels]]\nmatch = "private-*"\nprivate = false\n', "are always private"),
         (APP + APP, "sower.toml:6: apps[1].id: is another app's id already"),
         (APP.replace('"1"', '"one"'), "sower.toml:2: apps[0].id: is digits only"),
@@ -65,6 +92,29 @@ def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
     with pytest.raises(ConfigError) as caught:
         parse('[limits]\nbach = 1\nframes = "x"\n[server]\nx = 1\n', FILE)
     assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["2", "3", "5"]
+
+
+def test_several_mistakes_may_stand_on_one_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("[[apps]]\n", FILE)
+    assert str(caught.value) == "sower.toml:1: apps[0].id: is missing\nsower.toml:1: apps[0].key: is missing"
+
+
+@pytest.mark.parametrize("origin", ["*", "null", "https://a.com", "http://*.a.com:8080", "HTTPS://[::1]:1", "app://x"])
+def test_what_browsers_send_as_an_origin_is_one(origin: str) -> None:
+    assert parse(APP + f'[server]\norigins = ["{origin}"]\n', FILE).server.origins == (origin,)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:8787", "localhost:65535", "0.0.0.0:80"])
+def test_what_can_be_listened_at_is_an_address(address: str) -> None:
+    assert parse(APP + f'[server]\nlisten = ["{address}"]\n', FILE).server.listen == (address,)
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    config = parse(APP + '[limits]\nbatch = 7\nframes = "1/s"\n', FILE)
+    assert (config.server, config.session) == (Server(), SessionSettings())
+    assert config.limits == Limits(batch=7, frames=Rate(1, 1))
+    assert parse(APP + '[session]\nsleep_after = "0s"\n', FILE).session.sleep_after == 0
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
@@ -91,6 +141,103 @@ def test_relative_files_count_from_the_configs_folder(tmp_path: Path) -> None:
     check_secret(credential, b"old-secret-of-sixteen")
 
 
+SECRET_FILE = '[[apps]]\nid = "1"\nkey = "k"\nsecret_file = "secret"\n'
+
+
+@pytest.mark.parametrize(
+    ("written", "secret", "old"),
+    [
+        ("new-secret-of-sixteen", "new-secret-of-sixteen", ""),
+        ("new-secret-of-sixteen\r\n\n", "new-secret-of-sixteen", ""),
+        ("correct-horse-battery old-staple-of-sixteen\n", "correct-horse-battery old-staple-of-sixteen", ""),
+        ("new-secret-of-sixteen\nold-secret-of-sixteen", "new-secret-of-sixteen", "old-secret-of-sixteen"),
+    ],
+)
+def test_each_line_of_a_secret_file_is_one_secret(tmp_path: Path, written: str, secret: str, old: str) -> None:
+    (tmp_path / "secret").write_bytes(written.encode())
+    app = parse(SECRET_FILE, tmp_path / "sower.toml").apps[0]
+    assert (app.secret, app.old_secret) == (secret, old)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (b"", "the secret there has at least 16 characters"),
+        (b"short\n", "the secret there has at least 16 characters"),
+        (b"new-secret-of-sixteen\nshort", "the old_secret there has at least 16 characters"),
+        (b"\xff", "cannot be read: 'utf-8' codec"),
+        (None, "cannot be read: [Errno 2]"),
+    ],
+)
+def test_a_bad_secret_file_is_told_once_at_its_own_key(tmp_path: Path, written: bytes | None, told: str) -> None:
+    if written is not None:
+        (tmp_path / "secret").write_bytes(written)
+    with pytest.raises(ConfigError) as caught:
+        parse(SECRET_FILE, tmp_path / "sower.toml")
+    assert len(str(caught.value).splitlines()) == 1
+    assert f"sower.toml:4: apps[0].secret_file: {told}" in str(caught.value)
+
+
+def test_no_mistake_shows_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a-secret-of-sixteen")
+    with pytest.raises(ConfigError) as caught:
+        parse(
+            APP
+            + 'secret_file = "secret"\n'
+            + APP.replace("a-secret-of-sixteen", "short-one")
+            + 'old_secret = "b"\nx = 1\n',
+            tmp_path / "sower.toml",
+        )
+    assert "a-secret" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        parse(APP + APP.replace("a-secret-of-sixteen", "short-one") + 'old_secret = "tiny"\n', tmp_path / "sower.toml")
+    assert "short-one" not in str(caught.value)
+    assert "tiny" not in str(caught.value)
+
+
+def test_an_absolute_store_path_stays(tmp_path: Path) -> None:
+    assert parse(APP + '[store]\npath = "/var/lib/sower/sower.db"\n', FILE).store.path == "/var/lib/sower/sower.db"
+
+
+def test_a_given_file_is_taken_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sower.toml").write_text(APP)
+    with pytest.raises(ConfigError, match=r"other\.toml cannot be read"):
+        find_config(Path("other.toml"), dev_too=True)
+
+
+def test_a_place_that_cannot_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "exists", denied)
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(ConfigError, match=r"sower\.toml cannot be read: Permission denied"):
+        find_config(None)
+
+
+def test_without_a_config_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sower.config_file.PLACES", (tmp_path / "sower.toml",))
+    monkeypatch.setenv("SOWER_DEV_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match="sower config init"):
+        find_config(None, dev_too=True)
+    load_dev()
+    assert find_config(None, dev_too=True).path == tmp_path / "sower.toml"
+
+
+def test_an_account_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SOWER_DEV_DIR", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ConfigError, match="SOWER_DEV_DIR"):
+        load_dev()
+
+
 def test_the_development_config_is_made_once_and_for_its_owner_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,77 +260,6 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ConfigError, match="SOWER_DEV_DIR"):
         load_dev()
     assert os.environ["SOWER_DEV_DIR"]
-
-
-@given(milliseconds=st.integers(0, 10**12))
-def test_a_duration_is_read_as_it_was_written(milliseconds: int) -> None:
-    seconds = milliseconds / 1000
-    if seconds <= 3650 * 86400:
-        assert parse_duration(show_duration(seconds)) == pytest.approx(seconds, abs=1e-6)
-
-
-@given(size=st.integers(0, 10**11))
-def test_a_size_is_read_as_it_was_written(size: int) -> None:
-    assert parse_size(show_size(size)) == size
-
-
-@given(per_second=st.integers(1, 10**6), burst=st.integers(1, 10**6))
-def test_a_rate_is_read_as_it_was_written(per_second: int, burst: int) -> None:
-    assert parse_rate(show_rate(Rate(per_second, burst))) == Rate(per_second, burst)
-
-
-def test_a_rate_without_a_burst_has_one_seconds_worth() -> None:
-    assert parse_rate("50/s") == Rate(50, 50)
-    assert parse_rate("600/m") == Rate(10, 10)
-    assert parse_rate("1/h").burst == 1
-
-
-@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "1.s", "1e3s", "ten s", 10, None, "1 fortnight", "99999d"])
-def test_what_is_no_duration_is_told_what_is_one(text: object) -> None:
-    with pytest.raises(ValueError, match="a number with ms, s, m, h, d"):
-        parse_duration(text)
-
-
-KEYS = st.text(alphabet="abc-_ .é", min_size=1, max_size=5)
-VALUES = st.one_of(
-    st.integers(-5, 5), st.booleans(), st.text(alphabet='ab"\n[]{}#=', max_size=6), st.lists(st.integers(), max_size=3)
-)
-TABLES = st.dictionaries(
-    KEYS,
-    st.one_of(
-        VALUES,
-        st.dictionaries(KEYS, VALUES, max_size=3),
-        st.lists(st.dictionaries(KEYS, VALUES, min_size=1, max_size=2), max_size=2),
-    ),
-    max_size=4,
-)
-
-
-@given(document=TABLES)
-def test_a_keys_line_is_the_one_that_names_it(document: dict[str, object]) -> None:
-    text = tomli_w.dumps(document)
-    lines = text.splitlines()
-    for key in document:
-        line = lines[line_of(text, (key,)) - 1]
-        named = key in line or tomli_w.dumps({key: 1}).partition(" =")[0] in line
-        assert named or document[key] in ({}, []), (key, line)
-
-
-def test_lines_are_found_in_every_kind_of_toml() -> None:
-    text = 'a.b = 1\n"q k" = 2\ns = """\nx = 1\n"""\nl = [\n  "y = 2",\n]\n[t.u]\nv = {w = 3, z = 4}\n[[r]]\nn = 1\n[[r]]\nn = 2\n[r.sub]\nm = 1\n'
-    assert line_of(text, ("a", "b")) == 1
-    assert line_of(text, ("q k",)) == 2
-    assert line_of(text, ("x",)) == 1, "inside a string there is no key"
-    assert line_of(text, ("t", "u", "v", "z")) == 10
-    assert line_of(text, ("r", 1, "n")) == 14
-    assert line_of(text, ("r", 1, "sub", "m")) == 16
-    assert line_of(text, ("r", 0, "missing")) == 11
-
-
-def test_a_line_ends_where_toml_and_editors_end_it() -> None:
-    for end in ("\n", "\r\n"):
-        text = f"# a\u2028[x]\u0085b = 1{end}[server]{end}lisen = 1{end}"
-        assert line_of(text, ("server", "lisen")) == 3
 
 
 def test_a_file_with_secrets_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
