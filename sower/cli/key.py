@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sower.cli.client import ConfigOption, JsonOption
-from sower.cli.terminal import err, print_json
+from sower.cli.terminal import err, print_json, usage
 from sower.config import App, Config
 from sower.config_edit import append_table, set_keys
 from sower.config_file import Loaded, find_config, write_private
@@ -35,14 +35,16 @@ def new(
       sower key new --id 2002 --json
     """
     loaded = find_config(config, dev_too=True)
-    made = {"id": id or next_id(loaded.config), "key": secrets.token_hex(8), "secret": secrets.token_hex(16)}
+    with usage("--id"):
+        app_id = next_id(loaded.config) if id is None else free_id(loaded.config, id)
+    made = {"id": app_id, "key": secrets.token_hex(8), "secret": secrets.token_hex(16)}
     append_table(loaded.path, "apps", made)
-    _note(loaded, "key_minted", made["id"], f"key {made['key']}")
     if as_json:
         print_json(made)
     else:
-        print("\n".join(f"{name} {value}" for name, value in made.items()))
+        print("\n".join(f"{name} {value}" for name, value in made.items()), flush=True)
     _say_restart()
+    _note(loaded, "key_minted", app_id, made["key"])
 
 
 @app.command()
@@ -65,9 +67,9 @@ def rotate(
         write_private(loaded.path.parent / chosen.secret_file, f"{fresh}\n{chosen.secret}\n")
     else:
         set_keys(loaded.path, "apps", index, {"old_secret": chosen.secret, "secret": fresh})
-    _note(loaded, "key_rotated", app_id, f"key {chosen.key}")
-    print(fresh)
+    print(fresh, flush=True)
     _say_restart()
+    _note(loaded, "key_rotated", app_id, chosen.key)
 
 
 @app.command()
@@ -88,13 +90,22 @@ def retire(
         write_private(loaded.path.parent / chosen.secret_file, f"{chosen.secret}\n")
     else:
         set_keys(loaded.path, "apps", index, {"old_secret": None})
-    _note(loaded, "key_retired", app_id, f"key {chosen.key}")
     _say_restart()
+    _note(loaded, "key_retired", app_id, chosen.key)
 
 
 def next_id(config: Config) -> str:
     """An id that no app has."""
     return str(max((int(existing.id) for existing in config.apps), default=FIRST_APP - 1) + 1)
+
+
+def free_id(config: Config, app_id: str) -> str:
+    """This id, where it is one and no app has it. Raises ValueError."""
+    if not (app_id.isascii() and app_id.isdigit()):
+        raise ValueError(f"{app_id!r} is not digits only, as some SDKs demand")
+    if app_id in [existing.id for existing in config.apps]:
+        raise ValueError(f"the app {app_id} is there already; `sower key rotate {app_id}` changes its secret")
+    return app_id
 
 
 def find_app(config: Config, app_id: str) -> tuple[int, App]:
@@ -105,10 +116,10 @@ def find_app(config: Config, app_id: str) -> tuple[int, App]:
     raise ConfigError(f"No app has the id {app_id!r}; there are {', '.join(a.id for a in config.apps)}.")
 
 
-def _note(loaded: Loaded, kind: str, app_id: str, detail: str) -> None:
-    """Note it in the audit, where there is a database."""
-    if Path(loaded.config.store.path).exists():
-        append(loaded.config.store.path, Record(time.time(), kind, app_id, detail=f"by `sower key`, {detail}"))
+def _note(loaded: Loaded, kind: str, app_id: str, key: str) -> None:
+    """Note it in the audit, where there is a database. Last: if it fails, the secret has been shown. Raises StoreError."""
+    if os.path.exists(loaded.config.store.path):
+        append(loaded.config.store.path, Record(time.time(), kind, app_id, detail=f"by `sower key`, key {key}"))
 
 
 def _say_restart() -> None:

@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from sower.activity import FEED
 from sower.cli.client import Daemon
 from sower.cli.tail import Follower, Printer, backoff, cells, read_since
 from sower.core.message import SERIALS_PER_SECOND, Position
@@ -100,14 +101,38 @@ async def test_a_gap_is_told_on_stderr(tmp_path: Path) -> None:
 
 async def test_all_follows_the_daemon_itself(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon, going(tmp_path, "tail", "--all", "--json") as tail:
-        while True:
-            async with daemon.socket("room") as client:
-                await client.expect("welcome")
-            with trio.move_on_after(0.2):
-                first = json.loads(await tail.line())
-                break
-        assert first["event"] in ("connected", "disconnected")
-        assert "session" in first["data"]
+
+        async def told(name: str) -> dict[str, Any]:
+            frame = json.loads(await tail.line())
+            assert frame["event"] == name, frame
+            return frame["data"]
+
+        assert (await told("connected"))["channel"] == FEED, "it sees itself come"
+        async with daemon.socket("room", user="ada") as client:
+            session = (await client.expect("welcome"))["session"]
+            came = await told("connected")
+            assert (came["channel"], came["user"], came["session"]) == ("room", "ada", session)
+            assert came["address"] == "127.0.0.1"
+        went = await told("disconnected")
+        assert (went["session"], went["code"]) == (session, 1000)
+        await daemon.publish("kept-a", 12345, event="greeting")
+        said = await told("published")
+        assert (said["channel"], said["name"], said["bytes"]) == ("kept-a", "greeting", 5)
+        async with daemon.socket("private-a") as refused:
+            await refused.closing()
+        why = await told("refused")
+        assert (why["channel"], why["code"]) == ("private-a", "not_authorised")
+        went = await told("disconnected")
+        assert (went["code"], went["reason"]) == (4510, "not_authorised")
+        assert await tail.end(signal.SIGINT) == 0
+
+
+async def test_ctrl_c_ends_it_at_once_while_it_waits_to_reconnect(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, going(tmp_path, "tail", "kept-a") as tail:
+        await followed(daemon, "kept-a")
+        await daemon.stop()
+        await tail.says("reconnecting: in")
+        assert await tail.end(signal.SIGINT) == 0
 
 
 async def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
