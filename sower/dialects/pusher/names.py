@@ -1,0 +1,50 @@
+"""Pusher's names: channels and their kinds, and the socket_id that a session is called by."""
+
+from __future__ import annotations
+
+import re
+
+from sower.errors import BadChannelName, BadRequest
+
+MAX_NAME = 200
+"""Characters of a channel name. The vendor's guide says 164, its SDKs allow 200."""
+
+SERVER_TO_USER = "#server-to-user-"
+"""What the channel of one signed-in user begins with."""
+
+_NAME = re.compile(r"[A-Za-z0-9_\-=@,.;]{1,%d}\Z" % MAX_NAME)
+_SOCKET_ID = re.compile(r"(\d{1,15})\.(\d{1,10})\Z", re.ASCII)
+_SECRET_DIGITS = 12
+
+
+def check_channel(name: str) -> str:
+    """Return a channel name that the vendor allows. Raises BadChannelName."""
+    own = name.removeprefix(SERVER_TO_USER)
+    if _NAME.match(own) is None and own is name or not own:
+        raise BadChannelName(
+            f"The channel name {name[:64]!r} is not one: 1 to {MAX_NAME} letters, digits and _ - = @ , . ; only."
+        )
+    return name
+
+
+def is_private(name: str) -> bool:
+    """Whether subscribing needs a signature."""
+    return name.startswith(("private-", "presence-"))
+
+
+def is_presence(name: str) -> bool:
+    """Whether the channel has members."""
+    return name.startswith("presence-")
+
+
+def socket_id(session: str) -> str:
+    """A session's id as Pusher's SDKs demand it: two decimal numbers. They are its secret and its file number."""
+    return f"{int(session[:_SECRET_DIGITS], 16)}.{int(session[_SECRET_DIGITS:], 16)}"
+
+
+def session_of(given: str) -> str:
+    """The session that a socket_id names. Raises BadRequest for what is none."""
+    match = _SOCKET_ID.match(given)
+    if match is None:
+        raise BadRequest(f"The socket_id {given[:32]!r} is not two numbers with a dot between them.")
+    return f"{int(match[1]):0{_SECRET_DIGITS}x}{int(match[2]):x}"
