@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import trio
 
 from sower.config import App, Limits
-from sower.core.command import Credentials
-from sower.core.grants import Credential, Grant, anonymous, check_secret, server_grant, verify
+from sower.core.command import Credentials, Proof, Signature
+from sower.core.grants import Credential, Grant, anonymous, check_secret, check_signature, server_grant, verify
 from sower.core.limits import Buckets
-from sower.errors import NotAuthorised, RateLimited, SowerError, UnknownKey, UserMismatch
+from sower.errors import AppDisabled, BadSignature, NotAuthorised, RateLimited, SowerError, UnknownKey, UserMismatch
 
 
 class Access:
@@ -31,18 +31,30 @@ class Access:
     def authorise(self, shown: Credentials) -> Grant:
         """The grant for what was shown. No key named: the first app.
 
-        Raises UnknownKey, WrongSecret, BadToken, TokenExpired, UserMismatch.
+        Raises UnknownKey, WrongSecret, BadToken, BadSignature, TokenExpired, UserMismatch, AppDisabled.
         """
+        grant = self._grant(shown)
+        if not self.apps[grant.app].enabled:
+            raise AppDisabled(f"The app {grant.app} is switched off.")
+        return grant
+
+    def _grant(self, shown: Credentials) -> Grant:
         if shown.token is not None:
             return self._by_token(shown)
+        if shown.signature is not None:
+            return self._by_signature(shown.signature)
         key = self._first if shown.key is None else shown.key
-        credential = self._credentials.get(key)
-        if credential is None:
-            raise UnknownKey(f"No app has the key {key[:64]!r}.")
+        credential = self._known(key)
         if shown.secret is not None:
             check_secret(credential, shown.secret.encode())
             return server_grant(credential.app, key)
         return self._anonymous[key] if shown.user is None else anonymous(credential.app, key, shown.user)
+
+    def check(self, key: str, proof: Proof) -> None:
+        """Accept what was signed with the secret of this key. Raises BadSignature."""
+        if proof.key != key:
+            raise BadSignature(f"The signature is of the key {proof.key[:64]!r}, this connection of {key!r}.")
+        check_signature(self._credentials[key], (proof.signed,), proof.signature)
 
     def credential(self, key: str) -> Credential:
         """The credential of a known key, to mint with."""
@@ -56,6 +68,22 @@ class Access:
         if not wait:
             return error
         return RateLimited("This address was refused too often, limits.refusals.", retry_after=wait)
+
+    def _known(self, key: str) -> Credential:
+        credential = self._credentials.get(key)
+        if credential is None:
+            raise UnknownKey(f"No app has the key {key[:64]!r}.")
+        return credential
+
+    def _by_signature(self, shown: Signature) -> Grant:
+        credential = self._known(shown.key)
+        if shown.app is not None and shown.app != credential.app:
+            raise BadSignature(f"The key {shown.key!r} is not of the app {shown.app!r}.")
+        off = self._now() - shown.timestamp
+        if not abs(off) <= shown.skew:
+            raise BadSignature(f"The request's time is {off:.0f} s off; at most {shown.skew:.0f} s are allowed.")
+        check_signature(credential, shown.signed, shown.signature)
+        return server_grant(credential.app, shown.key)
 
     def _by_token(self, shown: Credentials) -> Grant:
         grant = verify(shown.token or "", self._credentials, now=self._now())

@@ -34,6 +34,22 @@ class Activity:
         self._audit.record("connected", app=grant.app, who=_who(grant, address), channel=channel, detail=session)
         self._say(grant.app, "connected", session=session, address=address, channel=channel, user=grant.user)
 
+    def subscribed(self, grant: Grant, session: str, address: str, channel: str, *, proved: bool) -> None:
+        """A connected client follows one more channel; what it had to prove itself for is on record."""
+        if proved:
+            self._audit.record("subscribed", app=grant.app, who=_who(grant, address), channel=channel, detail=session)
+        self._say(grant.app, "subscribed", session=session, address=address, channel=channel, user=grant.user)
+
+    def signed_in(self, grant: Grant, session: str, address: str) -> None:
+        """A connected client said and proved who it is."""
+        self._audit.record("signed_in", app=grant.app, who=_who(grant, address), detail=session)
+        self._say(grant.app, "signed_in", session=session, address=address, user=grant.user)
+
+    def terminated(self, grant: Grant, address: str, user: str, sessions: int) -> None:
+        """A server ended all connections of a user."""
+        self._audit.record("terminated", app=grant.app, who=_who(grant, address), detail=user, count=sessions)
+        self._say(grant.app, "terminated", user=user, sessions=sessions)
+
     def disconnected(self, grant: Grant, session: str, address: str, code: int, reason: str) -> None:
         """A socket ended."""
         detail = f"{session} {code} {reason}".rstrip()

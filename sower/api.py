@@ -6,7 +6,7 @@ Each command is one method of the same shape: (grant, address, command) -> answe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import trio
@@ -16,6 +16,7 @@ from sower.activity import Activity
 from sower.clients import Clients
 from sower.config import History, Limits
 from sower.core.command import (
+    Acknowledged,
     ChannelList,
     HistoryPage,
     HttpAnswer,
@@ -29,8 +30,10 @@ from sower.core.command import (
     PublishAll,
     Published,
     ReadHistory,
+    ReadOccupancy,
     ReadPresence,
     Receipt,
+    Terminate,
 )
 from sower.core.grants import Can, Grant, mint
 from sower.core.limits import Buckets
@@ -46,6 +49,7 @@ from sower.errors import (
     SowerError,
     TooLarge,
     UserMismatch,
+    UserTerminated,
 )
 from sower.hub import Hub
 from sower.inbox import Publication
@@ -99,6 +103,10 @@ class Api:
             return _at_once(self._presence(grant, command))
         if isinstance(command, ListChannels):
             return _at_once(self._channels(grant, command))
+        if isinstance(command, ReadOccupancy):
+            return _at_once(self._occupancy(grant, command.channel))
+        if isinstance(command, Terminate):
+            return _at_once(self._terminate(grant, address, command))
         return _at_once(self._mint(grant, address, command))
 
     def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
@@ -119,13 +127,15 @@ class Api:
                 self._hub.publish(grant.app, publication)
             except SowerError as error:
                 publication.ticket.settle(error)
-        return self._published(grant, publishes, gathering)
+        return self._published(grant, command, gathering)
 
-    async def _published(self, grant: Grant, publishes: Sequence[Publish], gathering: Gathering) -> Published:
+    async def _published(self, grant: Grant, command: PublishAll, gathering: Gathering) -> Published:
+        publishes = command.publishes
         receipts = await gathering.outcomes()
         for publish, receipt in zip(publishes, receipts, strict=True):
             self._activity.published(grant, publish, receipt)
-        return Published(tuple(receipts))
+        counted = tuple(self._occupancy(grant, publish.channel) for publish in publishes) if command.counted else ()
+        return Published(tuple(receipts), counted)
 
     def _check(self, grant: Grant, publish: Publish) -> None:
         rules = self._hub.rules.of(publish.channel)
@@ -184,6 +194,25 @@ class Api:
                 found.append(Occupancy(tree.name, tree.state.subscribers, members))
         found.sort(key=lambda occupancy: occupancy.channel)
         return ChannelList(tuple(found[: command.limit]))
+
+    def _occupancy(self, grant: Grant, channel: str) -> Occupancy:
+        if not grant.server:
+            raise Forbidden("Only a server may ask how many follow a channel.")
+        tree = self._hub.look(grant.app, channel)
+        if tree is None or tree.state is None:
+            return Occupancy(channel, 0, 0 if self._hub.rules.of(channel).presence else None)
+        state = tree.state
+        members = None if state.presence is None else len(state.presence)
+        return Occupancy(channel, state.subscribers, members, state.cached(trio.current_time()))
+
+    def _terminate(self, grant: Grant, address: str, command: Terminate) -> Acknowledged:
+        if not grant.server:
+            raise Forbidden("Only a server may end a user's connections.")
+        sessions = list(self._clients.users.sessions(grant.app, command.user))
+        for session in sessions:
+            session.end(UserTerminated(f"A server ended all connections of {command.user[:64]!r}."))
+        self._activity.terminated(grant, address, command.user, len(sessions))
+        return Acknowledged()
 
     def _mint(self, grant: Grant, address: str, command: Mint) -> Minted:
         if not grant.server:

@@ -3,6 +3,7 @@
     channel app/name            supervised by the hub, restarted alone when something in it raises
       |- fan-out                the only task that changes the channel's state
       |- presence clock         ends the grace period of members who went
+      |- count clock            tells subscribers how many they are, not too often in a crowd
       |- replay SESSION         reads the journal for one subscriber who asked for what was missed
 
 Rule 1: everything goes through one inbox, so a channel has one order.
@@ -15,6 +16,7 @@ Rule 3: the output gate: where a channel keeps history, nobody is told of a mess
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import trio
@@ -25,9 +27,10 @@ from sower.core.command import (
     Receipt,
     Welcome,
 )
+from sower.core.happening import Fact, Happening
 from sower.core.limits import RestartIntensity
-from sower.core.message import Delivery, Message, Position
-from sower.core.rules import Rules
+from sower.core.message import CacheMiss, Counted, Delivery, Joined, Left, Message, Position
+from sower.core.rules import RESERVED, Rules
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
 from sower.store.journal import Journal
@@ -40,6 +43,18 @@ REPLAY_PAGE = 200
 
 QUARANTINE = 60.0
 """Seconds that a channel rests after it failed past its restart intensity; also the window of that intensity."""
+
+
+CROWD = 100
+"""Subscribers above which their count is told once in COUNT_EVERY seconds; both are Pusher's numbers."""
+
+COUNT_EVERY = 5.0
+
+LOOK_BACK = 20
+"""Stored messages among which the last one that may be cached is looked for."""
+
+CLIENT_EVENT = "client-"
+"""What the names of Pusher's client events begin with: they are not cached."""
 
 
 class Replay(NamedTuple):
@@ -57,7 +72,10 @@ class Surroundings(Protocol):
     queue_limit: int
     most_members: int
     remember_ids: float
+    happened: Callable[[str, Happening], None]
 
+    def now(self) -> float: ...
+    def counts(self, app: str) -> bool: ...
     def next_serial(self) -> int: ...
     def start(self, tree: ChannelTree) -> None: ...
 
@@ -83,7 +101,9 @@ class ChannelTree:
         self._parcels: deque[Parcel[Subscriber]] = deque()
         self._replays: dict[Subscription, Replay] = {}
         self._retiring = False
+        self._count_due = False
         self._work = trio.Event()
+        self._count_changed = trio.Event()
         self._someone_left = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -169,6 +189,8 @@ class ChannelTree:
         async with trio.open_nursery() as self._nursery:
             if self._state.presence is not None:
                 self._nursery.start_soon(self._presence_clock, name=f"presence clock {self.name}")
+            elif self._node.counts(self.app):
+                self._nursery.start_soon(self._count_clock, self._state, name=f"count clock {self.name}")
             for subscription in self._replays:
                 self._start_replay(subscription)
             await self._fan_out(self._state)
@@ -179,14 +201,20 @@ class ChannelTree:
             head = self._node.next_serial()
         else:
             head = await self._node.journal.head(self.app, self.name)
-        return Channel(self.name, self.rules, head=head, most_members=self._node.most_members)
+        state: Channel[Subscriber] = Channel(self.name, self.rules, head=head, most_members=self._node.most_members)
+        if self.rules.cache and self.rules.history is not None:
+            page = await self._node.journal.page(
+                self.app, self.name, limit=LOOK_BACK, newest_first=True, history=self.rules.history
+            )
+            self._cache(state, page.messages[::-1])
+        return state
 
     async def _fan_out(self, state: Channel[Subscriber]) -> None:
         """Do the first thing that is outstanding, again and again. Each is safe to begin anew after a crash."""
         while True:
             if self._parcels:
                 await self._hand_out()
-            elif self._changes or self._newcomers:
+            elif self._changes or self._newcomers or self._count_due:
                 self._announce(state)
             elif self._accepted:
                 await self._store(state)
@@ -223,18 +251,24 @@ class ChannelTree:
         serial = self._node.next_serial()
         if self.rules.history is None and command.id is not None:
             state.remember_id(command.id, serial, now + self._node.remember_ids)
-        message = Message(serial, command.event, command.data, command.kind, item.user, command.id, item.sender)
+        message = Message(
+            serial, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender
+        )
         self._accepted.append((item, message))
 
     def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
         newcomer = item.subscription
         if newcomer.subscriber.closed:
             return
+        occupied = bool(state.audiences)
         try:
-            change = state.add(newcomer.subscriber, newcomer.audience, newcomer.user, item.meta)
+            change = state.add(newcomer.subscriber, newcomer.audience, newcomer.user, item.meta, item.command.most)
         except SowerError as error:
             refuse(item, error)
             return
+        if not occupied:
+            self._tell(Fact.OCCUPIED)
+        self._count_changed.set()
         self._newcomers[newcomer] = item
         if change is not None:
             self._changes.append(change)
@@ -243,9 +277,13 @@ class ChannelTree:
         leaver = item.subscription
         now = trio.current_time()
         self._newcomers.pop(leaver, None)
+        occupied = bool(state.audiences)
         change = state.remove(leaver.subscriber, leaver.audience, leaver.user, now, at_once=item.at_once)
         if change is not None:
             self._changes.append(change)
+        if occupied and not state.audiences:
+            self._tell(Fact.VACATED)
+        self._count_changed.set()
         self._someone_left.set()
 
     def _change_meta(self, state: Channel[Subscriber], item: MetaChange) -> None:
@@ -262,6 +300,9 @@ class ChannelTree:
         parcels = state.parcels(changes, besides=[newcomer.subscriber for newcomer in newcomers])
         self._changes, self._newcomers = [], {}
         self._parcels.extend(parcels)
+        for change in changes:
+            if isinstance(change, Joined | Left):
+                self._tell(Fact.MEMBER_ADDED if isinstance(change, Joined) else Fact.MEMBER_REMOVED, user=change.user)
         members = tuple(state.presence.view()) if state.presence is not None and newcomers else None
         position = Position(self._epoch, state.head)
         for newcomer, arrival in newcomers.items():
@@ -269,6 +310,31 @@ class ChannelTree:
             newcomer.subscriber.answer(arrival.command, welcome)
             if arrival.command.since is not None:
                 self._catch_up(state, newcomer, arrival.command.since)
+            elif self.rules.cache:
+                self._give_cached(state, newcomer)
+        if self._count_due:
+            self._count_due = False
+            self._parcels.extend(state.parcels([Counted(state.subscribers)]))
+            self._tell(Fact.COUNTED, count=state.subscribers)
+
+    def _give_cached(self, state: Channel[Subscriber], newcomer: Subscription) -> None:
+        """Begin with the last event, where there is one."""
+        cached = state.cached(trio.current_time())
+        newcomer.subscriber.write(newcomer.audience.encode(self.name, cached[0] if cached else CacheMiss()))
+        if cached is None and not state.missed:
+            state.missed = True
+            self._tell(Fact.CACHE_MISS)
+
+    def _cache(self, state: Channel[Subscriber], messages: Sequence[Message]) -> None:
+        """Remember the last of these that is no client's; messages are as old as their serials say."""
+        last = next((m for m in reversed(messages) if not m.event.startswith(CLIENT_EVENT)), None)
+        if last is not None and self.rules.cache:
+            age = max(0.0, self._node.now() - last.time_ms / 1000)
+            state.cache(last, trio.current_time() + self.rules.cache - age)
+
+    def _tell(self, fact: Fact, user: str | None = None, count: int | None = None) -> None:
+        if not self.name.startswith(RESERVED):
+            self._node.happened(self.app, Happening(fact, self.name, user=user, count=count))
 
     def _catch_up(self, state: Channel[Subscriber], newcomer: Subscription, since: Position) -> None:
         """Begin to give a newcomer what is between `since` and the head; what is above the head comes live."""
@@ -298,6 +364,7 @@ class ChannelTree:
         self._accepted = []
         if fresh:
             state.head = fresh[-1].serial
+            self._cache(state, fresh)
         self._parcels.extend(parcels)
         for (publication, _), serial in zip(accepted, serials, strict=True):
             publication.ticket.settle(Receipt(self.name, serial))
@@ -328,6 +395,16 @@ class ChannelTree:
                 await trio.sleep_until(expiry)
                 self._changes.extend(presence.expire(trio.current_time()))
                 self._work.set()
+
+    async def _count_clock(self, state: Channel[Subscriber]) -> None:
+        """Have the subscribers told how many they are after each change."""
+        while True:
+            await self._count_changed.wait()
+            self._count_changed = trio.Event()
+            self._count_due = True
+            self._work.set()
+            if state.subscribers > CROWD:
+                await trio.sleep(COUNT_EVERY)
 
     def _start_replay(self, subscription: Subscription) -> None:
         if self._nursery is not None:

@@ -6,7 +6,9 @@ Rule 2: a client may do what its grant, its channel's rule and its rate allow; e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import trio
 
@@ -16,25 +18,32 @@ from sower.collector import Collector
 from sower.config import Config
 from sower.core.command import (
     Acknowledged,
+    Complain,
     Credentials,
     Publish,
     Receipt,
     Renew,
+    SignIn,
     SocketCommand,
     Subscribe,
     Unsubscribe,
     UpdateMeta,
 )
 from sower.core.grants import Can, Grant
+from sower.core.happening import Fact, Happening
 from sower.core.limits import Bucket
-from sower.core.rules import Rules
+from sower.core.rules import OF_USER, Rules
 from sower.errors import (
+    AppFull,
+    EventsTooFast,
     Forbidden,
     MessageTooLarge,
+    NotAuthorised,
     PresenceOff,
     RateLimited,
     SowerError,
     TooLarge,
+    TooMany,
     UserMismatch,
 )
 from sower.hub import Hub
@@ -43,6 +52,9 @@ from sower.net.frames import Farewell
 from sower.net.keepalive import Keepalive
 from sower.net.reader import Reader
 from sower.net.session import Bounds, Session, Shared
+from sower.users import Users
+
+SUBSCRIBE_ONLY = frozenset({Can.SUBSCRIBE})
 
 ENDED_AT_ONCE = 256
 """Sessions that are closed before other tasks run."""
@@ -67,6 +79,8 @@ class Clients:
         self._bounds = session_bounds(config)
         self.shared = Shared(self, self._bounds, nursery)
         self.reader = Reader(self._went)
+        self.users = Users()
+        self._by_app: Counter[str] = Counter()
         self._empty = trio.Event()
         self._hub = hub
         self._access = access
@@ -85,18 +99,32 @@ class Clients:
         """trio's clock at the keepalive's last tick."""
         return self._keepalive.now
 
+    @property
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return self._now()
+
     def find(self, session_id: str) -> Session | None:
         """The session of this id, where it is connected."""
         return self.reader.find(session_id)
+
+    def check_room(self, app_id: str) -> None:
+        """Whether an app may have one connection more. Raises AppFull."""
+        app = self._access.apps[app_id]
+        if self._by_app[app_id] >= app.connections:
+            raise AppFull(f"The app {app_id} has {app.connections} connections, as many as its connections allows.")
 
     def came(self, session: Session, buffered: bytes) -> None:
         """A socket was opened: do what that asks for, and read it from now on."""
         expires = session.grant.expires
         first = self._bounds.ping_every
         self.reader.add(session)
+        self._by_app[session.grant.app] += 1
         self._collector.came()
         self._keepalive.look_again(session, first if expires is None else min(first, expires - self._now()))
         farewell = session.begin(buffered)
+        if not session.subscriptions and session.ending is None:
+            self._activity.connected(session.grant, session.id, session.address, "")
         if farewell is not None:
             self.reader.end(session, farewell)
 
@@ -107,9 +135,11 @@ class Clients:
         subscriptions, session.subscriptions = session.subscriptions, ()
         for subscription in subscriptions:
             subscription.end()
+        self.users.went(session)
+        self._by_app[session.grant.app] -= 1
         code, reason = farewell.code, farewell.reason
         if session.ending is not None:
-            code, reason = session.ending.close, session.ending.code
+            code, reason = session.conversation.close(session.ending), session.ending.code
         self._activity.disconnected(session.grant, session.id, session.address, code, reason)
         if not len(self.reader):
             self._empty.set()
@@ -143,6 +173,10 @@ class Clients:
             self._unsubscribe(session, command)
         elif isinstance(command, Renew):
             self._renew(session, command)
+        elif isinstance(command, SignIn):
+            self._sign_in(session, command)
+        elif isinstance(command, Complain):
+            raise command.error
         else:
             session.answer(command, Acknowledged())
 
@@ -166,41 +200,87 @@ class Clients:
             speech.events = Bucket(self._limits.client_events, now)
         wait = speech.events.take(now)
         if wait:
-            raise RateLimited("Events come faster than limits.client_events.", retry_after=wait)
+            raise EventsTooFast("Events come faster than limits.client_events.", retry_after=wait)
 
     def _subscribe(self, session: Session, command: Subscribe) -> None:
-        grant, name = session.grant, command.channel
-        rules = self._hub.rules.of(name)
+        name, before = command.channel, session.subscription(command.channel)
+        first = not session.subscriptions
         try:
-            self._demand(grant, Can.SUBSCRIBE, name, rules)
-            user = self._member(grant, name, rules)
-            if user is not None and grant.meta is not None and len(grant.meta) > self._limits.meta:
-                raise TooLarge(f"The token's meta has {len(grant.meta)} bytes; limits.meta is {self._limits.meta}.")
+            grant = self._allowed(session, command)
+            rules = self._hub.rules.of(name)
+            user, meta = self._member(grant, command, rules)
+            if before is not None and before.user == user:
+                before.begin(command, meta)  # asked for twice: answered twice, and nothing else
+                return
+            if len(session.subscriptions) >= self._limits.subscriptions:
+                raise TooMany(f"This client follows {self._limits.subscriptions} channels, limits.subscriptions.")
             subscription = Subscription(self._hub.tree(grant.app, name), session, session.audience, user)
-            subscription.begin(command, grant.meta if user else None)
+            if before is not None:
+                self._unsubscribe(session, Unsubscribe(name))
+            subscription.begin(command, meta)
         except SowerError as error:
             told = self._access.refusal(session.address, error)
-            self._activity.refused(grant.app, session.address, name, told)
+            self._activity.refused(session.grant.app, session.address, name, told)
             raise told from error
+        session.grant = grant
         session.subscriptions = (*session.subscriptions, subscription)
-        self._activity.connected(grant, session.id, session.address, name)
+        if first and command.proof is None and session.speech is None:
+            self._activity.connected(grant, session.id, session.address, name)
+        else:
+            self._activity.subscribed(grant, session.id, session.address, name, proved=command.proof is not None)
 
-    def _member(self, grant: Grant, name: str, rules: Rules) -> str | None:
-        """The user id that a subscriber is present as, where it is one."""
-        if not rules.presence or grant.user is None:
-            return None
+    def _allowed(self, session: Session, command: Subscribe) -> Grant:
+        """The grant with which a client may subscribe. Raises NotAuthorised, Forbidden."""
+        grant, name = session.grant, command.channel
+        if command.proof is None:
+            self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
+            return grant
+        self._access.check(grant.key, command.proof)
+        return grant if session.subscription(name) is not None else grant.proved(name)
+
+    def _member(self, grant: Grant, command: Subscribe, rules: Rules) -> tuple[str | None, bytes | None]:
+        """The user id that a subscriber is present as, where it is one, and its meta. Raises TooLarge."""
+        user, meta = (grant.user, grant.meta) if command.user is None else (command.user, command.meta)
         client_events = self._access.apps[grant.app].client_events
-        return grant.user if grant.allows(Can.PRESENCE, name, rules, client_events) else None
+        if not rules.presence or not grant.allows(Can.PRESENCE, command.channel, rules, client_events):
+            user = None
+        if user is None:
+            if command.as_member:
+                raise NotAuthorised(f"{command.channel!r} is for members: show who the client is, or sign in first.")
+            return None, None
+        if meta is not None and len(meta) > self._limits.meta:
+            raise TooLarge(f"The member's meta has {len(meta)} bytes; limits.meta is {self._limits.meta}.")
+        return user, meta
 
     def _unsubscribe(self, session: Session, command: Unsubscribe) -> None:
         subscription = session.subscription(command.channel)
         if subscription is not None:
+            session.grant = session.grant.without(command.channel) if session.grant.expires is None else session.grant
             session.subscriptions = tuple(s for s in session.subscriptions if s is not subscription)
             subscription.end(at_once=True)
 
+    def _sign_in(self, session: Session, command: SignIn) -> None:
+        """From now on this socket speaks for a user, on every channel. Raises BadSignature, UserMismatch."""
+        try:
+            self._access.check(session.grant.key, command.proof)
+            before = self.users.user_of(session)
+            if before is not None and before != command.user:
+                raise UserMismatch(f"This socket is signed in as {before[:64]!r} already.")
+        except SowerError as error:
+            told = self._access.refusal(session.address, error)
+            self._activity.refused(session.grant.app, session.address, "", told)
+            raise told from error
+        if before is None:
+            own = OF_USER + command.user
+            session.grant = replace(session.grant, user=command.user, meta=command.info).proved(own, SUBSCRIBE_ONLY)
+        self._activity.signed_in(session.grant, session.id, session.address)
+        session.answer(command, Acknowledged())
+        self.users.came(session, command)
+
     def _publish(self, session: Session, command: Publish) -> None:
         grant, name = session.grant, command.channel
-        if session.subscription(name) is None:
+        subscription = session.subscription(name)
+        if subscription is None:
             raise Forbidden(f"Only a subscriber of {name!r} may publish on it over its socket.")
         self._demand(grant, Can.PUBLISH, name, self._hub.rules.of(name))
         if len(command.data) > self._limits.message:
@@ -208,8 +288,9 @@ class Clients:
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
         self._count_event(session)
         sender = None if command.echo else session
-        ticket = SocketTicket(self._activity, session, command)
-        self._hub.publish(grant.app, Publication(command, grant.user, sender, ticket))
+        user = subscription.user or grant.user
+        ticket = SocketTicket(self._activity, self._hub, session, command, user)
+        self._hub.publish(grant.app, Publication(command, user, sender, ticket))
 
     def _update_meta(self, session: Session, command: UpdateMeta) -> None:
         subscription = session.subscription(command.channel)
@@ -243,18 +324,23 @@ class Clients:
 class SocketTicket:
     """The ticket of a publish that came over a socket."""
 
-    __slots__ = ("_activity", "_command", "_session")
+    __slots__ = ("_activity", "_command", "_hub", "_session", "_user")
 
-    def __init__(self, activity: Activity, session: Session, command: Publish) -> None:
+    def __init__(self, activity: Activity, hub: Hub, session: Session, command: Publish, user: str | None) -> None:
         self._activity = activity
+        self._hub = hub
         self._session = session
         self._command = command
+        self._user = user
 
     def settle(self, outcome: Receipt | SowerError) -> None:
         """Acknowledge, or say why not."""
         if isinstance(outcome, SowerError):
             self._session.refuse(self._command, outcome)
         else:
+            session, told = self._session, self._command
+            fact = Happening(Fact.CLIENT_EVENT, told.channel, self._user, told.event, told.data, session.id)
+            self._hub.happened(session.grant.app, fact)
             self._activity.published(self._session.grant, self._command, outcome)
             self._session.answer(self._command, outcome)
 

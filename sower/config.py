@@ -50,6 +50,8 @@ class Server(Strict, frozen=True):
     """How long a stop waits for sessions to close before it cuts them off."""
     origins: tuple[str, ...] = ("*",)
     """Origins whose pages may connect: "https://example.com", "https://*.example.com" or "*" for all."""
+    path_prefix: str = ""
+    """A prefix of all paths that is ignored where a request has it, such as "/realtime" (pusher-js: wsPath)."""
     max_head: Size = Size(16 * 1024)
     """Bytes of a request's head, h11's and IIS' limit."""
     max_uri: Size = Size(8 * 1024)
@@ -99,8 +101,10 @@ class Limits(Strict, frozen=True):
     """Requests and sockets of one address that were refused for their credential."""
     publishes: Rate = Rate(50_000, 100_000)
     """Messages published with one key over HTTP."""
-    frames: Rate = Rate(100, 200)
-    """Frames of one connection."""
+    frames: Rate = Rate(100, 1000)
+    """Frames of one connection; a client that comes back subscribes to all its channels at once."""
+    subscriptions: int = 1000
+    """Channels that one connection may follow. Ably: 200."""
     client_events: Rate = Rate(10, 20)
     """Messages published by one connection. Pusher allows 10 a second."""
     violations: int = 10
@@ -117,6 +121,31 @@ class Limits(Strict, frozen=True):
     """Bytes of one member's meta."""
 
 
+class PusherSettings(Strict, frozen=True):
+    """The vendor's limits are the defaults."""
+
+    event_data: Size = Size(10 * 1024)
+    """Bytes of one event's data."""
+    channels: int = 100
+    """Channels that one event may be published on."""
+    batch: int = 10
+    """Events in one batch."""
+    members: int = 100
+    """Members of one presence channel that Pusher's clients may join."""
+    user_id: int = 128
+    """Characters of a user id."""
+    user_info: Size = Size(1024)
+    """Bytes of one member's user_info."""
+    watchlist: int = 100
+    """Users that a signed-in client may watch."""
+    clock_skew: Duration = Duration(600)
+    """How far the time of a signed request may be off."""
+    activity_timeout: Duration = Duration(120)
+    """After this long without a frame pusher-js asks for a sign of life."""
+    authorised_within: Duration = Duration(0)
+    """How long a client may stay that neither signed in nor joined a private channel. 0s: for ever."""
+
+
 class App(Strict, frozen=True):
     id: str
     """Digits, because some vendors' SDKs refuse anything else."""
@@ -130,6 +159,14 @@ class App(Strict, frozen=True):
     """The secret that is being retired: still accepted, no longer used to mint (`sower key rotate`)."""
     client_events: bool = True
     """Whether this app's clients may publish over their sockets, where the channel's rule allows it."""
+    enabled: bool = True
+    """Whether the app is served at all."""
+    connections: int = 100_000
+    """Open WebSockets of this app."""
+    subscription_count: bool = False
+    """Whether Pusher's clients are told how many follow a channel, above 100 of them every 5 s."""
+    pusher: PusherSettings = PusherSettings()
+    """What Pusher's SDKs may do in this app."""
 
 
 class History(Strict, frozen=True):
@@ -150,6 +187,9 @@ class ChannelRule(Strict, frozen=True):
     """How long a member whose last connection is gone stays, so that a page reload is silent."""
     client_events: bool | None = None
     """Whether subscribers may publish over their sockets. Left out: true for private channels."""
+    cache: Duration | None = None
+    """How long the last event is kept and given to newcomers. Left out: 30m for cache-*, private-cache-*,
+    private-encrypted-cache-* and presence-cache-*, else not."""
     history: History | None = None
     """What the journal keeps. Left out: nothing."""
 

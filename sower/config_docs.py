@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from sower import config
-from sower.config import ChannelRule, Config, Duration, History, Rate, Size, Strict
+from sower.config import Config, Duration, Rate, Size, Strict
 from sower.quantities import show_duration, show_rate, show_size
 
 EXAMPLE_KEY, EXAMPLE_SECRET = "app-key", "change-me-to-a-long-random-text"
@@ -34,12 +34,17 @@ SECTIONS = {
 
 
 class Setting(NamedTuple):
-    """One setting. default: as it is written in TOML, None where there is none."""
+    """One setting.
+
+    default:  as it is written in TOML, None where there is none
+    is_table: it has settings of its own, which follow
+    """
 
     section: str
     name: str
     default: str | None
     doc: str
+    is_table: bool = False
 
 
 def settings() -> Iterator[Setting]:
@@ -47,12 +52,13 @@ def settings() -> Iterator[Setting]:
     structs = {field.name: _struct(field.type) for field in msgspec.structs.fields(Config)}
     for section, struct in structs.items():
         for field in msgspec.structs.fields(struct):
-            default = None if field.default is msgspec.NODEFAULT else _written(field.default)
-            yield Setting(section, field.name, default, docs(struct)[field.name])
-            if struct is ChannelRule and field.name == "history":
-                for inner in msgspec.structs.fields(History):
-                    doc = docs(History)[inner.name]
-                    yield Setting(section, f"history.{inner.name}", _written(inner.default), doc)
+            table = _table(field.type)
+            is_table = isinstance(field.default, Strict)
+            default = None if field.default is msgspec.NODEFAULT or is_table else _written(field.default)
+            yield Setting(section, field.name, default, docs(struct)[field.name], is_table)
+            for inner in msgspec.structs.fields(table) if table is not None else ():
+                doc = docs(table)[inner.name]
+                yield Setting(section, f"{field.name}.{inner.name}", _written(inner.default), doc)
 
 
 @cache
@@ -78,12 +84,16 @@ def example(key: str = EXAMPLE_KEY, secret: str = EXAMPLE_SECRET) -> str:
             section = setting.section
             header = f"[[{section}]]" if section in ("apps", "channels") else f"[{section}]"
             lines += [*_comment(SECTIONS[section]), header, ""]
-        if "." in setting.name:
+        parent, _, name = setting.name.rpartition(".")
+        if parent == "history":
             continue
         lines += _comment(setting.doc)
+        if setting.is_table:
+            lines += [f"[{section}.{name}]", ""]
+            continue
         value = given.get(setting.name) if section in ("apps", "channels") else None
-        shown = setting.default if setting.default is not None else _shape_of(setting.name)
-        lines += [f"{setting.name} = {value}" if value else f"# {setting.name} = {shown}", ""]
+        shown = setting.default if setting.default is not None else _shape_of(name)
+        lines += [f"{name} = {value}" if value else f"# {name} = {shown}", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -91,6 +101,12 @@ def _struct(kind: Any) -> type[Strict]:
     """The struct of a section: the field's type, or what its tuple holds."""
     candidates = (kind, *get_args(kind))
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, Strict))
+
+
+def _table(kind: Any) -> type[Strict] | None:
+    """The struct of a setting that is a table."""
+    candidates = (kind, *get_args(kind))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Strict)), None)
 
 
 def _written(value: Any) -> str | None:
@@ -111,7 +127,7 @@ def _written(value: Any) -> str | None:
 
 
 def _shape_of(name: str) -> str:
-    return '{messages = 100, age = "3d"}' if name == "history" else "true"
+    return {"history": '{messages = 100, age = "3d"}', "cache": '"30m"'}.get(name, "true")
 
 
 def _comment(text: str) -> list[str]:

@@ -25,7 +25,6 @@ from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
 from sower.core.rules import RuleBook
-from sower.dialects.interface import Dialect
 from sower.dialects.native import NATIVE
 from sower.errors import Draining
 from sower.hub import Hub
@@ -39,8 +38,6 @@ from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 
 log = structlog.get_logger(__name__)
-
-DIALECTS: tuple[Dialect, ...] = (NATIVE,)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Changes when the machine starts anew, so that a power cut is told from a killed process."""
@@ -107,10 +104,9 @@ async def _serve(
         async with trio.open_nursery() as connections:
             clients = Clients(config, hub, access, activity, keepalive, collector, connections, now=now)
             services.start_soon(clients.reader.run, name="reader")
-            router = Router()
+            router = Router(config.server.path_prefix)
             routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
-            for dialect in DIALECTS:
-                routes.install(dialect, router)
+            routes.install(NATIVE, router)
 
             async def handle(wire: Wire) -> None:
                 await serve_connection(wire, router, config.server, closing=closing)

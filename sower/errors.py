@@ -15,13 +15,14 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
     SowerError
       BadRequest            malformed input of any kind
         BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade
+        NoProtocol  UnknownProtocol  BadVersion
       NotAuthorised         no credential, or one that proves nothing
-        UnknownKey  BadToken  TokenExpired  WrongSecret
+        UnknownKey  BadToken  BadSignature  TokenExpired  WrongSecret
       Forbidden             a good credential that does not allow this
-        OriginRefused  UserMismatch  ClientEventsOff  HistoryOff  PresenceOff
+        OriginRefused  UserMismatch  UserTerminated  AppDisabled  ClientEventsOff  HistoryOff  PresenceOff
       NotFound  MethodNotAllowed
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
-      TooMany               RateLimited  TooManyConnections  ChannelBusy
+      TooMany               RateLimited  EventsTooFast  TooManyConnections  AppFull  WatchlistTooLong  ChannelBusy
       TooSlow               HandshakeTimeout  RequestTimeout  NoPong  SlowConsumer
       Unavailable           Draining  ChannelQuarantined  JournalFailed
       ConfigError  StoreError  AddressInUse  DaemonUnreachable     (told on the terminal)
@@ -117,6 +118,27 @@ class BadUpgrade(BadRequest):
     hint = "Connect with a WebSocket client (RFC 6455, version 13), for example `sower tail CHANNEL`."
 
 
+class NoProtocol(BadRequest):
+    code = "no_protocol"
+    text = "The client does not say which version of its protocol it speaks."
+    close = 4503
+    hint = "Connect with ?protocol=7, as pusher-js does; 5 to 7 are spoken."
+
+
+class UnknownProtocol(BadRequest):
+    code = "unknown_protocol"
+    text = "This version of the protocol is not spoken."
+    close = 4503
+    hint = "Upgrade the client's SDK: Pusher's protocols 5 to 7 are spoken."
+
+
+class BadVersion(BadRequest):
+    code = "bad_version"
+    text = "The version of the client's SDK cannot be read."
+    close = 4503
+    hint = "Send the SDK's version as it is, for example version=8.6.0, or leave it out."
+
+
 class NotAuthorised(SowerError):
     code = "not_authorised"
     text = "This needs a credential."
@@ -147,6 +169,13 @@ class WrongSecret(NotAuthorised):
     hint = "Use the app's secret from the config; a retired secret no longer counts."
 
 
+class BadSignature(NotAuthorised):
+    code = "bad_signature"
+    text = "The signature proves nothing."
+    close = 4514
+    hint = "Sign with the app's current secret, and exactly the text that the message quotes; look at the clock too."
+
+
 class TokenExpired(NotAuthorised):
     code = "token_expired"
     text = "The token has expired."
@@ -175,6 +204,20 @@ class UserMismatch(Forbidden):
     text = "The credential does not speak for this user."
     close = 4522
     hint = "Leave user= out, or mint the token with `--user` for the user that connects."
+
+
+class UserTerminated(Forbidden):
+    code = "user_terminated"
+    text = "A server ended all connections of this user."
+    close = 4526
+    hint = "Do not reconnect; the user's session was ended on purpose."
+
+
+class AppDisabled(Forbidden):
+    code = "app_disabled"
+    text = "The app is switched off."
+    close = 4527
+    hint = "Set enabled = true in its [[apps]] table."
 
 
 class ClientEventsOff(Forbidden):
@@ -270,12 +313,31 @@ class RateLimited(TooMany):
     hint = "Wait as long as Retry-After says, or raise the limit in [limits] that the message names."
 
 
+class EventsTooFast(RateLimited):
+    code = "events_too_fast"
+    text = "This client publishes faster than it may."
+    hint = "Publish more slowly, put several events into one, or raise limits.client_events."
+
+
 class TooManyConnections(TooMany):
     code = "too_many_connections"
     text = "The number of connections is at its limit."
     status = 503
     close = 4032
     hint = "Close connections, or raise limits.connections or limits.connections_per_address."
+
+
+class AppFull(TooManyConnections):
+    code = "app_full"
+    text = "The app has as many connections as it may have."
+    close = 4034
+    hint = "Close connections, or raise connections in its [[apps]] table."
+
+
+class WatchlistTooLong(TooMany):
+    code = "watchlist_too_long"
+    text = "The watchlist has more users than the limit allows; the first are watched."
+    hint = "Watch fewer users, or raise watchlist in [apps.pusher]."
 
 
 class ChannelBusy(TooMany):

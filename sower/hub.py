@@ -16,6 +16,7 @@ import trio
 from sower.channel_tree import QUARANTINE, ChannelTree
 from sower.config import Config
 from sower.core.command import Publish, Receipt
+from sower.core.happening import Happening
 from sower.core.message import next_serial
 from sower.core.rules import RuleBook
 from sower.errors import SowerError
@@ -34,6 +35,7 @@ class Hub:
 
     now: seconds since 1970
     failed: told of each restart and quarantine: kind of audit record, app, channel, why
+    happened: told of each fact that webhooks carry
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Hub:
         self.most_members = config.limits.members
         self.remember_ids = float(config.store.remember_ids)
         self.rules = RuleBook(config.channels)
-        self._now = now
+        self.now = now
         self.failed = failed or _nobody
+        self.happened: Callable[[str, Happening], None] = _unheard
+        self._counting = frozenset(app.id for app in config.apps if app.subscription_count)
         self._last_serial = journal.last_serial
         self._trees: dict[tuple[str, str], ChannelTree] = {}
         self._nursery: trio.Nursery | None = None
@@ -64,9 +68,13 @@ class Hub:
                 await trio.sleep(SWEEP_EVERY)
                 self.sweep()
 
+    def counts(self, app: str) -> bool:
+        """Whether subscribers of this app's channels are told how many they are."""
+        return app in self._counting
+
     def next_serial(self) -> int:
         """A serial after every earlier one of this node."""
-        self._last_serial = next_serial(self._last_serial, self._now())
+        self._last_serial = next_serial(self._last_serial, self.now())
         return self._last_serial
 
     def tree(self, app: str, name: str) -> ChannelTree:
@@ -82,7 +90,9 @@ class Hub:
         Raises ChannelBusy, ChannelQuarantined.
         """
         name = publication.command.channel
-        if (app, name) not in self._trees and publication.command.id is None and self.rules.of(name).history is None:
+        rules = self.rules.of(name)
+        kept = rules.history is not None or rules.cache or publication.command.id is not None
+        if (app, name) not in self._trees and not kept:
             publication.ticket.settle(Receipt(name, self.next_serial()))
             return
         self.tree(app, name).post(publication)
@@ -142,6 +152,10 @@ class Hub:
 
 def _nobody(kind: str, app: str, channel: str, why: str) -> None:
     """Where nobody wants to be told."""
+
+
+def _unheard(app: str, happening: Happening) -> None:
+    """Where no webhook wants to be told."""
 
 
 class Unanswered:

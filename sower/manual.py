@@ -185,8 +185,9 @@ def _routes() -> Iterable[str]:
         yield _roff((route.open.__doc__ or "").splitlines()[0])
     for route in NATIVE.http:
         yield f".It {route.method} {_roff(route.pattern)}"
-        yield _roff((route.decode.__doc__ or "").split(". ")[0].rstrip(".") + ".")
-        yield _roff((route.encode.__doc__ or "").splitlines()[0])
+        asks, _, answers = (route.decode.__doc__ or "").partition("\n\n")
+        yield _roff(asks.split(". ")[0].rstrip(".") + ".")
+        yield _roff(" ".join(answers.removeprefix("    Answers ").split()))
 
 
 def _head(title: str, section: int, name: str, what: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -12,7 +13,8 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
-from sower.dialects.interface import Dialect, Encoder, HttpCall, HttpRoute, SocketRoute
+from sower.core.command import HttpAnswer
+from sower.dialects.interface import Asked, Dialect, Encoder, HttpCall, HttpRoute, Refusal, Reply, SocketRoute
 from sower.errors import SowerError
 from sower.net import frames
 from sower.net.frames import Compression, FramedAudience
@@ -54,12 +56,13 @@ class Routes:
 
     def _http(self, route: HttpRoute) -> HttpEndpoint:
         def endpoint(request: Request, params: Mapping[str, str]) -> Coroutine[Any, Any, Response]:
-            answer = self._api.ask(route.decode(_call(request, params)), request.address)
-
-            async def finish() -> Response:
-                return Response(200, route.encode(await answer), JSON)
-
-            return finish()
+            call = _call(request, params)
+            try:
+                asked = route.decode(call)
+                answer = self._api.ask(asked, request.address)
+            except SowerError as error:
+                return _refused(route, call, error)
+            return _answered(route, call, asked, answer)
 
         return endpoint
 
@@ -68,11 +71,14 @@ class Routes:
             try:
                 opened = route.open(_call(request, params))
                 grant = self._access.authorise(opened.credentials)
+                self._clients.check_room(grant.app)
             except SowerError as error:
                 told = self._access.refusal(wire.address, error)
                 self._activity.refused(None, wire.address, request.path, told)
                 await _turn_away(wire, route.refuse(told), told)
                 return
+            if opened.proves_within:
+                grant = replace(grant, expires=self._clients.wall + opened.proves_within)
             audience = self._audience(opened.encoder, request.compression)
             session = Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
             self._clients.came(session, buffered)
@@ -80,17 +86,32 @@ class Routes:
         return open_socket
 
 
-JSON = (("Content-Type", "application/json"),)
+async def _answered(
+    route: HttpRoute, call: HttpCall, asked: Asked, answer: Coroutine[Any, Any, HttpAnswer]
+) -> Response:
+    try:
+        return _response(asked.encode(await answer))
+    except SowerError as error:
+        return await _refused(route, call, error)
+
+
+async def _refused(route: HttpRoute, call: HttpCall, error: SowerError) -> Response:
+    return Response.error(error) if route.refuse is None else _response(route.refuse(call, error))
+
+
+def _response(reply: Reply) -> Response:
+    return Response(reply.status, reply.body, reply.headers)
 
 
 def _call(request: Request, params: Mapping[str, str]) -> HttpCall:
-    return HttpCall(request.method, request.path, params, request.query, request.headers, request.body)
+    search = request.target.partition("?")[2]
+    return HttpCall(request.method, request.path, params, request.query, request.headers, request.body, search)
 
 
-async def _turn_away(wire: Wire, payload: bytes, error: SowerError) -> None:
+async def _turn_away(wire: Wire, refusal: Refusal, error: SowerError) -> None:
     """Say why over the socket, because a browser cannot read a failed handshake; then close it."""
     with trio.move_on_after(CLOSE_WITHIN):
-        await wire.send_all(frames.text(payload) + frames.close(error.close, error.code))
+        await wire.send_all(frames.text(refusal.payload) + frames.close(refusal.code, error.code))
         inbound = frames.Inbound(frames.MAX_REASON)
         while not inbound.ended and (data := await wire.recv()):
             inbound.feed(data)

@@ -55,8 +55,9 @@ def test_every_setting_is_in_the_manual_and_in_the_example() -> None:
     text = example()
     for setting in settings():
         assert f".It Ic {setting.name}\n" in manual
-        if "." not in setting.name:
-            assert re.search(rf"^(# )?{setting.name} = ", text, re.MULTILINE), setting.name
+        parent, _, name = setting.name.rpartition(".")
+        written = rf"\[{setting.section}\.{name}\]$" if setting.is_table else rf"(# )?{name} = "
+        assert parent == "history" or re.search(rf"^{written}", text, re.MULTILINE), setting.name
 
 
 def test_every_command_option_and_error_is_in_the_manual() -> None:

@@ -48,10 +48,15 @@ def test_no_import_goes_the_wrong_way() -> None:
     assert wrong == []
 
 
+TABLES = ("errors.py", "config.py")
+"""Files that list: they are read by looking something up, and grow by an entry."""
+
+
 def test_every_file_is_one_idea_and_every_function_a_small_one() -> None:
     for file in ROOT.rglob("*.py"):
         text = file.read_text()
-        assert len(text.splitlines()) <= 450, f"{file.name} is no longer one idea"
+        if file.name not in TABLES:
+            assert len(text.splitlines()) <= 450, f"{file.name} is no longer one idea"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno

@@ -117,7 +117,10 @@ def find_app(config: Config, app_id: str) -> tuple[int, App]:
 
 
 def _note(loaded: Loaded, kind: str, app_id: str, key: str) -> None:
-    """Note it in the audit, where there is a database. Last: if it fails, the secret has been shown. Raises StoreError."""
+    """Note it in the audit, where there is a database. Last: should it fail, the secret has been shown.
+
+    Raises StoreError.
+    """
     if os.path.exists(loaded.config.store.path):
         append(loaded.config.store.path, Record(time.time(), kind, app_id, detail=f"by `sower key`, key {key}"))
 

@@ -43,10 +43,11 @@ class Parcel(Generic[S]):
 class Channel(Generic[S]):
     """One channel's state.
 
-    head: the serial of the last message handed out, or of the channel's beginning
+    head:   the serial of the last message handed out, or of the channel's beginning
+    missed: whether a newcomer has already found no event to begin with
     """
 
-    __slots__ = ("_ids", "audiences", "head", "name", "presence", "rules")
+    __slots__ = ("_cached", "_cached_until", "_ids", "audiences", "head", "missed", "name", "presence", "rules")
 
     def __init__(self, name: str, rules: Rules, *, head: int, most_members: int) -> None:
         self.name = name
@@ -54,6 +55,9 @@ class Channel(Generic[S]):
         self.head = head
         self.audiences: dict[Audience, set[S]] = {}
         self.presence = Presence(rules.grace, most_members) if rules.presence else None
+        self.missed = False
+        self._cached: Message | None = None
+        self._cached_until = 0.0
         self._ids: dict[str, tuple[int, float]] = {}
 
     @property
@@ -66,9 +70,11 @@ class Channel(Generic[S]):
         """Whether nobody follows the channel or is still shown as present."""
         return not self.audiences and not self.presence
 
-    def add(self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None) -> Joined | Updated | None:
+    def add(
+        self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None, most: int | None = None
+    ) -> Joined | Updated | None:
         """Let a subscriber in; with a user, as a member. Raises TooMany, and then nothing has changed."""
-        change = self.presence.enter(user, subscriber, meta) if self.presence is not None and user else None
+        change = self.presence.enter(user, subscriber, meta, most) if self.presence is not None and user else None
         self.audiences.setdefault(audience, set()).add(subscriber)
         return change
 
@@ -109,8 +115,20 @@ class Channel(Generic[S]):
         return known[0] if known is not None and known[1] > now else None
 
     def remembers(self, now: float) -> bool:
-        """Whether some publish id is still within its window."""
+        """Whether an event is cached, or some publish id is still within its window."""
+        if self._cached is not None and self._cached_until > now:
+            return True
         return bool(self._ids) and next(reversed(self._ids.values()))[1] > now
+
+    def cache(self, message: Message, until: float) -> None:
+        """Keep the last event for newcomers."""
+        self._cached, self._cached_until, self.missed = message, until, False
+
+    def cached(self, now: float) -> tuple[Message, float] | None:
+        """The last event, and for how many seconds it is kept yet."""
+        if self._cached is None or self._cached_until <= now:
+            return None
+        return self._cached, self._cached_until - now
 
     def remember_id(self, message_id: str, serial: int, until: float) -> None:
         """Remember a publish id until `until`; the oldest is forgotten past IDS_REMEMBERED."""

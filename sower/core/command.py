@@ -9,6 +9,7 @@ import msgspec
 
 from sower.core.message import Kind, Message, Position
 from sower.core.presence import MemberView
+from sower.errors import SowerError
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -21,6 +22,32 @@ class Credentials(msgspec.Struct, frozen=True):
     secret: str | None = None
     token: str | None = None
     user: str | None = None
+    signature: Signature | None = None
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """A signature over one text: HMAC-SHA256 with the key's secret, in lower-case hexadecimal digits."""
+
+    key: str
+    signature: str
+    signed: str
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """A signed request.
+
+    signed:    what may have been signed, the likeliest first: SDKs differ in how they write a query
+    timestamp: seconds since 1970, as the request says
+    skew:      seconds by which it may be off
+    app:       the id of the app that is asked, None where the key alone says it
+    """
+
+    key: str
+    signature: str
+    signed: tuple[str, ...]
+    timestamp: float
+    skew: float
+    app: str | None = None
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +57,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     id:      idempotency key: the same id within store.remember_ids is stored once
     exclude: a session that shall not get it
     echo:    whether the publishing session itself gets it
+    extra:   as of Message
     """
 
     channel: str
@@ -40,19 +68,36 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     id: str | None = None
     exclude: str | None = None
     echo: bool = False
+    extra: bytes | None = None
 
 
 class PublishAll(msgspec.Struct, frozen=True):
-    """Publish several events; all are checked before the first is accepted."""
+    """Publish several events; all are checked before the first is accepted.
+
+    counted: whether the answer says how many follow each channel
+    """
 
     publishes: tuple[Publish, ...]
+    counted: bool = False
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """Follow a channel from now on, or from the position `since`."""
+    """Follow a channel from now on, or from the position `since`.
+
+    proof:     what opens a private channel, where it is no token
+    user:      the member that the proof speaks for
+    meta:      JSON bytes that the member brings
+    as_member: whether there is no following it without being a member
+    most:      members that the channel may have for this subscriber to become one
+    """
 
     channel: str
     since: Position | None = None
+    proof: Proof | None = None
+    user: str | None = None
+    meta: bytes | None = None
+    as_member: bool = False
+    most: int | None = None
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -74,6 +119,31 @@ class Renew(msgspec.Struct, frozen=True):
 
     token: str
     id: str | None = None
+
+
+class SignIn(msgspec.Struct, frozen=True):
+    """Say who one is, for all channels of this socket.
+
+    info:      JSON bytes that the user brings as a member
+    watchlist: the users of whose coming and going it wants to be told
+    said:      what was signed, as it came
+    """
+
+    proof: Proof
+    user: str
+    info: bytes | None
+    watchlist: tuple[str, ...]
+    said: str
+
+
+class Greet(msgspec.Struct, frozen=True):
+    """Say the protocol's first words."""
+
+
+class Complain(msgspec.Struct, frozen=True):
+    """Say what was wrong with a message that was otherwise done."""
+
+    error: SowerError
 
 
 class Ping(msgspec.Struct, frozen=True):
@@ -102,7 +172,19 @@ class ListChannels(msgspec.Struct, frozen=True):
     """List the occupied channels whose name begins with `prefix`."""
 
     prefix: str = ""
-    limit: int = 1000
+    limit: int | None = 1000
+
+
+class ReadOccupancy(msgspec.Struct, frozen=True):
+    """Read how many follow a channel, and the event that it remembers."""
+
+    channel: str
+
+
+class Terminate(msgspec.Struct, frozen=True):
+    """End every connection that is signed in as a user."""
+
+    user: str
 
 
 class Mint(msgspec.Struct, frozen=True):
@@ -115,8 +197,8 @@ class Mint(msgspec.Struct, frozen=True):
     meta: object = None
 
 
-SocketCommand = Publish | Subscribe | Unsubscribe | UpdateMeta | Renew | Ping
-HttpCommand = PublishAll | ReadHistory | ReadPresence | ListChannels | Mint
+SocketCommand = Publish | Subscribe | Unsubscribe | UpdateMeta | Renew | SignIn | Greet | Complain | Ping
+HttpCommand = PublishAll | ReadHistory | ReadPresence | ListChannels | ReadOccupancy | Terminate | Mint
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -126,8 +208,23 @@ class Receipt(msgspec.Struct, frozen=True):
     serial: int
 
 
+class Occupancy(msgspec.Struct, frozen=True):
+    """How many subscribers a channel has, and how many members where it has presence.
+
+    cached: the event that it remembers, and for how many seconds yet
+    """
+
+    channel: str
+    subscribers: int
+    members: int | None
+    cached: tuple[Message, float] | None = None
+
+
 class Published(msgspec.Struct, frozen=True):
+    """occupancies: of each channel, where that was asked for"""
+
     receipts: tuple[Receipt, ...]
+    occupancies: tuple[Occupancy, ...] = ()
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -162,14 +259,6 @@ class Members(msgspec.Struct, frozen=True):
     members: tuple[MemberView, ...]
 
 
-class Occupancy(msgspec.Struct, frozen=True):
-    """How many subscribers a channel has, and how many members where it has presence."""
-
-    channel: str
-    subscribers: int
-    members: int | None
-
-
 class ChannelList(msgspec.Struct, frozen=True):
     channels: tuple[Occupancy, ...]
 
@@ -182,5 +271,12 @@ class Minted(msgspec.Struct, frozen=True):
     expires: float
 
 
+class Watched(msgspec.Struct, frozen=True):
+    """Users on a client's watchlist came or went. It is told to them unasked."""
+
+    online: tuple[str, ...] = ()
+    offline: tuple[str, ...] = ()
+
+
 SocketAnswer = Receipt | Welcome | Acknowledged
-HttpAnswer = Published | HistoryPage | Members | ChannelList | Minted
+HttpAnswer = Published | HistoryPage | Members | ChannelList | Occupancy | Minted | Acknowledged

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hmac
 import math
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, cast
@@ -23,6 +23,7 @@ from sower.core.message import check_event_name
 from sower.core.rules import RESERVED, Pattern, Rules
 from sower.errors import (
     BadEvent,
+    BadSignature,
     BadToken,
     ClientEventsOff,
     Forbidden,
@@ -107,6 +108,15 @@ class Grant:
                 return True
         return False
 
+    def proved(self, channel: str, can: frozenset[Can] = frozenset(Can)) -> Grant:
+        """This grant with one channel more. What had to be proved is proved, so it no longer ends."""
+        return replace(self, claims=(*self.claims, _claim(channel, can)), expires=None)
+
+    def without(self, channel: str) -> Grant:
+        """This grant without what was proved for one channel."""
+        claims = tuple(claim for claim in self.claims if claim[0].text != channel)
+        return self if len(claims) == len(self.claims) else replace(self, claims=claims)
+
     def demand(self, can: Can, channel: str, rules: Rules, client_events: bool) -> None:
         """Raise what is missing: NotAuthorised without a token, ClientEventsOff, or Forbidden."""
         if self.allows(can, channel, rules, client_events):
@@ -139,6 +149,21 @@ def check_secret(credential: Credential, secret: bytes) -> None:
     old = credential.old_secret is not None and same(credential.old_secret, secret)
     if not secret or not (current or old):
         raise WrongSecret(f"The secret shown is not the one of the key {credential.key!r}.")
+
+
+def sign(secret: bytes, text: str) -> str:
+    """HMAC-SHA256 of a text in lower-case hexadecimal digits, as Pusher signs requests and subscriptions."""
+    return hmac.digest(secret, text.encode(), "sha256").hex()
+
+
+def check_signature(credential: Credential, signed: Sequence[str], signature: str) -> None:
+    """Accept a signature over one of these texts with the current or the retiring secret. Raises BadSignature."""
+    given = signature.encode()
+    for text in signed:
+        for secret in (credential.secret, credential.old_secret):
+            if secret and same(sign(secret, text).encode(), given):
+                return
+    raise BadSignature(f"The signature is not one of the key {credential.key!r} over {signed[0][:200]!r}.")
 
 
 def mint(

@@ -39,6 +39,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     data:   the publisher's bytes, verbatim; `kind` says how to read them
     user:   who published, where a credential or a server says so
     id:     the publisher's idempotency key, unique within the channel's window
+    extra:  a JSON object of what the publisher's protocol says besides, for those that can say it too
     sender: the subscriber that is excluded from the delivery; never stored
     """
 
@@ -48,6 +49,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     kind: Kind = Kind.JSON
     user: str | None = None
     id: str | None = None
+    extra: bytes | None = None
     sender: Hashable | None = None
 
     @property
@@ -77,7 +79,17 @@ class Updated(msgspec.Struct, frozen=True):
     meta: bytes = b"null"
 
 
-Delivery = Message | Joined | Left | Updated
+class CacheMiss(msgspec.Struct, frozen=True):
+    """A newcomer to a channel that remembers its last event found none."""
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """How many follow the channel now."""
+
+    subscribers: int
+
+
+Delivery = Message | Joined | Left | Updated | CacheMiss | Counted
 """What a channel tells its subscribers, before a dialect encodes it."""
 
 

@@ -48,12 +48,20 @@ class Presence:
     def __len__(self) -> int:
         return len(self._members)
 
-    def enter(self, user: str, connection: Hashable, meta: bytes | None = None) -> Joined | Updated | None:
-        """A connection of `user` came. A meta of None leaves what is there. Raises TooMany."""
+    def enter(
+        self, user: str, connection: Hashable, meta: bytes | None = None, most: int | None = None
+    ) -> Joined | Updated | None:
+        """A connection of `user` came. A meta of None leaves what is there. most: its protocol's own limit.
+
+        Raises TooMany.
+        """
         member = self._members.get(user)
         if member is None:
-            if len(self._members) >= self._most:
-                raise TooMany(f"The channel has {self._most} members already, as many as limits.members allows.")
+            most = self._most if most is None else min(most, self._most)
+            if len(self._members) >= most:
+                raise TooMany(
+                    f"The channel has {len(self._members)} members; limits.members or its protocol allow {most}."
+                )
             member = self._members[user] = _Member(b"null" if meta is None else meta)
             member.connections.add(connection)
             return Joined(user, member.meta)

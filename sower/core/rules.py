@@ -2,6 +2,8 @@
 
 Rule 1: private-* and presence-* are private whatever the config says, and presence-* has presence.
 Rule 2: names that begin with [meta] are the daemon's own: private, and nothing else.
+Rule 3: names that begin with # belong to one user each: private, and only servers publish there.
+Rule 4: cache-*, and the same behind private-, private-encrypted- and presence-, remember their last event.
 """
 
 from __future__ import annotations
@@ -14,6 +16,18 @@ from sower.config import ChannelRule, Duration, History
 
 RESERVED = "[meta]"
 """What the daemon's own channels begin with, as Ably's metachannels do."""
+
+OF_ONE_USER = "#"
+"""What the channels of single users begin with."""
+
+OF_USER = "#server-to-user-"
+"""What a signed-in user's own channel begins with; the user's id follows. Pusher's SDKs subscribe to it."""
+
+CACHING = ("cache-", "private-cache-", "private-encrypted-cache-", "presence-cache-")
+"""What Pusher's cache channels begin with."""
+
+CACHE_FOR = 1800.0
+"""Seconds that such a channel remembers its last event, Pusher's limit."""
 
 CACHED_NAMES = 10_000
 """Channel names whose rules are remembered."""
@@ -56,7 +70,11 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds on one channel. grace: seconds. match: the pattern of the rule, empty where none matched."""
+    """What holds on one channel.
+
+    grace: seconds. cache: seconds that the last event is kept for newcomers, 0 for not.
+    match: the pattern of the rule, empty where none matched
+    """
 
     private: bool
     presence: bool
@@ -64,6 +82,7 @@ class Rules:
     client_events: bool
     history: History | None
     match: str
+    cache: float = 0.0
 
 
 class RuleBook:
@@ -84,12 +103,15 @@ class RuleBook:
 
 def _rules(name: str, rule: ChannelRule) -> Rules:
     of_members = name.startswith("presence-")
-    private = of_members or name.startswith("private-") or bool(rule.private)
+    of_one_user = name.startswith(OF_ONE_USER)
+    private = of_members or of_one_user or name.startswith("private-") or bool(rule.private)
+    cache = CACHE_FOR if name.startswith(CACHING) else 0.0
     return Rules(
         private=private,
-        presence=of_members or bool(rule.presence),
+        presence=of_members or (bool(rule.presence) and not of_one_user),
         grace=float(rule.grace),
-        client_events=private if rule.client_events is None else rule.client_events,
+        client_events=not of_one_user and (private if rule.client_events is None else rule.client_events),
         history=rule.history,
         match=rule.match,
+        cache=cache if rule.cache is None else float(rule.cache),
     )

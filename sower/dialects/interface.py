@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from sower.core.command import Credentials, HttpAnswer, HttpCommand, SocketAnswer, SocketCommand
+from sower.core.command import Credentials, HttpAnswer, HttpCommand, SocketAnswer, SocketCommand, Watched
 from sower.core.message import Delivery, Position
 from sower.errors import SowerError
 
@@ -21,6 +21,7 @@ class HttpCall(msgspec.Struct, frozen=True):
     params:  the path's named segments, percent-decoded
     query:   percent-decoded, the last of a name wins
     headers: lower-case names
+    search:  the query as it came, without its question mark
     """
 
     method: str
@@ -29,22 +30,40 @@ class HttpCall(msgspec.Struct, frozen=True):
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    search: str = ""
+
+
+JSON = (("Content-Type", "application/json"),)
+"""The headers of most answers."""
+
+
+class Reply(NamedTuple):
+    """An answer over HTTP, in a protocol's words. headers: besides those that every response has."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = JSON
 
 
 class Asked(NamedTuple):
-    """What a request asks for, and what was shown to be let in."""
+    """What a request asks for, what was shown to be let in, and how its answer is worded."""
 
     credentials: Credentials
     command: HttpCommand
+    encode: Callable[[HttpAnswer], Reply]
 
 
 class HttpRoute(NamedTuple):
-    """One HTTP route: bytes in, a command; an answer, bytes out (application/json)."""
+    """One HTTP route.
+
+    decode: a request into a command and the words of its answer, or the SowerError that says what is wrong with it
+    refuse: an error in the protocol's words; None where the daemon's own will do
+    """
 
     method: str
     pattern: str
     decode: Callable[[HttpCall], Asked]
-    encode: Callable[[HttpAnswer], bytes]
+    refuse: Callable[[HttpCall, SowerError], Reply] | None = None
 
 
 class Conversation(Protocol):
@@ -57,8 +76,8 @@ class Conversation(Protocol):
         """What opening the socket asks for."""
         ...
 
-    def receive(self, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
-        """What a message asks for. Raises the BadRequest that says what is wrong with it."""
+    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+        """What a message asks for. Raises the SowerError that says what is wrong with it."""
         ...
 
     def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
@@ -71,6 +90,14 @@ class Conversation(Protocol):
 
     def ends(self, command: SocketCommand | None) -> bool:
         """Whether the socket ends when this command is refused."""
+        ...
+
+    def close(self, error: SowerError) -> int:
+        """The code that a socket which ends for this error is closed with."""
+        ...
+
+    def tell(self, word: Watched) -> bytes:
+        """The words for what a client is told unasked; empty where the protocol does not say it."""
         ...
 
     def gap(self, channel: str, since: Position, position: Position) -> bytes:
@@ -92,23 +119,31 @@ class Encoder(Protocol):
 
 
 class Opened(NamedTuple):
-    """A socket that a dialect took."""
+    """A socket that a dialect took. proves_within: seconds in which its client must prove who it is, 0 for ever."""
 
     credentials: Credentials
     conversation: Conversation
     encoder: Encoder
+    proves_within: float = 0.0
+
+
+class Refusal(NamedTuple):
+    """The words for a socket that is not taken (a text message), and the code that it is closed with."""
+
+    payload: bytes
+    code: int
 
 
 class SocketRoute(NamedTuple):
     """One WebSocket route.
 
     open:   takes a socket, or raises the SowerError that says why not
-    refuse: the words (a text message) for a socket that is not taken
+    refuse: what a socket that is not taken is told
     """
 
     pattern: str
     open: Callable[[HttpCall], Opened]
-    refuse: Callable[[SowerError], bytes]
+    refuse: Callable[[SowerError], Refusal]
     subprotocols: tuple[str, ...] = ()
 
 

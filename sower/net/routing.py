@@ -51,9 +51,10 @@ class _Route:
 
 
 class Router:
-    """All routes. A segment written {name} takes any one segment."""
+    """All routes. A segment written {name} takes any one segment. prefix: ignored where a path begins with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._routes: dict[tuple[str, int], list[_Route]] = {}
 
     def add(self, method: str, pattern: str, endpoint: Endpoint) -> None:
@@ -71,7 +72,10 @@ class Router:
 
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
-        segments = request.path.split("/")[1:]
+        path = request.path
+        if self._prefix and path.startswith(self._prefix + "/"):
+            path = path[len(self._prefix) :]
+        segments = path.split("/")[1:]
         for route in self._routes.get((segments[0] if segments else "", len(segments)), ()):
             params = route.params(segments)
             if params is not None:

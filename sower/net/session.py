@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from sower.core.command import SocketAnswer, SocketCommand
+from sower.core.command import SocketAnswer, SocketCommand, Watched
 from sower.core.grants import Grant
 from sower.core.limits import Bucket
 from sower.core.message import Position
 from sower.dialects.interface import Conversation
-from sower.errors import BadRequest, NoPong, RateLimited, SlowConsumer, SowerError, TokenExpired, TooLarge
+from sower.errors import (
+    BadRequest,
+    EventsTooFast,
+    NoPong,
+    RateLimited,
+    SlowConsumer,
+    SowerError,
+    TokenExpired,
+    TooLarge,
+)
 from sower.net import frames
 from sower.net.backlog import Backlog
 from sower.net.frames import NO_FAREWELL, Farewell, FramedAudience
@@ -216,6 +225,10 @@ class Session:
         else:
             self._say(self.conversation.refuse(command, error))
 
+    def tell(self, word: Watched) -> None:
+        """Say what the client did not ask for."""
+        self._say(self.conversation.tell(word))
+
     def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         """Say that something after `since` is gone."""
         payload = self.conversation.gap(channel, since, position)
@@ -227,7 +240,8 @@ class Session:
             return
         self.ending = error
         payload = self.conversation.refuse(None, error)
-        goodbye = (self.audience.frame(payload) if payload else b"") + frames.close(error.close, error.code)
+        code = self.conversation.close(error)
+        goodbye = (self.audience.frame(payload) if payload else b"") + frames.close(code, error.code)
         if self._backlog is not None:
             self._backlog.cut(goodbye)
         else:
@@ -295,7 +309,7 @@ class Session:
             if self.closed:
                 break
             try:
-                commands = self.conversation.receive(message.payload, is_text=message.is_text)
+                commands = self.conversation.receive(self.id, message.payload, is_text=message.is_text)
             except SowerError as error:
                 self._count_violation(None, error)
             else:
@@ -326,7 +340,8 @@ class Session:
     def _count_violation(self, command: SocketCommand | None, error: SowerError) -> None:
         """Refuse, and end who goes on with what is malformed or too fast."""
         self.refuse(command, error)
-        if self.speech is not None and isinstance(error, BadRequest | TooLarge | RateLimited):
+        too_fast = isinstance(error, RateLimited) and not isinstance(error, EventsTooFast)  # frames bound those
+        if self.speech is not None and (too_fast or isinstance(error, BadRequest | TooLarge)):
             self.speech.violations += 1
             if self.speech.violations > self._shared.bounds.violations:
                 self.end(error)

@@ -33,6 +33,9 @@ MOST_WAITING = 20_000
 
 KINDS = (
     "connected",
+    "subscribed",
+    "signed_in",
+    "terminated",
     "disconnected",
     "refused",
     "published",

@@ -91,8 +91,8 @@ class Writer:
                 fresh.append(message)
         before = self._db.total_changes()
         self._db.executemany(
-            "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(row.id, m.serial, m.event, m.data, int(m.kind), m.user, m.id) for m in fresh],
+            "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(row.id, m.serial, m.event, m.data, int(m.kind), m.user, m.id, m.extra) for m in fresh],
         )
         row.count += self._db.total_changes() - before
         row.head = max(row.head, *(m.serial for m in fresh)) if fresh else row.head
@@ -204,7 +204,7 @@ class Reader:
             low, high = max(floor, since or 0), before if before is not None else row.head + 1
             direction = "DESC" if newest_first else "ASC"
             rows = self._db.execute(
-                "SELECT serial, event, data, kind, user, id FROM messages WHERE channel = ? AND serial > ?"
+                "SELECT serial, event, data, kind, user, id, extra FROM messages WHERE channel = ? AND serial > ?"
                 f" AND serial < ? ORDER BY serial {direction} LIMIT ?",
                 (row.id, low, high, limit + 1),
             ).fetchall()
@@ -230,5 +230,5 @@ def _numbers(found: Any) -> tuple[int, int, int, int]:
 
 
 def _message(row: Any) -> Message:
-    serial, event, data, kind, user, message_id = row
-    return Message(serial, event, data, Kind(kind), user, message_id)
+    serial, event, data, kind, user, message_id, extra = row
+    return Message(serial, event, data, Kind(kind), user, message_id, extra)

@@ -53,7 +53,9 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_time ON audit (time);
 """
 
-MIGRATIONS = (_V1,)
+_V2 = "ALTER TABLE messages ADD COLUMN extra BLOB"
+
+MIGRATIONS = (_V1, _V2)
 VERSION = len(MIGRATIONS)
 
 

@@ -166,6 +166,8 @@ async def test_explain_knows_every_code_by_name_close_code_and_status(tmp_path: 
     assert {row["code"] for row in json.loads((await sower(tmp_path, "explain", "429", "--json")).out)} == {
         "too_many",
         "rate_limited",
+        "events_too_fast",
+        "watchlist_too_long",
     }
     near = await sower(tmp_path, "explain", "token_expird")
     assert (near.code, "token_expired" in near.err) == (1, True)

@@ -187,7 +187,7 @@ def test_the_audit_says_what_was_done_and_no_secret(file: Path) -> None:
     made = json.loads(key(file, "new", "--json").stdout)
     fresh = key(file, "rotate", "1001").stdout.strip()
     key(file, "retire", "1001")
-    records = [record for record in read(store, since=1.0, kinds=(), limit=10)]
+    records = list(read(store, since=1.0, kinds=(), limit=10))
     assert [(record.kind, record.app) for record in records] == [
         ("key_minted", made["id"]),
         ("key_rotated", "1001"),

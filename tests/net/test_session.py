@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from sower.core.command import Ping, SocketAnswer, SocketCommand
+from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
 from sower.core.grants import anonymous
 from sower.core.message import Delivery, Position
 from sower.errors import BadFrame, Draining, SowerError
@@ -39,7 +39,7 @@ class Parrot:
     def begin(self) -> Sequence[SocketCommand]:
         return ()
 
-    def receive(self, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         if payload == b"bad":
             raise BadFrame
         return (Ping(payload.decode()),)
@@ -52,6 +52,12 @@ class Parrot:
 
     def ends(self, command: SocketCommand | None) -> bool:
         return False
+
+    def close(self, error: SowerError) -> int:
+        return error.close
+
+    def tell(self, word: Watched) -> bytes:
+        return b""
 
     def gap(self, channel: str, since: Position, position: Position) -> bytes:
         return b"gap"

@@ -22,7 +22,7 @@ from sower.core.command import (
     ReadPresence,
 )
 from sower.core.message import Position, check_channel_name, check_event_name
-from sower.dialects.interface import Asked, HttpCall, HttpRoute
+from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.native.credentials import check_user, read_credentials
 from sower.dialects.native.socket import MAX_ID
 from sower.dialects.native.words import event_frame
@@ -61,7 +61,10 @@ _decode_auth = msgspec.json.Decoder(_Auth).decode
 
 
 def decode_publish(call: HttpCall) -> Asked:
-    """POST /events/publish. Raises BadJson, BadChannelName, BadEvent, BadRequest."""
+    """POST /events/publish. Raises BadJson, BadChannelName, BadEvent, BadRequest.
+
+    Answers {"published": [{"channel", "serial"}]}, in the order of the request.
+    """
     body = _read(call.body, _decode_event)
     if body.events is None:
         publishes = _publishes(body)
@@ -71,7 +74,7 @@ def decode_publish(call: HttpCall) -> Asked:
         raise BadRequest("`events` stands alone: its entries name their channels and events.")
     if not publishes:
         raise BadRequest("There is nothing to publish: `events` or `channels` is empty.")
-    return Asked(read_credentials(call.headers, call.query), PublishAll(publishes))
+    return Asked(read_credentials(call.headers, call.query), PublishAll(publishes), _published_reply)
 
 
 def _publishes(body: _Event) -> tuple[Publish, ...]:
@@ -89,19 +92,22 @@ def _publishes(body: _Event) -> tuple[Publish, ...]:
     )
 
 
-def encode_published(answer: HttpAnswer) -> bytes:
-    """{"published": [{"channel", "serial"}]}, in the order of the request."""
+def _published_reply(answer: HttpAnswer) -> Reply:
     receipts = answer.receipts if isinstance(answer, Published) else ()
-    return _encode({"published": [{"channel": r.channel, "serial": str(r.serial)} for r in receipts]})
+    return Reply(_encode({"published": [{"channel": r.channel, "serial": str(r.serial)} for r in receipts]}))
 
 
 def decode_auth(call: HttpCall) -> Asked:
-    """POST /channels/{channel}/auth. Raises BadJson, BadChannelName, BadRequest."""
+    """POST /channels/{channel}/auth. Raises BadJson, BadChannelName, BadRequest.
+
+    Answers {"channel", "token", "expires"}; expires in seconds since 1970.
+    """
     body = _read(call.body or b"{}", _decode_auth)
     channel = check_channel_name(call.params["channel"])
     user = check_user(body.user) if body.user is not None else None
     can = tuple(body.can) if body.can is not None else None
-    return Asked(read_credentials(call.headers, call.query), Mint(channel, user, _ttl(body.ttl), can, body.meta))
+    command = Mint(channel, user, _ttl(body.ttl), can, body.meta)
+    return Asked(read_credentials(call.headers, call.query), command, _minted_reply)
 
 
 def _ttl(given: str | float) -> float:
@@ -115,28 +121,33 @@ def _ttl(given: str | float) -> float:
     return seconds
 
 
-def encode_minted(answer: HttpAnswer) -> bytes:
-    """{"channel", "token", "expires"}; expires in seconds since 1970."""
+def _minted_reply(answer: HttpAnswer) -> Reply:
     if not isinstance(answer, Minted):
-        return b"{}"
-    return _encode({"channel": answer.channel, "token": answer.token, "expires": int(answer.expires)})
+        return Reply(b"{}")
+    return Reply(_encode({"channel": answer.channel, "token": answer.token, "expires": int(answer.expires)}))
 
 
 def decode_presence(call: HttpCall) -> Asked:
-    """GET /presence/{channel}. Raises BadChannelName."""
-    return Asked(read_credentials(call.headers, call.query), ReadPresence(check_channel_name(call.params["channel"])))
+    """GET /presence/{channel}. Raises BadChannelName.
+
+    Answers {"channel", "members": [{"user", "meta", "connections"}], "count"}.
+    """
+    command = ReadPresence(check_channel_name(call.params["channel"]))
+    return Asked(read_credentials(call.headers, call.query), command, _members_reply)
 
 
-def encode_members(answer: HttpAnswer) -> bytes:
-    """{"channel", "members": [{"user", "meta", "connections"}], "count"}."""
+def _members_reply(answer: HttpAnswer) -> Reply:
     if not isinstance(answer, Members):
-        return b"{}"
+        return Reply(b"{}")
     members = [{"user": m.user, "meta": msgspec.Raw(m.meta), "connections": m.connections} for m in answer.members]
-    return _encode({"channel": answer.channel, "members": members, "count": len(members)})
+    return Reply(_encode({"channel": answer.channel, "members": members, "count": len(members)}))
 
 
 def decode_history(call: HttpCall) -> Asked:
-    """GET /history/{channel}?since=&before=&limit=&order=. Raises BadChannelName, BadPosition, BadRequest."""
+    """GET /history/{channel}?since=&before=&limit=&order=. Raises BadChannelName, BadPosition, BadRequest.
+
+    Answers {"channel", "position", "events", "gap", "next"}; next is the path of the next page, or null.
+    """
     query = call.query
     order = query.get("order") or "asc"
     if order not in ("asc", "desc"):
@@ -148,13 +159,12 @@ def decode_history(call: HttpCall) -> Asked:
         limit=_limit(query.get("limit") or "100"),
         newest_first=order == "desc",
     )
-    return Asked(read_credentials(call.headers, query), command)
+    return Asked(read_credentials(call.headers, query), command, _history_reply)
 
 
-def encode_history(answer: HttpAnswer) -> bytes:
-    """{"channel", "position", "events", "gap", "next"}; next is the path of the next page, or null."""
+def _history_reply(answer: HttpAnswer) -> Reply:
     if not isinstance(answer, HistoryPage):
-        return b"{}"
+        return Reply(b"{}")
     asked = answer.asked
     following = None
     if answer.next is not None:
@@ -163,32 +173,33 @@ def encode_history(answer: HttpAnswer) -> bytes:
         limits = "".join(f"&{name}={bound}" for name, bound in bounds.items() if bound is not None)
         order = "desc" if asked.newest_first else "asc"
         following = f"/history/{quote(asked.channel, safe='')}?limit={asked.limit}&order={order}{limits}"
-    return _encode(
-        {
-            "channel": asked.channel,
-            "position": str(answer.position),
-            "events": [event_frame(message) for message in answer.messages],
-            "gap": answer.gap,
-            "next": following,
-        }
-    )
+    page = {
+        "channel": asked.channel,
+        "position": str(answer.position),
+        "events": [event_frame(message) for message in answer.messages],
+        "gap": answer.gap,
+        "next": following,
+    }
+    return Reply(_encode(page))
 
 
 def decode_channels(call: HttpCall) -> Asked:
-    """GET /channels?prefix=&limit=. Raises BadRequest."""
+    """GET /channels?prefix=&limit=. Raises BadRequest.
+
+    Answers {"channels": [{"channel", "subscribers", "members"?}], "count"}.
+    """
     command = ListChannels(call.query.get("prefix", ""), _limit(call.query.get("limit") or str(MAX_PAGE)))
-    return Asked(read_credentials(call.headers, call.query), command)
+    return Asked(read_credentials(call.headers, call.query), command, _channels_reply)
 
 
-def encode_channels(answer: HttpAnswer) -> bytes:
-    """{"channels": [{"channel", "subscribers", "members"?}], "count"}."""
+def _channels_reply(answer: HttpAnswer) -> Reply:
     channels: list[dict[str, object]] = []
     for channel in answer.channels if isinstance(answer, ChannelList) else ():
         row: dict[str, object] = {"channel": channel.channel, "subscribers": channel.subscribers}
         if channel.members is not None:
             row["members"] = channel.members
         channels.append(row)
-    return _encode({"channels": channels, "count": len(channels)})
+    return Reply(_encode({"channels": channels, "count": len(channels)}))
 
 
 def _limit(given: str) -> int:
@@ -206,9 +217,9 @@ def _read(body: bytes, decode: Any) -> Any:
 
 
 HTTP_ROUTES = (
-    HttpRoute("POST", "/events/publish", decode_publish, encode_published),
-    HttpRoute("POST", "/channels/{channel}/auth", decode_auth, encode_minted),
-    HttpRoute("GET", "/presence/{channel}", decode_presence, encode_members),
-    HttpRoute("GET", "/history/{channel}", decode_history, encode_history),
-    HttpRoute("GET", "/channels", decode_channels, encode_channels),
+    HttpRoute("POST", "/events/publish", decode_publish),
+    HttpRoute("POST", "/channels/{channel}/auth", decode_auth),
+    HttpRoute("GET", "/presence/{channel}", decode_presence),
+    HttpRoute("GET", "/history/{channel}", decode_history),
+    HttpRoute("GET", "/channels", decode_channels),
 )

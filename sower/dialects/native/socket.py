@@ -16,10 +16,11 @@ from sower.core.command import (
     SocketCommand,
     Subscribe,
     UpdateMeta,
+    Watched,
     Welcome,
 )
 from sower.core.message import Position, check_channel_name, check_event_name
-from sower.dialects.interface import HttpCall, Opened, SocketRoute
+from sower.dialects.interface import HttpCall, Opened, Refusal, SocketRoute
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.words import ENCODER
 from sower.errors import BadFrame, SowerError
@@ -72,7 +73,7 @@ class NativeConversation:
         """Opening the socket is subscribing."""
         return (Subscribe(self._channel, self._since),)
 
-    def receive(self, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """One frame, one command. Raises BadFrame, BadEvent."""
         if not is_text:
             raise BadFrame("Binary frames are not part of this protocol.")
@@ -105,19 +106,31 @@ class NativeConversation:
 
     def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
         """An error frame, with the id of the command that it answers."""
-        return refuse(error, _id_of(command))
+        return _error(error, _id_of(command))
 
     def ends(self, command: SocketCommand | None) -> bool:
         """A socket whose subscription is refused has nothing left to do."""
         return isinstance(command, Subscribe)
+
+    def close(self, error: SowerError) -> int:
+        """Each error has its own code."""
+        return error.close
+
+    def tell(self, word: Watched) -> bytes:
+        """This protocol has no watchlists."""
+        return b""
 
     def gap(self, channel: str, since: Position, position: Position) -> bytes:
         """A gap frame."""
         return _encode({"type": "gap", "since": str(since), "position": str(position)})
 
 
-def refuse(error: SowerError, command_id: str | None = None) -> bytes:
+def refuse(error: SowerError) -> Refusal:
     """An error frame."""
+    return Refusal(_error(error), error.close)
+
+
+def _error(error: SowerError, command_id: str | None = None) -> bytes:
     said: dict[str, object] = {"type": "error", **error.as_dict()}
     if command_id is not None:
         said["id"] = command_id

@@ -9,13 +9,13 @@ import base64
 
 import msgspec
 
-from sower.core.message import Delivery, Joined, Kind, Left, Message
+from sower.core.message import Delivery, Joined, Kind, Left, Message, Updated
 
 _encode = msgspec.json.Encoder().encode
 
 
 class EventFrame(msgspec.Struct, tag_field="type", tag="event", omit_defaults=True):
-    """encoding: "base64" where data is a base64 text of bytes. time: milliseconds since 1970."""
+    """encoding: "base64" where data is a base64 text of bytes. time: milliseconds since 1970. extra: as of Message."""
 
     event: str
     data: msgspec.Raw
@@ -23,6 +23,7 @@ class EventFrame(msgspec.Struct, tag_field="type", tag="event", omit_defaults=Tr
     time: int
     user: str | None = None
     encoding: str | None = None
+    extra: msgspec.Raw | None = None
 
 
 class JoinFrame(msgspec.Struct, tag_field="type", tag="join"):
@@ -47,7 +48,8 @@ def event_frame(message: Message) -> EventFrame:
     elif message.kind == Kind.BINARY:
         data, encoding = _encode(base64.b64encode(message.data).decode()), "base64"
     serial = str(message.serial)
-    return EventFrame(message.event, msgspec.Raw(data), serial, message.time_ms, message.user, encoding)
+    extra = None if message.extra is None else msgspec.Raw(message.extra)
+    return EventFrame(message.event, msgspec.Raw(data), serial, message.time_ms, message.user, encoding, extra)
 
 
 class NativeEncoder:
@@ -63,7 +65,9 @@ class NativeEncoder:
             return _encode(JoinFrame(delivery.user, msgspec.Raw(delivery.meta)))
         if isinstance(delivery, Left):
             return _encode(LeaveFrame(delivery.user))
-        return _encode(UpdateFrame(delivery.user, msgspec.Raw(delivery.meta)))
+        if isinstance(delivery, Updated):
+            return _encode(UpdateFrame(delivery.user, msgspec.Raw(delivery.meta)))
+        return b""  # what else there is, only other protocols say
 
 
 ENCODER = NativeEncoder()

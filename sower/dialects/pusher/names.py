@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 
+from sower.core.rules import OF_USER
 from sower.errors import BadChannelName, BadRequest
 
 MAX_NAME = 200
 """Characters of a channel name. The vendor's guide says 164, its SDKs allow 200."""
 
-SERVER_TO_USER = "#server-to-user-"
-"""What the channel of one signed-in user begins with."""
-
-_NAME = re.compile(r"[A-Za-z0-9_\-=@,.;]{1,%d}\Z" % MAX_NAME)
+_NAME = re.compile(rf"[A-Za-z0-9_\-=@,.;]{{1,{MAX_NAME}}}\Z")
 _SOCKET_ID = re.compile(r"(\d{1,15})\.(\d{1,10})\Z", re.ASCII)
 _SECRET_DIGITS = 12
 
 
 def check_channel(name: str) -> str:
     """Return a channel name that the vendor allows. Raises BadChannelName."""
-    own = name.removeprefix(SERVER_TO_USER)
-    if _NAME.match(own) is None and own is name or not own:
+    own = name.removeprefix(OF_USER)
+    if (_NAME.match(own) is None and own is name) or not own:
         raise BadChannelName(
             f"The channel name {name[:64]!r} is not one: 1 to {MAX_NAME} letters, digits and _ - = @ , . ; only."
         )

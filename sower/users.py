@@ -1,0 +1,82 @@
+"""Who is signed in, over which sockets, and who wants to be told of it.
+
+Rule 1: a user is online from the first of their sockets that signs in to the end of the last.
+Rule 2: a socket that watches users is told at once who of them is online, and later of each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sower.core.command import SignIn, Watched
+from sower.net.session import Session
+
+User = tuple[str, str]
+"""An app's id and a user's."""
+
+
+class _SignedIn(NamedTuple):
+    user: User
+    watchlist: tuple[User, ...]
+
+
+class Users:
+    """All signed-in users of all apps. A socket that never signs in costs nothing here."""
+
+    def __init__(self) -> None:
+        self._signed_in: dict[Session, _SignedIn] = {}
+        self._sessions: dict[User, dict[Session, None]] = {}
+        self._watchers: dict[User, dict[Session, None]] = {}
+
+    def user_of(self, session: Session) -> str | None:
+        """The user that a socket signed in as."""
+        signed_in = self._signed_in.get(session)
+        return signed_in.user[1] if signed_in is not None else None
+
+    def sessions(self, app: str, user: str) -> Iterator[Session]:
+        """The sockets that are signed in as a user."""
+        return iter(tuple(self._sessions.get((app, user), ())))
+
+    def came(self, session: Session, command: SignIn) -> None:
+        """A socket signed in: tell those who watch its user, and tell it of those whom it watches."""
+        app = session.grant.app
+        user = (app, command.user)
+        self.went(session, quietly=True)
+        watchlist = tuple(dict.fromkeys((app, watched) for watched in command.watchlist))
+        self._signed_in[session] = _SignedIn(user, watchlist)
+        sessions = self._sessions.setdefault(user, {})
+        sessions[session] = None
+        if len(sessions) == 1:
+            self._say(user, Watched(online=(command.user,)))
+        for watched in watchlist:
+            self._watchers.setdefault(watched, {})[session] = None
+        if watchlist:
+            online = tuple(name for app, name in watchlist if (app, name) in self._sessions)
+            offline = tuple(name for app, name in watchlist if (app, name) not in self._sessions)
+            session.tell(Watched(online, offline))
+
+    def went(self, session: Session, *, quietly: bool = False) -> None:
+        """A socket ended. quietly: it only signs in anew. Harmless for one that never signed in."""
+        signed_in = self._signed_in.pop(session, None)
+        if signed_in is None:
+            return
+        for watched in signed_in.watchlist:
+            _discard(self._watchers, watched, session)
+        if _discard(self._sessions, signed_in.user, session) and not quietly:
+            self._say(signed_in.user, Watched(offline=(signed_in.user[1],)))
+
+    def _say(self, user: User, word: Watched) -> None:
+        for watcher in tuple(self._watchers.get(user, ())):
+            watcher.tell(word)
+
+
+def _discard(index: dict[User, dict[Session, None]], user: User, session: Session) -> bool:
+    """Take a session out of an index. Whether it was the last under this user."""
+    sessions = index.get(user)
+    if sessions is None:
+        return False
+    sessions.pop(session, None)
+    if not sessions:
+        del index[user]
+    return not sessions
