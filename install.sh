@@ -93,6 +93,7 @@ install_programs() {
     have mandoc || missing="$missing mandoc"
     have node || missing="$missing nodejs"
     have npm || missing="$missing npm"
+    have chromium || missing="$missing chromium"
     [ -z "$missing" ] && return
     if [ "$(id -u)" -eq 0 ] && have apt-get; then
         echo "install.sh: apt-get install$missing" >&2
@@ -117,6 +118,20 @@ install_node_packages() {
     end_turn
 }
 
+# The vendors' Python SDKs, in tests/sdk/.venv.
+install_python_sdks() {
+    folder=$root/tests/sdk
+    stamp="$root $("$venv/bin/python" -V) $(cksum <"$folder/requirements.txt")"
+    [ "$(cat "$folder/.venv/sower-stamp" 2>/dev/null)" = "$stamp" ] && return
+    take_turn
+    echo "install.sh: installing Python SDKs for the tests" >&2
+    "$venv/bin/python" -m venv --clear "$folder/.venv" || fail "could not make $folder/.venv"
+    "$folder/.venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$folder/requirements.txt" ||
+        fail "pip could not install what tests/sdk/requirements.txt names."
+    echo "$stamp" >"$folder/.venv/sower-stamp"
+    end_turn
+}
+
 [ $# -gt 0 ] || usage
 task=$1
 shift
@@ -129,6 +144,7 @@ test)
     install_sower "[test]"
     install_programs
     install_node_packages
+    install_python_sdks
     cd "$root"
     exec "$venv/bin/python" -m pytest "$@"
     ;;
