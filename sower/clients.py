@@ -56,9 +56,6 @@ from sower.users import Users
 
 SUBSCRIBE_ONLY = frozenset({Can.SUBSCRIBE})
 
-ENDED_AT_ONCE = 256
-"""Sessions that are closed before other tasks run."""
-
 
 class Clients:
     """now: seconds since 1970. nursery: where sessions' writers run."""
@@ -144,12 +141,8 @@ class Clients:
         if not len(self.reader):
             self._empty.set()
 
-    async def end_all(self, error: SowerError) -> None:
-        """Close every session with the same error, and wait until all are gone."""
-        for number, session in enumerate(self.reader):
-            session.end(error)
-            if number % ENDED_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+    async def gone(self) -> None:
+        """Wait until no session is left."""
         while len(self.reader):
             self._empty = trio.Event()
             await self._empty.wait()

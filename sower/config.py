@@ -45,7 +45,7 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Server(Strict, frozen=True):
     listen: tuple[str, ...] = ("127.0.0.1:8787",)
-    """Addresses to listen on, each HOST:PORT ([HOST]:PORT for IPv6). Port 0 takes a free one."""
+    """Addresses to listen on: HOST:PORT, [HOST]:PORT for IPv6, or unix:/PATH for a file. Port 0 takes a free one."""
     drain_for: Duration = Duration(10)
     """How long a stop waits for sessions to close before it cuts them off."""
     origins: tuple[str, ...] = ("*",)

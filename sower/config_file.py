@@ -265,10 +265,13 @@ def _sense(config: Config) -> list[Problem]:
     if not config.server.listen:
         problems.append(Problem(("server", "listen"), "names no address"))
     for index, address in enumerate(config.server.listen):
+        if address.startswith("unix:/"):
+            continue
         host, colon, port = address.rpartition(":")
         bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
         if bare or not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-            problems.append(Problem(("server", "listen", index), f"{address!r} is not HOST:PORT or [HOST]:PORT"))
+            text = f"{address!r} is not HOST:PORT or [HOST]:PORT, and no unix:/PATH"
+            problems.append(Problem(("server", "listen", index), text))
     for section in ("server", "session", "store", "limits"):
         problems += _positive(getattr(config, section), (section,))
     return [*problems, *_apps(config.apps), *_rules(config.channels)]

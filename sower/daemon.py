@@ -1,6 +1,6 @@
 """Where everything meets: the journal, the hub, the clients and the listeners, from start to drained.
 
-services      hub, keepalive, audit          end last
+services      hub, keepalive, audit, health  end last
   connections   one task per connection        end within server.drain_for
     listeners     one task per address           end first
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ from sower.collector import Collector
 from sower.config import Config
 from sower.core.rules import RuleBook
 from sower.dialects.native import NATIVE
-from sower.errors import Draining
+from sower.drain import drain
+from sower.health import Health
 from sower.hub import Hub
 from sower.net.connection import Closing, serve_connection
 from sower.net.keepalive import Keepalive
@@ -36,6 +38,7 @@ from sower.net.wire import Wire
 from sower.routes import Routes
 from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
+from sower.systemd import Systemd
 
 log = structlog.get_logger(__name__)
 
@@ -47,15 +50,18 @@ async def serve(
     config: Config,
     *,
     ready: Callable[[Sequence[Listener]], None],
+    systemd: Systemd | None = None,
+    inherited: Sequence[socket.socket] = (),
     now: Callable[[], float] = time.time,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT, then drain. A second signal ends it at once.
 
     ready: told of the listeners once they listen and the journal has answered
+    inherited: sockets that listen already, from a socket unit
     Raises ConfigError, StoreError, AddressInUse.
     """
-    listeners = await bind(config.server.listen)
+    systemd = systemd or Systemd()
+    listeners = await bind(config.server.listen, inherited)
     rules = RuleBook(config.channels)
     try:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -71,7 +77,7 @@ async def serve(
             ) as journal:
                 audit = Audit(journal)
                 _note_start(config, audit)
-                await _serve(config, journal, audit, listeners, ready, signals, now)
+                await _serve(config, journal, audit, listeners, ready, systemd, signals, now)
                 audit.count_publishes()
                 audit.record("stopped", detail=f"sower {__version__}")
     finally:
@@ -85,6 +91,7 @@ async def _serve(
     audit: Audit,
     listeners: Sequence[Listener],
     ready: Callable[[Sequence[Listener]], None],
+    systemd: Systemd,
     signals: AsyncIterator[int],
     now: Callable[[], float],
 ) -> None:
@@ -94,6 +101,7 @@ async def _serve(
     access = Access(config.apps, config.limits, now=now)
     keepalive = Keepalive(now)
     collector = Collector()
+    health = Health(hub, journal, systemd)
     closing = Closing()
     caps = Caps(config.limits)
     async with trio.open_nursery() as services:
@@ -101,6 +109,7 @@ async def _serve(
         services.start_soon(keepalive.run, name="keepalive")
         services.start_soon(audit.run, name="audit")
         services.start_soon(collector.run, name="collector")
+        services.start_soon(health.run, name="health")
         async with trio.open_nursery() as connections:
             clients = Clients(config, hub, access, activity, keepalive, collector, connections, now=now)
             services.start_soon(clients.reader.run, name="reader")
@@ -116,12 +125,15 @@ async def _serve(
                     accepting.start_soon(accept_loop, listener, connections, handle, caps, name=f"listener {listener}")
                 await journal.ping()
                 ready(listeners)
+                systemd.ready(f"listening at {' '.join(map(str, listeners))}")
                 await _signal(signals)
                 accepting.cancel_scope.cancel()
+            health.draining = True
+            systemd.stopping(f"draining {len(clients)} sessions within {config.server.drain_for:g} s")
             closing.begin()
             connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
             services.start_soon(_second_signal, signals, connections.cancel_scope, name="second signal")
-            await clients.end_all(Draining())
+            await drain(clients, within=config.server.drain_for)
         clients.reader.cut_off()
         services.cancel_scope.cancel()
 

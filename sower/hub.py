@@ -18,13 +18,16 @@ from sower.config import Config
 from sower.core.command import Publish, Receipt
 from sower.core.happening import Happening
 from sower.core.message import next_serial
-from sower.core.rules import RuleBook
+from sower.core.rules import RESERVED, RuleBook
 from sower.errors import SowerError
 from sower.inbox import Publication
 from sower.store.journal import Journal
 from sower.supervisor import supervise
 
 log = structlog.get_logger(__name__)
+
+BEAT = f"{RESERVED}beat"
+"""The channel that shows whether messages go round."""
 
 SWEEP_EVERY = 15.0
 """Seconds between two looks at which channels are quiet; a channel rests after one to two of them."""
@@ -106,6 +109,12 @@ class Hub:
             except SowerError as error:
                 log.warning("activity_dropped", channel=channel, event_name=event, why=error.message)
 
+    async def beat(self) -> None:
+        """Send one message round a channel's task tree, and wait for it. Raises SowerError."""
+        ticket = Awaited()
+        self.tree("", BEAT).post(Publication(Publish(BEAT, "beat", b"1"), None, None, ticket))
+        await ticket.settled()
+
     def occupied(self, app: str, prefix: str) -> Iterator[ChannelTree]:
         """The channels of an app that somebody follows."""
         for (owner, name), tree in self._trees.items():
@@ -163,3 +172,22 @@ class Unanswered:
 
     def settle(self, outcome: Receipt | SowerError) -> None:
         """Nothing to do."""
+
+
+class Awaited:
+    """The ticket of a message that one task waits for."""
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._outcome: Receipt | SowerError | None = None
+
+    def settle(self, outcome: Receipt | SowerError) -> None:
+        """Note the outcome."""
+        self._outcome = outcome
+        self._done.set()
+
+    async def settled(self) -> None:
+        """Wait for it. Raises the error that it was refused with."""
+        await self._done.wait()
+        if isinstance(self._outcome, SowerError):
+            raise self._outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from sower.config_file import Loaded, find_config, load_dev
 from sower.daemon import serve as run_daemon
 from sower.errors import ConfigError
 from sower.net.listen import Listener
+from sower.systemd import Systemd, inherited_sockets
 
 
 def serve(
@@ -42,7 +44,11 @@ def serve(
     def ready(listeners: Sequence[Listener]) -> None:
         _show(loaded, [str(listener) for listener in listeners], dev=dev)
 
-    trio.run(lambda: run_daemon(loaded.config, ready=ready), strict_exception_groups=True)
+    systemd, inherited = Systemd.from_environment(os.environ), inherited_sockets(os.environ)
+    trio.run(
+        lambda: run_daemon(loaded.config, ready=ready, systemd=systemd, inherited=inherited),
+        strict_exception_groups=True,
+    )
 
 
 def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:

@@ -8,10 +8,13 @@ Rule 3: who is over a cap is told so in one canned answer; that costs no task.
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 import trio
@@ -28,6 +31,15 @@ BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel's somaxconn is the bound. nginx: 511."""
 
 HIGHEST_PORT = 65535
+
+UNIX = "unix:"
+"""What an address begins with that is a file."""
+
+FILE_MODE = 0o666
+"""Of a unix socket's file, as nginx makes it: who may connect is said by the folder that it is in."""
+
+Where = tuple[str | int | bytes, ...]
+"""(host, port), or (path,) of a unix socket."""
 
 OVERLOADED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 
@@ -46,6 +58,9 @@ PEER_GONE = frozenset(
 )
 """What accept says about one connection that is lost already (accept(2), and trio's list)."""
 
+LOCAL = "unix"
+"""The address of whoever comes through a unix socket."""
+
 ACCEPT_AT_ONCE = 64
 """Connections accepted or turned away before other tasks run: 2 ms of work."""
 
@@ -62,32 +77,52 @@ LOG_EVERY = 1.0
 
 
 class Listener:
-    """One listening socket. str() is HOST:PORT."""
+    """One listening socket. str() is HOST:PORT, or unix:PATH. own_file: the unix socket's file is ours to remove."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, own_file: bool = False) -> None:
         self.sock = sock
-        host, port = sock.getsockname()[:2]
-        self.port = int(port)
-        self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.port = 0
+        self._file: tuple[Path, int] | None = None
+        if sock.family == socket.AF_UNIX:
+            path = str(sock.getsockname())
+            self._name = UNIX + path
+            if own_file:
+                self._file = Path(path), Path(path).stat().st_ino
+        else:
+            host, port = sock.getsockname()[:2]
+            self.port = int(port)
+            self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def __str__(self) -> str:
         return self._name
 
     def close(self) -> None:
         """Stop listening. Whoever accepts gets ClosedResourceError."""
-        if self.sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.sock)
-            self.sock.close()
+        if self.sock.fileno() < 0:
+            return
+        trio.lowlevel.notify_closing(self.sock)
+        self.sock.close()
+        if self._file is not None:
+            path, inode = self._file
+            with suppress(OSError):
+                if path.stat().st_ino == inode:  # not that of a daemon that has taken over
+                    path.unlink()
 
 
-async def bind(addresses: Sequence[str]) -> list[Listener]:
-    """Listen at each HOST:PORT. Raises AddressInUse, ConfigError; then none stays open."""
+async def bind(addresses: Sequence[str], inherited: Sequence[socket.socket] = ()) -> list[Listener]:
+    """Listen at each HOST:PORT or unix:PATH. Raises AddressInUse, ConfigError; then none stays open.
+
+    inherited: sockets that listen already: each stands for the address that it is bound to, also where no address
+    names it
+    """
     listeners: list[Listener] = []
+    ready = {_where(sock): sock for sock in inherited}
     try:
         for address in addresses:
-            host, _, port = address.rpartition(":")
-            for info in await _resolve(address, host.strip("[]"), port):
-                listeners.append(_listen(address, info))
+            for family, where in await _resolve(address):
+                sock = ready.pop(where, None)
+                listeners.append(_listen(address, family, where) if sock is None else _take(sock))
+        listeners.extend(_take(sock) for sock in ready.values())
     except SowerError:
         for listener in listeners:
             listener.close()
@@ -95,33 +130,65 @@ async def bind(addresses: Sequence[str]) -> list[Listener]:
     return listeners
 
 
-async def _resolve(address: str, host: str, port: str) -> list[tuple[int, tuple[object, ...]]]:
+def _where(sock: socket.socket) -> Where:
+    """What a socket is bound to: (path,) or (host, port)."""
+    name = sock.getsockname()
+    return (name,) if sock.family == socket.AF_UNIX else tuple(name[:2])
+
+
+def _take(sock: socket.socket) -> Listener:
+    sock.setblocking(False)
+    return Listener(sock)
+
+
+async def _resolve(address: str) -> list[tuple[int, Where]]:
+    """The families and addresses of one entry of server.listen."""
+    if address.startswith(UNIX):
+        return [(socket.AF_UNIX, (address.removeprefix(UNIX),))]
+    host, _, port = address.rpartition(":")
     try:
         if not 0 <= int(port) <= HIGHEST_PORT:
             raise ValueError(f"a port is 0 to {HIGHEST_PORT}")
-        found = await trio.socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await trio.socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(f"server.listen: {address!r} is no address to listen on: {error}.") from error
-    return list(dict.fromkeys((int(family), tuple(where)) for family, _, _, _, where in found))
+    return list(dict.fromkeys((int(family), tuple(where[:2])) for family, _, _, _, where in found))
 
 
-def _listen(address: str, info: tuple[int, tuple[object, ...]]) -> Listener:
-    family, where = info
+def _listen(address: str, family: int, where: Where) -> Listener:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)
-        sock.bind(where)
+        if family == socket.AF_UNIX:
+            _bind_file(sock, str(where[0]))
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(where)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(f"Another process listens at {address}.") from error
         remedy = REMEDIES.get(error.errno or 0, "")
-        raise ConfigError(f"server.listen: cannot listen at {address}: {error.strerror}.{remedy}") from error
-    return Listener(sock)
+        why = error.strerror or str(error)
+        raise ConfigError(f"server.listen: cannot listen at {address}: {why}.{remedy}") from error
+    return Listener(sock, own_file=family == socket.AF_UNIX)
+
+
+def _bind_file(sock: socket.socket, path: str) -> None:
+    """Bind a unix socket. A file that a killed daemon left is replaced; one that somebody answers at is in use."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                if probe.connect_ex(path) == errno.ECONNREFUSED:
+                    os.unlink(path)
+    sock.bind(path)
+    os.chmod(path, FILE_MODE)
 
 
 class Caps:
@@ -192,7 +259,7 @@ async def accept_loop(
             elif error.errno not in PEER_GONE:
                 raise
         else:
-            address = str(peer[0])
+            address = str(peer[0]) if peer else LOCAL
             refusal = caps.enter(address, trio.current_time())
             if refusal is None:
                 nursery.start_soon(handle, _wire(sock, address, caps), name="connection")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -56,6 +57,15 @@ SESSION = ""
 """A [session] table for every daemon, where a test module wants one."""
 
 
+HAND_OVER = (
+    "-c",
+    "import os, sys; fd = int(os.environ['SOWER_TEST_FD']); fd == 3 or os.dup2(fd, 3); os.set_inheritable(3, True);"
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])",
+)
+"""Starts what follows as a socket unit would, with one listening socket (sd_listen_fds(3))."""
+
+
 class Daemon:
     """`sower serve` on a folder. The port stays the same over restarts."""
 
@@ -66,6 +76,8 @@ class Daemon:
         self._server = server
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        self.inherits: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -78,9 +90,12 @@ class Daemon:
             listen = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{self._server}\n'
             self.config.write_text(listen + '[store]\npath = "sower.db"\n' + SESSION + self._text)
             self.config.chmod(0o600)
+        handed = () if self.inherits is None else (self.inherits.fileno(),)
         self.process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
-            [sys.executable, "-m", "sower", "serve", "--config", str(self.config)],
+            [sys.executable, *(HAND_OVER if handed else ()), "-m", "sower", "serve", "--config", str(self.config)],
             cwd=self.folder,
+            env={**os.environ, **self.environment, "SOWER_TEST_FD": "".join(map(str, handed))},
+            pass_fds=handed,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

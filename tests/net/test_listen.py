@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -259,3 +260,49 @@ async def test_other_tasks_run_between_the_connections_of_a_flood() -> None:
             assert await accept_scripted([failing(errno.ECONNABORTED)] * 6400 + [accepted], wanted=1)
         nursery.cancel_scope.cancel()
     assert turns >= 100
+
+
+async def test_a_unix_socket_is_made_replaced_after_a_kill_and_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "sower.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    (listener,) = await bind((f"unix:{path}",))
+    assert str(listener) == f"unix:{path}"
+    with pytest.raises(AddressInUse):
+        await bind((f"unix:{path}",))
+    listener.close()
+    assert not path.exists()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(AddressInUse):
+        await bind((f"unix:{path}",))
+    assert path.read_text() == "data"
+
+
+async def test_who_comes_through_a_unix_socket_is_served_as_one_address(tmp_path: Path) -> None:
+    (listener,) = await bind((f"unix:{tmp_path / 'sower.sock'}",))
+
+    async def say_address(wire: Wire) -> None:
+        await wire.send_all(wire.address.encode())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_loop, listener, nursery, say_address, Caps(Limits()))
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(tmp_path / "sower.sock"))
+        client.setblocking(False)
+        assert await hear(client) == b"unix"
+        nursery.cancel_scope.cancel()
+    listener.close()
+
+
+async def test_an_inherited_socket_stands_for_its_address_and_one_that_no_entry_names_is_served_too() -> None:
+    named, other = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{named.getsockname()[1]}"
+    listeners = await bind((address,), (named, other))
+    assert [listener.sock for listener in listeners] == [named, other]
+    for listener in listeners:
+        listener.close()

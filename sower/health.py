@@ -1,0 +1,106 @@
+"""Whether the daemon does its work: one task goes round hub and journal, another feels how late the loop is.
+
+Rule 1: health can fail, and says why: a journal that cannot write or does not answer, a late loop, a drain.
+Rule 2: the watchdog is fed by the round alone: who is stuck is restarted. A journal that answers with an error is
+        not stuck, and a restart would not mend its disk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from sower.errors import JournalFailed, SowerError
+from sower.hub import Hub
+from sower.store.journal import Journal
+from sower.systemd import Systemd
+
+log = structlog.get_logger(__name__)
+
+ROUND_EVERY = 5.0
+"""Seconds between two rounds; a watchdog that wants them sooner gets them sooner."""
+
+ANSWERS_WITHIN = 10.0
+"""Seconds after which a round that does not come back is a failure: SQLite itself waits 5 for a lock."""
+
+FEEL_EVERY = 0.25
+"""Seconds between two looks at how late the loop is."""
+
+LATE = 0.5
+"""Seconds of lag above which clients feel it. Node's and Go's probes warn at 0.1 to 1."""
+
+
+class Fault(NamedTuple):
+    """What keeps the daemon from being ready."""
+
+    check: str
+    detail: str
+
+
+class Health:
+    """lag: how late the loop last was, in seconds, at its worst since the last round."""
+
+    def __init__(self, hub: Hub, journal: Journal, systemd: Systemd) -> None:
+        self.lag = 0.0
+        self.draining = False
+        self._hub = hub
+        self._journal = journal
+        self._systemd = systemd
+        self._round_began: float | None = None
+        self._journal_fault = ""
+        self._hub_fault = ""
+
+    def faults(self) -> list[Fault]:
+        """Why the daemon should get no traffic now; none when it should."""
+        found: list[Fault] = []
+        if self.draining:
+            found.append(Fault("draining", "the daemon is shutting down"))
+        if self._journal_fault:
+            found.append(Fault("journal", self._journal_fault))
+        if self._hub_fault:
+            found.append(Fault("hub", self._hub_fault))
+        if self.lag > LATE:
+            found.append(Fault("lag", f"the loop was {self.lag:.1f} s late"))
+        took = 0.0 if self._round_began is None else trio.current_time() - self._round_began
+        if took > ANSWERS_WITHIN:
+            found.append(Fault("stuck", f"hub and journal have not answered for {took:.0f} s"))
+        return found
+
+    async def run(self) -> None:
+        """Go round until cancelled."""
+        watchdog = self._systemd.watchdog
+        pause = ROUND_EVERY if watchdog is None else min(ROUND_EVERY, watchdog / 4)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._feel, name="loop lag")
+            while True:
+                self._round_began = trio.current_time()
+                await self.go_round()
+                self._round_began = None
+                self._systemd.alive()
+                await trio.sleep(pause)
+
+    async def go_round(self) -> None:
+        """One message through the hub, one transaction through the journal."""
+        hub_fault = journal_fault = ""
+        try:
+            await self._hub.beat()
+        except SowerError as error:
+            hub_fault = error.message
+        try:
+            await self._journal.ping()
+        except JournalFailed as error:
+            journal_fault = error.message
+        for before, fault in ((self._hub_fault, hub_fault), (self._journal_fault, journal_fault)):
+            if fault != before:
+                log.warning("health_changed", now=fault or "well")
+        self._hub_fault, self._journal_fault = hub_fault, journal_fault
+
+    async def _feel(self) -> None:
+        worst: list[float] = []
+        while True:
+            due = trio.current_time() + FEEL_EVERY
+            await trio.sleep_until(due)
+            worst = [*worst, trio.current_time() - due][-int(ROUND_EVERY / FEEL_EVERY) :]
+            self.lag = max(worst)
