@@ -48,7 +48,7 @@ from sower.errors import (
 )
 from sower.hub import Hub
 from sower.inbox import MetaChange, Publication, Subscription
-from sower.net.frames import Farewell
+from sower.net.framing import Farewell
 from sower.net.keepalive import Keepalive
 from sower.net.reader import Reader
 from sower.net.session import Bounds, Session, Shared
@@ -113,17 +113,37 @@ class Clients:
 
     def came(self, session: Session, buffered: bytes) -> None:
         """A socket was opened: do what that asks for, and read it from now on."""
+        self._enter(session)
+        farewell = session.begin(buffered)
+        if not session.subscriptions and session.ending is None:
+            self._activity.connected(session.grant, session.id, session.address, "")
+        if farewell is not None:
+            self.reader.end(session, farewell)
+
+    def streams(self, session: Session, head: bytes) -> None:
+        """A stream was asked for: where all that it follows is allowed it begins, with these bytes.
+
+        Raises SowerError; then nothing was sent and nothing of it stays.
+        """
+        try:
+            for command in session.conversation.begin():
+                self.perform(session, command)
+        except SowerError:
+            session.closed = True
+            for subscription in session.subscriptions:
+                subscription.end(at_once=True)
+            raise
+        session.wire.acknowledged_within(self._bounds.pong_within)
+        session.write(head)
+        self._enter(session)
+
+    def _enter(self, session: Session) -> None:
         expires = session.grant.expires
         first = self._bounds.ping_every
         self.reader.add(session)
         self._by_app[session.grant.app] += 1
         self._collector.came()
         self._keepalive.look_again(session, first if expires is None else min(first, expires - self._now()))
-        farewell = session.begin(buffered)
-        if not session.subscriptions and session.ending is None:
-            self._activity.connected(session.grant, session.id, session.address, "")
-        if farewell is not None:
-            self.reader.end(session, farewell)
 
     def _went(self, session: Session, farewell: Farewell) -> None:
         """A socket ended: its subscriptions end with it."""

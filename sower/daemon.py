@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -31,8 +32,9 @@ from sower.drain import drain
 from sower.health import Health
 from sower.hub import Hub
 from sower.net.connection import Closing, serve_connection
+from sower.net.held import GivenBack, WaitingRoom
 from sower.net.keepalive import Keepalive
-from sower.net.listen import Caps, Listener, accept_loop, bind
+from sower.net.listen import Caps, Listener, accept_loop, attend, bind
 from sower.net.routing import Router
 from sower.net.wire import Wire
 from sower.routes import Routes
@@ -113,12 +115,18 @@ async def _serve(
         async with trio.open_nursery() as connections:
             clients = Clients(config, hub, access, activity, keepalive, collector, connections, now=now)
             services.start_soon(clients.reader.run, name="reader")
+
+            async def serve_on(wire: Wire, given_back: GivenBack) -> None:
+                await attend(wire, partial(handle, given_back=given_back))
+
+            waiting = WaitingRoom(connections, serve_on)
+            services.start_soon(waiting.run, name="held requests")
             router = Router(config.server.path_prefix)
             routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
             routes.install(NATIVE, router)
 
-            async def handle(wire: Wire) -> None:
-                await serve_connection(wire, router, config.server, closing=closing)
+            async def handle(wire: Wire, given_back: GivenBack | None = None) -> None:
+                await serve_connection(wire, router, config.server, closing=closing, given_back=given_back)
 
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
@@ -131,6 +139,7 @@ async def _serve(
             health.draining = True
             systemd.stopping(f"draining {len(clients)} sessions within {config.server.drain_for:g} s")
             closing.begin()
+            waiting.end_all()
             connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
             services.start_soon(_second_signal, signals, connections.cancel_scope, name="second signal")
             await drain(clients, within=config.server.drain_for)

@@ -14,12 +14,25 @@ from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
 from sower.core.command import HttpAnswer
-from sower.dialects.interface import Asked, Dialect, Encoder, HttpCall, HttpRoute, Refusal, Reply, SocketRoute
+from sower.dialects.interface import (
+    Asked,
+    Dialect,
+    Encoder,
+    HttpCall,
+    HttpRoute,
+    Opened,
+    Refusal,
+    Reply,
+    SocketRoute,
+    Stream,
+    StreamRoute,
+)
 from sower.errors import SowerError
 from sower.net import frames
-from sower.net.frames import Compression, FramedAudience
+from sower.net.frames import Compression, WebSocketFraming
+from sower.net.framing import FramedAudience, Framing, StreamFraming
 from sower.net.http import Request, Response
-from sower.net.routing import HttpEndpoint, Router, SocketEndpoint
+from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint
 from sower.net.session import CLOSE_WITHIN, Session
 from sower.net.wire import Wire
 
@@ -38,7 +51,7 @@ class Routes:
         self._api = api
         self._clients = clients
         self._activity = activity
-        self._audiences: dict[tuple[Encoder, Compression], FramedAudience] = {}
+        self._audiences: dict[tuple[Encoder, Compression | Stream], FramedAudience] = {}
 
     def install(self, dialect: Dialect, router: Router) -> None:
         """Add all routes of a dialect."""
@@ -46,12 +59,15 @@ class Routes:
             router.add(route.method, route.pattern, self._http(route))
         for route in dialect.sockets:
             router.add("GET", route.pattern, SocketEndpoint(self._socket(route), route.subprotocols))
+        for route in dialect.streams:
+            router.add("GET", route.pattern, TakingEndpoint(self._stream(route)))
 
-    def _audience(self, encoder: Encoder, compression: Compression) -> FramedAudience:
-        """The one audience of all sockets that are told things in the same bytes."""
-        audience = self._audiences.get((encoder, compression))
+    def _audience(self, encoder: Encoder, how: Compression | Stream) -> FramedAudience:
+        """The one audience of all connections that are told things in the same bytes."""
+        audience = self._audiences.get((encoder, how))
         if audience is None:
-            audience = self._audiences[encoder, compression] = FramedAudience(encoder, compression)
+            framing: Framing = StreamFraming(how) if isinstance(how, Stream) else WebSocketFraming(how)
+            audience = self._audiences[encoder, how] = FramedAudience(encoder, framing)
         return audience
 
     def _http(self, route: HttpRoute) -> HttpEndpoint:
@@ -70,20 +86,46 @@ class Routes:
         async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
             try:
                 opened = route.open(_call(request, params))
-                grant = self._access.authorise(opened.credentials)
-                self._clients.check_room(grant.app)
+                session = self._session(wire, opened, request.compression)
             except SowerError as error:
                 told = self._access.refusal(wire.address, error)
                 self._activity.refused(None, wire.address, request.path, told)
                 await _turn_away(wire, route.refuse(told), told)
                 return
-            if opened.proves_within:
-                grant = replace(grant, expires=self._clients.wall + opened.proves_within)
-            audience = self._audience(opened.encoder, request.compression)
-            session = Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
             self._clients.came(session, buffered)
 
         return open_socket
+
+    def _stream(self, route: StreamRoute):
+        async def open_stream(taken: Taken) -> Response | None:
+            wire, request = taken.wire, taken.request
+            call = _call(request, taken.params)
+            try:
+                opened = route.open(call)
+                session = self._session(wire, opened, opened.stream)
+            except SowerError as error:
+                told = self._access.refusal(wire.address, error)
+                self._activity.refused(None, wire.address, request.path, told)
+                return await _refused(route, call, told)
+            head = Response(200, opened.stream.preamble, opened.stream.headers).encode_stream(taken.more)
+            try:
+                self._clients.streams(session, head)
+            except SowerError as error:
+                return await _refused(route, call, error)
+            if taken.behind is not None:
+                taken.behind.close()
+            return None
+
+        return open_stream
+
+    def _session(self, wire: Wire, opened: Opened, how: Compression | Stream) -> Session:
+        """A session for whoever is let in. Raises as Access.authorise, and AppFull."""
+        grant = self._access.authorise(opened.credentials)
+        self._clients.check_room(grant.app)
+        if opened.proves_within:
+            grant = replace(grant, expires=self._clients.wall + opened.proves_within)
+        audience = self._audience(opened.encoder, how)
+        return Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
 
 
 async def _answered(
@@ -95,7 +137,7 @@ async def _answered(
         return await _refused(route, call, error)
 
 
-async def _refused(route: HttpRoute, call: HttpCall, error: SowerError) -> Response:
+async def _refused(route: HttpRoute | StreamRoute, call: HttpCall, error: SowerError) -> Response:
     return Response.error(error) if route.refuse is None else _response(route.refuse(call, error))
 
 

@@ -118,13 +118,45 @@ class Encoder(Protocol):
         ...
 
 
+class Stream(NamedTuple):
+    """How a response is made of messages that come one after the other, for as long as the client listens.
+
+    headers:   of the response
+    end:       what follows each message
+    keepalive: what is sent now and then while there is no message, and means nothing
+    preamble:  what the body begins with
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    end: bytes
+    keepalive: bytes
+    preamble: bytes = b""
+
+
+EVENT_STREAM = Stream(
+    (
+        ("Content-Type", "text/event-stream"),
+        ("Cache-Control", "no-store"),
+        ("X-Accel-Buffering", "no"),
+    ),
+    end=b"\n\n",
+    keepalive=b":\n\n",
+)
+"""Server-sent events (WHATWG HTML section 9.2): each message is the lines of one event. nginx must not collect them."""
+
+
 class Opened(NamedTuple):
-    """A socket that a dialect took. proves_within: seconds in which its client must prove who it is, 0 for ever."""
+    """A socket or a stream that a dialect took.
+
+    proves_within: seconds in which its client must prove who it is, 0 for ever
+    stream:        how the response of a StreamRoute is made
+    """
 
     credentials: Credentials
     conversation: Conversation
     encoder: Encoder
     proves_within: float = 0.0
+    stream: Stream = EVENT_STREAM
 
 
 class Refusal(NamedTuple):
@@ -147,9 +179,22 @@ class SocketRoute(NamedTuple):
     subprotocols: tuple[str, ...] = ()
 
 
+class StreamRoute(NamedTuple):
+    """One route whose response is a stream.
+
+    open:   takes a stream, or raises the SowerError that says why not; its conversation begins with Subscribes alone
+    refuse: an error before the stream begins, in the protocol's words; None where the daemon's own will do
+    """
+
+    pattern: str
+    open: Callable[[HttpCall], Opened]
+    refuse: Callable[[HttpCall, SowerError], Reply] | None = None
+
+
 class Dialect(NamedTuple):
     """A protocol: its name and its routes."""
 
     name: str
     http: tuple[HttpRoute, ...]
     sockets: tuple[SocketRoute, ...]
+    streams: tuple[StreamRoute, ...] = ()

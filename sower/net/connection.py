@@ -1,4 +1,4 @@
-"""One connection, from its first byte to its last: requests in order, deadlines, and the way over to a WebSocket.
+"""One connection, from its first byte to its last: requests in order, deadlines, and the way over to whoever takes it.
 
 Rule 1: an error of an endpoint is answered and logged here; the daemon lives on.
 Rule 2: every wait for a client has a deadline: for a head, for a body, for the next request, for an answer to be read.
@@ -25,9 +25,10 @@ from websockets.typing import Subprotocol
 from sower.config import Server
 from sower.errors import BadUpgrade, Draining, HandshakeTimeout, OriginRefused, RequestTimeout, SowerError
 from sower.net.frames import OFFER, Compression
+from sower.net.held import GivenBack
 from sower.net.http import Header, Request, Response
 from sower.net.parser import RequestParser
-from sower.net.routing import Router, SocketEndpoint
+from sower.net.routing import Router, SocketEndpoint, Taken, TakingEndpoint
 from sower.net.wire import READ_AT_ONCE, Wire
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,14 @@ class Upgrade(NamedTuple):
     accepted: bytes
 
 
+class Taking(NamedTuple):
+    """A request that may take the connection over as it is."""
+
+    request: Request
+    endpoint: TakingEndpoint
+    params: dict[str, str]
+
+
 class Closing:
     """Tells connections that the daemon ends: those that rest between two requests end at once."""
 
@@ -86,15 +95,25 @@ class Closing:
             scope.cancel()
 
 
-async def serve_connection(wire: Wire, router: Router, settings: Server, *, closing: Closing) -> None:
-    """Answer requests until the client or a deadline ends it, or a WebSocket has taken over.
+async def serve_connection(
+    wire: Wire,
+    router: Router,
+    settings: Server,
+    *,
+    closing: Closing,
+    given_back: GivenBack | None = None,
+) -> None:
+    """Answer requests until the client or a deadline ends it, or an endpoint has taken over.
 
     The wire stays open; whoever opened it closes it. Raises what a SocketEndpoint raises, nothing of the client's
     making.
     """
-    parser = RequestParser(settings, wire.address)
-    rested = False
+    parser = given_back.behind if given_back and given_back.behind else RequestParser(settings, wire.address)
+    rested = given_back is not None
+    taken = False
     try:
+        if given_back is not None and not await _finish_held(wire, given_back, closing):
+            return
         while True:
             try:
                 if not await _read(wire, parser, settings, closing, rested):
@@ -104,20 +123,46 @@ async def serve_connection(wire: Wire, router: Router, settings: Server, *, clos
                 await wire.linger()
                 return
             while parser.requests:
-                begun, upgrade = _begin_some(parser, router, settings, closing)
+                begun, taker = _begin_some(parser, router, settings, closing)
                 if not await _finish_all(wire, begun, settings, closing):
                     return
-                if upgrade is not None:
-                    await _send(wire, upgrade.accepted)
-                    await upgrade.endpoint.open(wire, upgrade.request, upgrade.params, parser.left or b"")
+                if isinstance(taker, Upgrade):
+                    await _send(wire, taker.accepted)
+                    await taker.endpoint.open(wire, taker.request, taker.params, parser.left or b"")
                     return
+                if taker is not None:
+                    answer = await _let_take(wire, taker, parser, settings)
+                    if answer is None:
+                        taken = True
+                        return
+                    if not await _finish_all(wire, deque((Begun(taker.request, answer),)), settings, closing):
+                        return
                 if parser.requests:
                     await trio.lowlevel.checkpoint()
             rested = True
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return
     finally:
-        parser.close()
+        if not taken or parser.idle:
+            parser.close()
+
+
+async def _let_take(wire: Wire, taking: Taking, parser: RequestParser, settings: Server) -> Response | None:
+    """The answer to a request that did not take the connection after all."""
+    request = taking.request
+    behind = None if parser.idle else parser
+    try:
+        return await taking.endpoint.take(Taken(wire, request, taking.params, behind, allow_origin(request, settings)))
+    except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
+        return _failed(request, error)
+
+
+async def _finish_held(wire: Wire, held: GivenBack, closing: Closing) -> bool:
+    """Send what the answer to a held request has left. Whether the connection goes on."""
+    await _send(wire, held.unsent)
+    if held.keep_alive and closing.begun:
+        await wire.linger()
+    return held.keep_alive and not closing.begun
 
 
 async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Closing, rested: bool) -> bool:
@@ -172,7 +217,7 @@ async def _wait(wire: Wire, deadline: float, closing: Closing, phase: Phase) -> 
 
 def _begin_some(
     parser: RequestParser, router: Router, settings: Server, closing: Closing
-) -> tuple[deque[Begun], Upgrade | None]:
+) -> tuple[deque[Begun], Upgrade | Taking | None]:
     """Begin the requests that wait, in order, up to one that takes the connection over.
 
     What an endpoint does before it first waits is done here: so pipelined publishes are posted in their order,
@@ -189,6 +234,8 @@ def _begin_some(
             if isinstance(endpoint, SocketEndpoint):
                 accepted = _handshake(request, endpoint, settings, closing)
                 return begun, Upgrade(request, endpoint, params, accepted)
+            if isinstance(endpoint, TakingEndpoint):
+                return begun, Taking(request, endpoint, params)
             begun.append(Begun(request, endpoint(request, params)))
         except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
             begun.append(Begun(request, _failed(request, error)))
@@ -227,11 +274,16 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _respond(wire: Wire, request: Request, response: Response, settings: Server, keep_alive: bool) -> None:
-    more: tuple[Header, ...] = ()
-    origin = request.headers.get("origin")
-    if origin is not None and origin_allowed(origin, settings.origins):
-        more = (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+    more = allow_origin(request, settings)
     await _send(wire, response.encode(keep_alive=keep_alive, head_only=request.method == "HEAD", more=more))
+
+
+def allow_origin(request: Request, settings: Server) -> tuple[Header, ...]:
+    """The headers that let a page of an allowed origin read the answer."""
+    origin = request.headers.get("origin")
+    if origin is None or not origin_allowed(origin, settings.origins):
+        return ()
+    return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
 
 
 async def _send(wire: Wire, data: bytes) -> None:

@@ -1,5 +1,7 @@
 """WebSocket frames (RFC 6455 section 5): outbound encoded here once, inbound by websockets' sans-IO core.
 
+This is one framing of net/framing.py.
+
 Rule 1: a server's frames are not masked, so a frame is the same bytes for every receiver.
 Rule 2: inbound limits are owned by the parser: size of a message (inflated too), fragments, UTF-8, control frames.
 Rule 3: compression (RFC 7692) has no context takeover on either side, so that a deflated frame too is the same
@@ -10,15 +12,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from sower.core.message import Delivery
-from sower.dialects.interface import Encoder
+from sower.net.framing import NO_FAREWELL, Farewell, Received
 
 PING = b"\x89\x00"
 """An empty ping, the same bytes for everybody."""
@@ -74,11 +75,6 @@ def _deflated(first: int, payload: bytes) -> bytes:
     return _head(first, len(payload)) + payload
 
 
-def is_empty_control(data: bytes) -> bool:
-    """Whether these bytes are one whole ping or pong of a client without a payload: two of head, four of mask."""
-    return len(data) == 6 and data[1] == 0x80 and data[0] in (PING[0], PONG[0])
-
-
 def close(code: int, reason: str = "") -> bytes:
     """A close frame; a reason that is too long is cut at a character's end."""
     payload = struct.pack("!H", code) + reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
@@ -91,25 +87,6 @@ def _head(first: int, length: int) -> bytes:
     if length < 65536:
         return struct.pack("!BBH", first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
-
-
-class Received(NamedTuple):
-    """A whole message. is_text: its opcode was text, and its payload is valid UTF-8."""
-
-    is_text: bool
-    payload: bytes
-
-
-class Farewell(NamedTuple):
-    """The close code and reason that a socket ended with."""
-
-    code: int
-    reason: str
-    by_peer: bool
-
-
-NO_FAREWELL = Farewell(1006, "the connection was lost", by_peer=True)
-"""No close frame came (RFC 6455 section 7.1.5)."""
 
 
 class Compression(NamedTuple):
@@ -127,26 +104,30 @@ class Compression(NamedTuple):
         return cls()
 
 
-class FramedAudience:
-    """All sockets that share an encoder and take deflated frames or not: their deliveries are framed once.
+class WebSocketFraming:
+    """What all sockets have in common whose handshakes agreed on the same compression."""
 
-    inflates: whether these clients may deflate what they send
-    """
+    ping = PING
+    answers = True
 
-    __slots__ = ("_encoder", "frame", "inflates")
+    def __init__(self, compression: Compression) -> None:
+        self.text = deflated_text if compression.outbound else text
+        self.binary = deflated_binary if compression.outbound else binary
+        self._inflates = compression.inbound
 
-    def __init__(self, encoder: Encoder, compression: Compression) -> None:
-        self._encoder = encoder
-        self.inflates = compression.inbound
-        if compression.outbound:
-            self.frame: Callable[[bytes], bytes] = deflated_text if encoder.is_text else deflated_binary
-        else:
-            self.frame = text if encoder.is_text else binary
+    def close(self, code: int, reason: str) -> bytes:
+        """A close frame."""
+        return close(code, reason)
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The whole frame for a delivery; empty where the protocol does not say it."""
-        payload = self._encoder.encode(channel, delivery)
-        return self.frame(payload) if payload else b""
+    def nod(self, data: bytes) -> bytes | None:
+        """One whole ping or pong of a client without a payload: two bytes of head, four of mask."""
+        if len(data) == 6 and data[1] == 0x80 and data[0] in (PING[0], PONG[0]):
+            return PONG if data[0] == PING[0] else b""
+        return None
+
+    def inbound(self, limit: int) -> Inbound:
+        """A parser."""
+        return Inbound(limit, inflates=self._inflates)
 
 
 class Inbound:

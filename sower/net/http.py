@@ -1,7 +1,8 @@
 """HTTP/1.1 messages: a request as it was read, a response as it is written.
 
 Rule 1: paths are split at `/` before they are percent-decoded, so that an encoded slash stays in its segment.
-Rule 2: every response carries its length, but for a 204 (RFC 9110 section 8.6); every error is the same JSON.
+Rule 2: every response carries its length, but for a 204 (RFC 9110 section 8.6) and a stream, which ends with its
+        connection (RFC 9112 section 6.3); every error is the same JSON.
 Rule 3: a header is printable ASCII, so that nothing that a client said can begin another header or response.
 """
 
@@ -116,11 +117,22 @@ class Response:
 
     def encode(self, *, keep_alive: bool, head_only: bool = False, more: tuple[Header, ...] = ()) -> bytes:
         """The bytes on the wire. head_only: the answer to HEAD."""
-        lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}", "Server: sower"]
-        lines += [f"{name}: {value}" for name, value in (*self.headers, *more)]
+        lines = self._lines(more)
         if self.status != 204:
             lines.append(f"Content-Length: {len(self.body)}")
         if not keep_alive:
             lines.append("Connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        head = _head(lines)
         return head if head_only else head + self.body
+
+    def encode_stream(self, more: tuple[Header, ...] = ()) -> bytes:
+        """The head of a response whose body ends when its connection does."""
+        return _head([*self._lines(more), "Connection: close"]) + self.body
+
+    def _lines(self, more: tuple[Header, ...]) -> list[str]:
+        lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}", "Server: sower"]
+        return lines + [f"{name}: {value}" for name, value in (*self.headers, *more)]
+
+
+def _head(lines: list[str]) -> bytes:
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

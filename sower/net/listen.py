@@ -225,21 +225,22 @@ class Caps:
             del self._open[address]
 
 
+async def attend(wire: Wire, handler: Callable[[Wire], Awaitable[None]]) -> None:
+    """Handle a connection. What its handler raises is logged and ends it alone."""
+    try:
+        await handler(wire)
+    except Exception as error:
+        log.error("connection_failed", address=wire.address, exc_info=error)
+    finally:
+        if not wire.kept:
+            wire.close()
+
+
 async def accept_loop(
     listener: Listener, nursery: trio.Nursery, handler: Callable[[Wire], Awaitable[None]], caps: Caps
 ) -> None:
     """Accept until cancelled; each connection is a task in `nursery`. When its handler ends the wire is closed,
     unless it is kept."""
-
-    async def handle(wire: Wire) -> None:
-        try:
-            await handler(wire)
-        except Exception as error:
-            log.error("connection_failed", address=wire.address, exc_info=error)
-        finally:
-            if not wire.kept:
-                wire.close()
-
     told = -LOG_EVERY
     turns = 0
     while True:
@@ -262,7 +263,7 @@ async def accept_loop(
             address = str(peer[0]) if peer else LOCAL
             refusal = caps.enter(address, trio.current_time())
             if refusal is None:
-                nursery.start_soon(handle, _wire(sock, address, caps), name="connection")
+                nursery.start_soon(attend, _wire(sock, address, caps), handler, name="connection")
             else:
                 _turn_away(sock, refusal)
 

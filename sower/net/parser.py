@@ -71,6 +71,11 @@ class RequestParser:
         if not self.in_body and not self.requests:
             self.in_head = True
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that was read is taken, so that another parser may go on in this one's place."""
+        return not (self.requests or self.in_head or self.in_body or self.fault)
+
     def close(self) -> None:
         """Let go of httptools' parser, which refers to this one: a cycle would wait for the collector."""
         del self._parser

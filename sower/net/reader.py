@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import structlog
 import trio
 
-from sower.net.frames import NO_FAREWELL, Farewell
+from sower.net.framing import NO_FAREWELL, Farewell
 from sower.net.session import SECRET_DIGITS, Session
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sower.errors import MethodNotAllowed, NotFound
-from sower.net.http import Request, Response, decode_segment
+from sower.net.http import Header, Request, Response, decode_segment
+from sower.net.parser import RequestParser
 from sower.net.wire import Wire
 
 HttpEndpoint = Callable[[Request, Mapping[str, str]], Coroutine[Any, Any, Response]]
@@ -23,7 +24,28 @@ class SocketEndpoint:
     subprotocols: tuple[str, ...] = ()
 
 
-Endpoint = HttpEndpoint | SocketEndpoint
+class Taken(NamedTuple):
+    """A request that may have its connection to itself: those before it are answered, those behind it wait.
+
+    behind: has read what came behind the request; None where nothing did
+    more:   the headers that every answer to this request has besides its own
+    """
+
+    wire: Wire
+    request: Request
+    params: Mapping[str, str]
+    behind: RequestParser | None
+    more: tuple[Header, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TakingEndpoint:
+    """take: answers a request as any other, or returns None and has its connection (net/held.py gives it back)."""
+
+    take: Callable[[Taken], Awaitable[Response | None]]
+
+
+Endpoint = HttpEndpoint | SocketEndpoint | TakingEndpoint
 
 
 class Match(NamedTuple):
@@ -68,7 +90,7 @@ class Router:
         route.endpoints[method] = endpoint
 
     def match(self, request: Request) -> Match:
-        """The endpoint of a request. HEAD is answered by GET.
+        """The endpoint of a request. HEAD is answered by GET, unless that would take the connection.
 
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
@@ -81,7 +103,7 @@ class Router:
             if params is not None:
                 method = "GET" if request.method == "HEAD" else request.method
                 endpoint = route.endpoints.get(method)
-                if endpoint is None:
+                if endpoint is None or (isinstance(endpoint, TakingEndpoint) and method != request.method):
                     raise MethodNotAllowed(
                         f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints)
                     )

@@ -31,9 +31,8 @@ from sower.errors import (
     TokenExpired,
     TooLarge,
 )
-from sower.net import frames
 from sower.net.backlog import Backlog
-from sower.net.frames import NO_FAREWELL, Farewell, FramedAudience
+from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Inbound
 from sower.net.wire import Wire
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Speech:
 
     __slots__ = ("events", "frames", "inbound", "violations")
 
-    def __init__(self, inbound: frames.Inbound) -> None:
+    def __init__(self, inbound: Inbound) -> None:
         self.inbound = inbound
         self.frames: Bucket | None = None
         self.events: Bucket | None = None
@@ -104,7 +103,7 @@ class Speech:
 
 
 class Session:
-    """One WebSocket after its handshake. secret: 48 random bits.
+    """One WebSocket after its handshake, or one stream. secret: 48 random bits.
 
     ending:       why this side closes it, None while it does not
     closed:       nothing more is written to it
@@ -241,13 +240,19 @@ class Session:
         self.ending = error
         payload = self.conversation.refuse(None, error)
         code = self.conversation.close(error)
-        goodbye = (self.audience.frame(payload) if payload else b"") + frames.close(code, error.code)
+        goodbye = (self.audience.frame(payload) if payload else b"") + self.audience.framing.close(code, error.code)
         if self._backlog is not None:
             self._backlog.cut(goodbye)
         else:
             self.write(goodbye)
         self.closed = True
+        self._finish()
         self._shared.door.look_again(self, CLOSE_WITHIN)
+
+    def _finish(self) -> None:
+        """The end of the bytes is the end of a stream; a WebSocket has a close frame, which is answered."""
+        if self.closed and self._backlog is None and not self.audience.framing.answers:
+            self.wire.finish()
 
     def _say(self, payload: bytes) -> None:
         if payload:
@@ -275,6 +280,7 @@ class Session:
             self.closed = True
             backlog.cut(b"")  # lets a replay that waits for it go on to its end
         self._backlog = None
+        self._finish()
 
     # Inbound
 
@@ -291,20 +297,19 @@ class Session:
         if not data:
             return self.farewell or NO_FAREWELL
         self.heard = True
-        if self.speech is None and frames.is_empty_control(data):
-            return self._nod(data)
+        if self.speech is None:
+            # An empty ping or pong, with nothing half said before it, needs no parser: thousands come while all sleep.
+            nod = self.audience.framing.nod(data)
+            if nod is not None:
+                if nod:
+                    self.write(nod)
+                return None
         return self._feed(data) if self.farewell is None else None
-
-    def _nod(self, data: bytes) -> None:
-        """An empty ping or pong, with nothing half said before it, needs no parser: thousands come while all sleep."""
-        if data[0] == frames.PING[0]:
-            self.write(frames.PONG)
 
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speech
         if speech is None:
-            inbound = frames.Inbound(self._shared.bounds.message, inflates=self.audience.inflates)
-            speech = self.speech = Speech(inbound)
+            speech = self.speech = Speech(self.audience.framing.inbound(self._shared.bounds.message))
         for message in speech.inbound.feed(data):
             if self.closed:
                 break
@@ -370,11 +375,20 @@ class Session:
         if silence >= bounds.ping_every + bounds.pong_within:
             return self._end_soon(NoPong(f"No answer came within {bounds.pong_within:.0f} s, session.pong_within."))
         if silence >= bounds.ping_every and not self.pinged:
-            self.write(frames.PING)
-            self.pinged = True
+            self._ping(now)
+            silence = now - self.silent_since
         if self.speech is not None and silence >= bounds.sleep_after and self.speech.done(now):
             self.speech = None
         return self._next_look(silence, waits, wall)
+
+    def _ping(self, now: float) -> None:
+        """Ask for a sign of life; where none can be given, the kernel hears whether it arrives."""
+        framing = self.audience.framing
+        self.write(framing.ping)
+        if framing.answers:
+            self.pinged = True
+        else:
+            self.silent_since = now
 
     def _next_look(self, silence: float, waits: float, wall: float) -> float:
         bounds = self._shared.bounds

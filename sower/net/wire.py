@@ -98,6 +98,11 @@ class Wire:
             while left > 0 and (data := await self.recv()):
                 left -= len(data)
 
+    def acknowledged_within(self, seconds: float) -> None:
+        """From now on the connection is lost when the peer's kernel acknowledges nothing for so long (RFC 5482)."""
+        with suppress(OSError):  # not TCP, or gone already
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
     def finish(self) -> None:
         """Say that nothing more will be sent."""
         with suppress(OSError):

@@ -11,8 +11,9 @@ import trio
 from sower.config import Duration, Server, Size
 from sower.errors import ChannelBusy, Forbidden
 from sower.net.connection import Closing, serve_connection
+from sower.net.held import GivenBack, Held, WaitingRoom
 from sower.net.http import Request, Response
-from sower.net.routing import Router, SocketEndpoint
+from sower.net.routing import Router, SocketEndpoint, Taken, TakingEndpoint
 from sower.net.wire import Wire
 
 SETTINGS = Server(
@@ -71,8 +72,60 @@ async def talk(wire: Wire, request: Request, params: Mapping[str, str], buffered
     await wire.send_all(b"talking:" + buffered)
 
 
-def routes() -> Router:
+class Poll:
+    """A held request of a test. ended: whether its client went."""
+
+    def __init__(self) -> None:
+        self.held: Held | None = None
+        self.gone = trio.Event()
+
+    def went(self) -> None:
+        self.gone.set()
+
+    def expired(self) -> Response:
+        return Response(200, b"nothing came")
+
+    def answer(self, body: bytes) -> None:
+        assert self.held is not None
+        self.held.answer(Response(200, body))
+
+
+class Polls:
+    """GET /poll/{how} is held for 30 s; of how = now, crash or stream it is answered, raises or streams."""
+
+    def __init__(self) -> None:
+        self.room: WaitingRoom | None = None
+        self.all: list[Poll] = []
+        self.more = trio.Event()
+
+    async def take(self, taken: Taken) -> Response | None:
+        how = taken.params["how"]
+        if how == "now":
+            return Response(200, b"at once")
+        if how == "crash":
+            raise ZeroDivisionError("a bug")
+        if how == "stream":
+            head = Response(200, b"", (("Content-Type", "text/plain"),)).encode_stream(taken.more)
+            await taken.wire.send_all(head + b"one two")
+            return None
+        assert self.room is not None
+        poll = Poll()
+        poll.held = self.room.hold(taken, poll, 30.0)
+        self.all.append(poll)
+        self.more.set()
+        return None
+
+    async def next(self, number: int = 1) -> Poll:
+        """The poll of this number, once it is held."""
+        while len(self.all) < number:
+            self.more = trio.Event()
+            await self.more.wait()
+        return self.all[number - 1]
+
+
+def routes(polls: Polls) -> Router:
     router = Router()
+    router.add("GET", "/poll/{how}", TakingEndpoint(polls.take))
     router.add("POST", "/echo", echo)
     router.add("GET", "/name/{name}", name)
     router.add("GET", "/refuse", refuse)
@@ -90,9 +143,10 @@ def routes() -> Router:
 class Peer:
     """The client's end."""
 
-    def __init__(self, stream: trio.SocketStream, closing: Closing) -> None:
+    def __init__(self, stream: trio.SocketStream, closing: Closing, polls: Polls) -> None:
         self.stream = stream
         self.closing = closing
+        self.polls = polls
         self.ended = trio.Event()
 
     async def send(self, data: bytes) -> None:
@@ -121,15 +175,20 @@ async def served(settings: Server = SETTINGS) -> AsyncGenerator[Peer]:
     ours.setblocking(False)
     wire, closing = Wire(ours, "127.0.0.1"), Closing()
     async with trio.open_nursery() as nursery, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:
-        peer = Peer(stream, closing)
+        polls = Polls()
+        peer = Peer(stream, closing, polls)
+        router = routes(polls)
 
-        async def serve() -> None:
+        async def serve(wire: Wire, given_back: GivenBack | None = None) -> None:
             with suppress(Forbidden):  # what `fall_silent` raises; the accept loop is the boundary elsewhere
-                await serve_connection(wire, routes(), settings, closing=closing)
-            wire.close()
-            peer.ended.set()
+                await serve_connection(wire, router, settings, closing=closing, given_back=given_back)
+            if not wire.kept:
+                wire.close()
+                peer.ended.set()
 
-        nursery.start_soon(serve)
+        polls.room = WaitingRoom(nursery, serve)
+        nursery.start_soon(polls.room.run)
+        nursery.start_soon(serve, wire)
         yield peer
         nursery.cancel_scope.cancel()
     wire.close()

@@ -13,9 +13,11 @@ import trio.testing
 from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
 from sower.core.grants import anonymous
 from sower.core.message import Delivery, Position
+from sower.dialects.interface import EVENT_STREAM
 from sower.errors import BadFrame, Draining, SowerError
 from sower.net import frames
-from sower.net.frames import Compression, Farewell, FramedAudience
+from sower.net.frames import Compression, WebSocketFraming
+from sower.net.framing import Farewell, FramedAudience, Framing, StreamFraming
 from sower.net.reader import Reader
 from sower.net.session import Bounds, Session, Shared
 from sower.net.wire import Wire
@@ -84,10 +86,10 @@ class House:
     def look_again(self, session: Session, after: float) -> None:
         self.looks.append(after)
 
-    def session(self) -> tuple[Session, trio.SocketStream]:
+    def session(self, framing: Framing | None = None) -> tuple[Session, trio.SocketStream]:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        audience = FramedAudience(Plain(), Compression())
+        audience = FramedAudience(Plain(), framing or WebSocketFraming(Compression()))
         session = Session(
             Wire(ours, "127.0.0.1"), random.getrandbits(48), anonymous("1", "k", None), Parrot(), audience, self._shared
         )
@@ -269,3 +271,37 @@ async def test_who_goes_on_with_nonsense_is_closed() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert session.closed
         assert (await stream.receive_some()).count(b"bad_frame") == BOUNDS.violations + 1 + 2
+
+
+async def test_a_stream_is_kept_alive_hears_nothing_and_ends_with_its_bytes() -> None:
+    async with a_house() as house:
+        session, stream = house.session(StreamFraming(EVENT_STREAM))
+        session.write(session.audience.frame(b"data: 1"))
+        assert await stream.receive_some() == b"data: 1\n\n"
+        for now in (25.0, 50.0, 75.0):
+            assert session.tend(now, 0.0) == BOUNDS.ping_every, "nobody answers, and nobody is waited for"
+            assert await stream.receive_some() == b":\n\n"
+        await stream.send_all(b"\x81\xff nonsense " * 5000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.speech is None
+        assert not session.closed
+        session.end(Draining())
+        assert await stream.receive_some() == b"draining\n\n"
+        assert await stream.receive_some() == b"", "no close frame, only the end"
+        await stream.send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        assert next(iter(house.ended.values())).code == 1006
+
+
+async def test_a_slow_stream_ends_as_any_other_and_still_hears_why() -> None:
+    async with a_house() as house:
+        session, stream = house.session(StreamFraming(EVENT_STREAM))
+        while not session.closed:
+            session.write(b"x" * 10_000)
+        assert session.ending is not None
+        assert session.ending.code == "slow_consumer"
+        heard = b""
+        with trio.fail_after(5):
+            while part := await stream.receive_some():
+                heard += part
+        assert heard.endswith(b"slow_consumer\n\n")

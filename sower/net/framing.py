@@ -1,0 +1,141 @@
+"""How what a session says and hears is framed on its connection: one object for all sessions of a kind.
+
+Rule 1: a frame is the same bytes for every receiver of a kind, so that a delivery is framed once for all of them.
+Rule 2: a session is the same whatever its framing: its backlog, its bounds, its sleep and its end do not depend on it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from sower.core.message import Delivery
+from sower.dialects.interface import Encoder, Stream
+
+
+class Received(NamedTuple):
+    """A whole message. is_text: it was sent as text, and its payload is valid UTF-8."""
+
+    is_text: bool
+    payload: bytes
+
+
+class Farewell(NamedTuple):
+    """The close code and reason that a socket ended with."""
+
+    code: int
+    reason: str
+    by_peer: bool
+
+
+NO_FAREWELL = Farewell(1006, "the connection was lost", by_peer=True)
+"""No close frame came (RFC 6455 section 7.1.5)."""
+
+
+class Inbound(Protocol):
+    """The inbound half of one connection. Made when bytes arrive; droppable when `resting`."""
+
+    def feed(self, data: bytes) -> list[Received]:
+        """The whole messages that these bytes complete. What must be sent in answer is in `reply`."""
+        ...
+
+    @property
+    def reply_due(self) -> bool:
+        """Whether the framing itself owes an answer."""
+        ...
+
+    def reply(self) -> bytes:
+        """What it owes."""
+        ...
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is half received, so that this parser can be dropped and another begun later."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether it says that the connection ends."""
+        ...
+
+    @property
+    def farewell(self) -> Farewell:
+        """How it ended."""
+        ...
+
+
+class Framing(Protocol):
+    """One kind of connection.
+
+    ping:    asks a silent client for a sign of life
+    answers: whether the client can say anything, so that a ping is answered and a close frame too. Where it cannot,
+             the kernel finds out that it is gone (Wire.acknowledged_within), and the end of the bytes is the close.
+    """
+
+    @property
+    def ping(self) -> bytes: ...
+    @property
+    def answers(self) -> bool: ...
+
+    def text(self, payload: bytes) -> bytes:
+        """A whole message of text."""
+        ...
+
+    def binary(self, payload: bytes) -> bytes:
+        """A whole message of bytes."""
+        ...
+
+    def close(self, code: int, reason: str) -> bytes:
+        """The last frame."""
+        ...
+
+    def nod(self, data: bytes) -> bytes | None:
+        """The answer to what needs no parser, empty where there is none to give; None for all else."""
+        ...
+
+    def inbound(self, limit: int) -> Inbound:
+        """A parser. limit: bytes of one message, after inflation."""
+        ...
+
+
+class FramedAudience:
+    """All sessions that share an encoder and a framing: their deliveries are framed once."""
+
+    __slots__ = ("_encoder", "frame", "framing")
+
+    def __init__(self, encoder: Encoder, framing: Framing) -> None:
+        self._encoder = encoder
+        self.framing = framing
+        self.frame = framing.text if encoder.is_text else framing.binary
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """The whole frame for a delivery; empty where the protocol does not say it."""
+        payload = self._encoder.encode(channel, delivery)
+        return self.frame(payload) if payload else b""
+
+
+class StreamFraming:
+    """A response that goes on and on: messages one after the other, out only."""
+
+    answers = False
+
+    def __init__(self, stream: Stream) -> None:
+        self.ping = stream.keepalive
+        self._end = stream.end
+
+    def text(self, payload: bytes) -> bytes:
+        """The message and what ends it."""
+        return payload + self._end
+
+    binary = text
+
+    def close(self, code: int, reason: str) -> bytes:
+        """The end of the response says it."""
+        return b""
+
+    def nod(self, data: bytes) -> bytes:
+        """Whatever is said is dropped."""
+        return b""
+
+    def inbound(self, limit: int) -> Inbound:
+        """Never asked for, because `nod` takes everything."""
+        raise NotImplementedError
