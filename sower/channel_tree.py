@@ -16,8 +16,8 @@ Rule 3: the output gate: where a channel keeps history, nobody is told of a mess
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import trio
 
@@ -33,7 +33,7 @@ from sower.core.message import CacheMiss, Counted, Delivery, Joined, Left, Messa
 from sower.core.rules import RESERVED, Rules
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
-from sower.store.journal import Journal
+from sower.surroundings import Surroundings
 
 HANDED_OUT_AT_ONCE = 256
 """Writes before the loop lets other tasks run: about a millisecond of system calls."""
@@ -62,22 +62,6 @@ class Replay(NamedTuple):
 
     since: Position
     upto: int
-
-
-class Surroundings(Protocol):
-    """What a channel has from the node it lives on."""
-
-    journal: Journal
-    epoch: str
-    queue_limit: int
-    most_members: int
-    remember_ids: float
-    happened: Callable[[str, Happening], None]
-
-    def now(self) -> float: ...
-    def counts(self, app: str) -> bool: ...
-    def next_serial(self) -> int: ...
-    def start(self, tree: ChannelTree) -> None: ...
 
 
 class ChannelTree:
@@ -173,6 +157,7 @@ class ChannelTree:
         for publication, _ in self._accepted:
             publication.ticket.settle(error)
         self._accepted = []
+        self._node.in_flight.pop(self, None)
         waiting, self._inbox = self._inbox, deque()
         for item in waiting:
             if isinstance(item, Departure):
@@ -214,10 +199,12 @@ class ChannelTree:
         while True:
             if self._parcels:
                 await self._hand_out()
-            elif self._changes or self._newcomers or self._count_due:
+            elif self._changes or self._newcomers or self._count_due or state.new_taps:
                 self._announce(state)
             elif self._accepted:
                 await self._store(state)
+                if not self._accepted:
+                    self._node.in_flight.pop(self, None)
             elif self._inbox:
                 self._decide(state)
             elif self._retiring:
@@ -236,8 +223,10 @@ class ChannelTree:
                 self._enter(state, item)
             elif isinstance(item, Departure):
                 self._depart(state, item)
-            else:
+            elif isinstance(item, MetaChange):
                 self._change_meta(state, item)
+            else:
+                self._changes += item.decide(state, trio.current_time())
         self._current = None
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
@@ -255,6 +244,7 @@ class ChannelTree:
             serial, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender
         )
         self._accepted.append((item, message))
+        self._node.in_flight.setdefault(self, serial)
 
     def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
         newcomer = item.subscription
@@ -300,6 +290,8 @@ class ChannelTree:
         parcels = state.parcels(changes, besides=[newcomer.subscriber for newcomer in newcomers])
         self._changes, self._newcomers = [], {}
         self._parcels.extend(parcels)
+        self._pass_on(state, changes)
+        state.begin_taps(self._epoch)
         for change in changes:
             if isinstance(change, Joined | Left):
                 self._tell(Fact.MEMBER_ADDED if isinstance(change, Joined) else Fact.MEMBER_REMOVED, user=change.user)
@@ -316,6 +308,11 @@ class ChannelTree:
             self._count_due = False
             self._parcels.extend(state.parcels([Counted(state.subscribers)]))
             self._tell(Fact.COUNTED, count=state.subscribers)
+
+    def _pass_on(self, state: Channel[Subscriber], deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            for tap in state.taps:
+                tap.take(deliveries)
 
     def _give_cached(self, state: Channel[Subscriber], newcomer: Subscription) -> None:
         """Begin with the last event, where there is one."""
@@ -348,18 +345,22 @@ class ChannelTree:
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Commit what was accepted, then tell publishers and subscribers. The commit may be repeated."""
         accepted = self._accepted
-        fresh = [message for _, message in accepted]
-        serials = [message.serial for message in fresh]
+        serials = [message.serial for _, message in accepted]
+        known: set[int] = set()
         if self.rules.history is not None:
+            kept = [m for p, m in accepted if p.command.stored]
+            passing = max((m.serial for p, m in accepted if not p.command.stored), default=0)
             try:
-                stored = await self._node.journal.append(self.app, self.name, fresh, self.rules.history)
+                stored = await self._node.journal.append(self.app, self.name, kept, self.rules.history, head=passing)
             except JournalFailed as error:
                 self._accepted = []
                 for publication, _ in accepted:
                     publication.ticket.settle(error)
                 return
-            serials = [s.serial for s in stored]
-            fresh = [message for message, s in zip(fresh, stored, strict=True) if s.fresh]
+            first = {m.serial: s.serial for m, s in zip(kept, stored, strict=True) if not s.fresh}
+            serials = [first.get(serial, serial) for serial in serials]
+            known = set(first)
+        fresh = [m for p, m in accepted if p.command.told and m.serial not in known]
         parcels = state.parcels(fresh)
         self._accepted = []
         if fresh:
@@ -368,6 +369,7 @@ class ChannelTree:
         self._parcels.extend(parcels)
         for (publication, _), serial in zip(accepted, serials, strict=True):
             publication.ticket.settle(Receipt(self.name, serial))
+        self._pass_on(state, fresh)
 
     async def _hand_out(self) -> None:
         """Write each parcel to its recipients, letting other tasks run now and then."""

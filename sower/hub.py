@@ -58,6 +58,7 @@ class Hub:
         self.now = now
         self.failed = failed or _nobody
         self.happened: Callable[[str, Happening], None] = _unheard
+        self.in_flight: dict[ChannelTree, int] = {}
         self._counting = frozenset(app.id for app in config.apps if app.subscription_count)
         self._last_serial = journal.last_serial
         self._trees: dict[tuple[str, str], ChannelTree] = {}
@@ -79,6 +80,11 @@ class Hub:
         """A serial after every earlier one of this node."""
         self._last_serial = next_serial(self._last_serial, self.now())
         return self._last_serial
+
+    @property
+    def settled(self) -> int:
+        """The serial up to which every message of this node was told, or never will be."""
+        return min(self.in_flight.values()) - 1 if self.in_flight else self._last_serial
 
     def tree(self, app: str, name: str) -> ChannelTree:
         """The channel's tree, a new record where there is none."""

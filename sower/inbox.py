@@ -5,12 +5,12 @@ Items refer to the tree only by what they need of it, so that this file knows no
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
-from sower.core.channel import Audience
+from sower.core.channel import Audience, Channel
 from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, UpdateMeta
-from sower.core.message import Position
+from sower.core.message import Delivery, Position
 from sower.errors import SowerError
 
 
@@ -103,7 +103,19 @@ class Publication:
         self.ticket = ticket
 
 
-Item = Arrival | Departure | MetaChange | Publication
+class Change(Protocol):
+    """What changes a channel's state without being anybody's subscription."""
+
+    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
+        """Do it. Returns what is told of it. now: trio's clock."""
+        ...
+
+    def refuse(self, error: SowerError) -> None:
+        """It was not done."""
+        ...
+
+
+Item = Arrival | Departure | MetaChange | Publication | Change
 
 
 def refuse(item: Item, error: SowerError) -> None:
@@ -112,3 +124,5 @@ def refuse(item: Item, error: SowerError) -> None:
         item.ticket.settle(error)
     elif isinstance(item, Arrival | MetaChange):
         item.subscription.subscriber.refuse(item.command, error)
+    elif not isinstance(item, Departure):
+        item.refuse(error)

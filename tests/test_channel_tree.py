@@ -13,11 +13,12 @@ import trio.testing
 from sower import channel_tree
 from sower import hub as hub_module
 from sower.config import App, ChannelRule, Config, History, Limits
+from sower.core.channel import Channel
 from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, Welcome
-from sower.core.message import Delivery, Message, Position
+from sower.core.message import Delivery, Left, Message, Position
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.hub import Hub
-from sower.inbox import Publication, Subscription
+from sower.inbox import Publication, Subscriber, Subscription
 from sower.store.journal import Page, Stored
 
 
@@ -32,7 +33,9 @@ class MemoryJournal:
         self.fail: Callable[[str], None] = lambda _: None
         self.gate: trio.Event | None = None
 
-    async def append(self, app: str, channel: str, messages: Sequence[Message], history: History) -> list[Stored]:
+    async def append(
+        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
+    ) -> list[Stored]:
         self.fail("append begins")
         await trio.lowlevel.checkpoint()
         if self.gate is not None:
@@ -171,6 +174,86 @@ async def a_house(config: Config = CONFIG) -> AsyncIterator[House]:
 
 async def settle() -> None:
     await trio.testing.wait_all_tasks_blocked()
+
+
+class Noting:
+    """A tap that notes what it takes."""
+
+    def __init__(self) -> None:
+        self.followers = 0
+        self.begun: list[tuple[Position, int]] = []
+        self.taken: list[Delivery] = []
+
+    def begin(self, position: Position, members: int) -> None:
+        self.begun.append((position, members))
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        assert self.begun, "nothing is taken before the beginning"
+        self.taken += deliveries
+
+    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
+        state.new_taps = (*state.new_taps, self)
+        return ()
+
+    def refuse(self, error: SowerError) -> None:
+        raise error
+
+
+async def test_a_tap_begins_behind_who_is_here_and_takes_all_that_is_told_from_then_on() -> None:
+    async with a_house() as house:
+        earlier, _ = house.subscribe("presence-x", user="ada")
+        await settle()
+        tap = Noting()
+        tree = house.hub.tree("1", "presence-x")
+        _, bob = house.subscribe("presence-x", user="bob")
+        tree.post(tap)
+        house.publish("presence-x", "one")
+        await settle()
+        assert [members for _, members in tap.begun] == [2]
+        assert [d.data for d in tap.taken if isinstance(d, Message)] == [b"one"]
+        assert earlier.heard == "Joined(bob) one "
+        bob.end(at_once=True)
+        await settle()
+        assert tap.taken[1:] == [Left("bob", b"null")]
+        assert not tree.state.vacant if tree.state else False
+
+
+async def test_what_is_not_stored_is_told_in_its_place_and_what_is_not_told_is_stored() -> None:
+    async with a_house() as house:
+        listener, _ = house.subscribe("kept-a")
+        await settle()
+        tickets = [Waiting() for _ in range(3)]
+        for ticket, (data, stored, told) in zip(
+            tickets, [(b"a", True, True), (b"b", False, True), (b"c", True, False)], strict=True
+        ):
+            command = Publish("kept-a", "e", data, stored=stored, told=told)
+            house.hub.publish("1", Publication(command, None, None, ticket))
+        await settle()
+        serials = [ticket.outcome.serial for ticket in tickets if isinstance(ticket.outcome, Receipt)]
+        assert serials == sorted(set(serials))
+        assert listener.heard == "a b "
+        assert [m.data for m in house.journal.rows["1", "kept-a"]] == [b"a", b"c"]
+
+
+async def test_messages_are_settled_once_all_before_them_are_told() -> None:
+    async with a_house() as house:
+        for name in ("kept-a", "kept-b"):
+            house.subscribe(name)
+        await settle()
+        drawn = house.hub.next_serial()
+        assert house.hub.settled == drawn
+        house.journal.gate = trio.Event()
+        first, second = house.publish("kept-a", "1"), house.publish("kept-b", "2")
+        await settle()
+        waits = house.hub.settled
+        assert not first.done.is_set()
+        assert not second.done.is_set()
+        house.journal.gate.set()
+        await settle()
+        serials = [ticket.outcome.serial for ticket in (first, second) if isinstance(ticket.outcome, Receipt)]
+        assert len(serials) == 2
+        assert waits < min(serials)
+        assert house.hub.settled >= max(serials)
 
 
 AWAITS = ["append begins", "append ends", "head begins", "head ends", "since begins", "since ends"]

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from sower.core.message import Delivery, Joined, Left, Message, Updated
+from sower.core.message import Delivery, Joined, Left, Message, Position, Updated
 from sower.core.presence import Presence
 from sower.core.rules import Rules
 
@@ -25,6 +25,23 @@ class Audience(Protocol):
 
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         """The bytes for one delivery, as they go to each socket; empty where this audience is told nothing."""
+        ...
+
+
+class Tap(Protocol):
+    """Whoever takes deliveries as they are, on behalf of clients that come and fetch them."""
+
+    @property
+    def followers(self) -> int:
+        """How many follow the channel through it."""
+        ...
+
+    def begin(self, position: Position, members: int) -> None:
+        """What comes after this position is taken from now on. members: how many are here."""
+        ...
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """What the channel tells."""
         ...
 
 
@@ -45,9 +62,22 @@ class Channel(Generic[S]):
 
     head:   the serial of the last message handed out, or of the channel's beginning
     missed: whether a newcomer has already found no event to begin with
+    taps:   those that have begun, and those that are about to
     """
 
-    __slots__ = ("_cached", "_cached_until", "_ids", "audiences", "head", "missed", "name", "presence", "rules")
+    __slots__ = (
+        "_cached",
+        "_cached_until",
+        "_ids",
+        "audiences",
+        "head",
+        "missed",
+        "name",
+        "new_taps",
+        "presence",
+        "rules",
+        "taps",
+    )
 
     def __init__(self, name: str, rules: Rules, *, head: int, most_members: int) -> None:
         self.name = name
@@ -56,6 +86,8 @@ class Channel(Generic[S]):
         self.audiences: dict[Audience, set[S]] = {}
         self.presence = Presence(rules.grace, most_members) if rules.presence else None
         self.missed = False
+        self.taps: tuple[Tap, ...] = ()
+        self.new_taps: tuple[Tap, ...] = ()
         self._cached: Message | None = None
         self._cached_until = 0.0
         self._ids: dict[str, tuple[int, float]] = {}
@@ -63,12 +95,12 @@ class Channel(Generic[S]):
     @property
     def subscribers(self) -> int:
         """How many subscriptions there are."""
-        return sum(map(len, self.audiences.values()))
+        return sum(map(len, self.audiences.values())) + sum(tap.followers for tap in self.taps)
 
     @property
     def vacant(self) -> bool:
-        """Whether nobody follows the channel or is still shown as present."""
-        return not self.audiences and not self.presence
+        """Whether nobody follows the channel, fetches from it, or is still shown as present."""
+        return not self.audiences and not self.presence and not self.taps and not self.new_taps
 
     def add(
         self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None, most: int | None = None
@@ -108,6 +140,13 @@ class Channel(Generic[S]):
                 own = b"".join(p for p, d in zip(parts, deliveries, strict=True) if _is_for(sender, d))
                 parcels.append(Parcel(own, iter((sender,))))
         return [parcel for parcel in parcels if parcel.data]
+
+    def begin_taps(self, epoch: str) -> None:
+        """Let the new ones take what comes after the head."""
+        begun, self.new_taps = self.new_taps, ()
+        self.taps = (*self.taps, *begun)
+        for tap in begun:
+            tap.begin(Position(epoch, self.head), len(self.presence) if self.presence is not None else 0)
 
     def known_id(self, message_id: str, now: float) -> int | None:
         """The serial that a publish with this id got within the window, on a channel without history."""

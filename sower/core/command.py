@@ -58,6 +58,8 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     exclude: a session that shall not get it
     echo:    whether the publishing session itself gets it
     extra:   as of Message
+    stored:  whether the channel's history has it, where it keeps one
+    told:    whether subscribers get it
     """
 
     channel: str
@@ -69,6 +71,8 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     exclude: str | None = None
     echo: bool = False
     extra: bytes | None = None
+    stored: bool = True
+    told: bool = True
 
 
 class PublishAll(msgspec.Struct, frozen=True):

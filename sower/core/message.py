@@ -66,10 +66,14 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """A user's last connection is gone (and its grace period over). meta: JSON bytes, the last known."""
+    """A user's last connection is gone (and its grace period over). meta: JSON bytes, the last known.
+
+    lost: whether it vanished, and did not say that it goes
+    """
 
     user: str
     meta: bytes = b"null"
+    lost: bool = False
 
 
 class Updated(msgspec.Struct, frozen=True):

@@ -86,14 +86,14 @@ class Presence:
         if member.connections:
             return None
         if at_once or self.grace <= 0:
-            return self._remove(user)
+            return self._remove(user, lost=not at_once)
         self._leaving[user] = now + self.grace
         return None
 
     def expire(self, now: float) -> list[Left]:
         """Take away the members whose grace period is over at `now`."""
         over = [user for user, at in self._leaving.items() if at <= now]
-        return [self._remove(user) for user in over]
+        return [self._remove(user, lost=True) for user in over]
 
     def next_expiry(self) -> float | None:
         """When the first grace period ends. All have one length, so the oldest ends first."""
@@ -103,6 +103,11 @@ class Presence:
         """Every member, in the order in which they joined."""
         return [MemberView(user, m.meta, len(m.connections)) for user, m in self._members.items()]
 
-    def _remove(self, user: str) -> Left:
+    def find(self, user: str) -> MemberView | None:
+        """One member, where it is here."""
+        member = self._members.get(user)
+        return None if member is None else MemberView(user, member.meta, len(member.connections))
+
+    def _remove(self, user: str, *, lost: bool) -> Left:
         self._leaving.pop(user, None)
-        return Left(user, self._members.pop(user).meta)
+        return Left(user, self._members.pop(user).meta, lost)

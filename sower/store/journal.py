@@ -130,14 +130,18 @@ class Journal:
                 await reading.close()
                 await writing.close()
 
-    async def append(self, app: str, channel: str, messages: Sequence[Message], history: History) -> list[Stored]:
+    async def append(
+        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
+    ) -> list[Stored]:
         """Store messages, oldest first. Returns after the commit, one Stored for each. Raises JournalFailed.
+
+        head: the serial of a message that the channel told and does not keep, 0 for none
 
         A caller that is cancelled does not know whether they were stored.
         """
         if self._rows_waiting + len(messages) > MOST_WAITING:
             raise JournalFailed(f"{self._rows_waiting} messages wait for the journal already.", retry_after=1)
-        waiting = _Waiting(Append(app, channel, messages, history))
+        waiting = _Waiting(Append(app, channel, messages, history, head))
         self._waiting.append(waiting)
         self._rows_waiting += len(messages)
         self._work.set()

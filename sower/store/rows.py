@@ -39,6 +39,7 @@ class Append(NamedTuple):
     channel: str
     messages: Sequence[Message]
     history: History
+    head: int = 0
 
 
 class _Row:
@@ -98,7 +99,7 @@ class Writer:
             [(row.id, m.serial, m.event, m.data, int(m.kind), m.user, m.id, m.extra) for m in fresh],
         )
         row.count += self._db.total_changes() - before
-        row.head = max(row.head, *(m.serial for m in fresh)) if fresh else row.head
+        row.head = max(row.head, append.head, *(m.serial for m in fresh))
         self._trim(row, append.history)
         self._db.execute("UPDATE channels SET head = ?, trimmed = ? WHERE id = ?", (row.head, row.trimmed, row.id))
         return stored

@@ -17,7 +17,7 @@ def test_three_tabs_of_one_user_are_one_join_and_one_leave() -> None:
     came = [presence.enter("ada", tab, b'"hi"') for tab in (1, 2, 3)]
     went = [presence.leave("ada", tab, now=0.0) for tab in (1, 2, 3)]
     assert came == [Joined("ada", b'"hi"'), None, None]
-    assert went == [None, None, Left("ada", b'"hi"')]
+    assert went == [None, None, Left("ada", b'"hi"', lost=True)]
 
 
 def test_a_page_reload_within_the_grace_period_is_silent() -> None:
@@ -35,7 +35,7 @@ def test_a_member_who_stays_away_leaves_when_the_grace_period_is_over() -> None:
     presence.leave("ada", "page", now=10.0)
     assert presence.next_expiry() == 12.0
     assert presence.expire(now=11.9) == []
-    assert presence.expire(now=12.0) == [Left("ada", b"1")]
+    assert presence.expire(now=12.0) == [Left("ada", b"1", lost=True)]
     assert presence.next_expiry() is None
 
 

@@ -1,0 +1,29 @@
+"""What a channel has from the node that it lives on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from sower.core.happening import Happening
+from sower.store.journal import Journal
+
+if TYPE_CHECKING:
+    from sower.channel_tree import ChannelTree
+
+
+class Surroundings(Protocol):
+    """in_flight: the trees that hold messages which are not told yet, and the lowest serial of each."""
+
+    journal: Journal
+    epoch: str
+    queue_limit: int
+    most_members: int
+    remember_ids: float
+    happened: Callable[[str, Happening], None]
+    in_flight: dict[ChannelTree, int]
+
+    def now(self) -> float: ...
+    def counts(self, app: str) -> bool: ...
+    def next_serial(self) -> int: ...
+    def start(self, tree: ChannelTree) -> None: ...
