@@ -317,7 +317,9 @@ class ChannelTree:
     def _give_cached(self, state: Channel[Subscriber], newcomer: Subscription) -> None:
         """Begin with the last event, where there is one."""
         cached = state.cached(trio.current_time())
-        newcomer.subscriber.write(newcomer.audience.encode(self.name, cached[0] if cached else CacheMiss()))
+        word = newcomer.audience.encode(self.name, cached[0] if cached else CacheMiss())
+        if word:
+            newcomer.subscriber.write(word)
         if cached is None and not state.missed:
             state.missed = True
             self._tell(Fact.CACHE_MISS)

@@ -114,9 +114,10 @@ class Clients:
     def came(self, session: Session, buffered: bytes) -> None:
         """A socket was opened: do what that asks for, and read it from now on."""
         self._enter(session)
-        farewell = session.begin(buffered)
+        session.begin()
         if not session.subscriptions and session.ending is None:
             self._activity.connected(session.grant, session.id, session.address, "")
+        farewell = session.go_on(buffered)
         if farewell is not None:
             self.reader.end(session, farewell)
 
@@ -253,7 +254,8 @@ class Clients:
 
     def _member(self, grant: Grant, command: Subscribe, rules: Rules) -> tuple[str | None, bytes | None]:
         """The user id that a subscriber is present as, where it is one, and its meta. Raises TooLarge."""
-        user, meta = (grant.user, grant.meta) if command.user is None else (command.user, command.meta)
+        proved = command.proof is not None and command.user is not None
+        user, meta = (command.user, command.meta) if proved else (grant.user, grant.meta)
         client_events = self._access.apps[grant.app].client_events
         if not rules.presence or not grant.allows(Can.PRESENCE, command.channel, rules, client_events):
             user = None
@@ -268,9 +270,15 @@ class Clients:
     def _unsubscribe(self, session: Session, command: Unsubscribe) -> None:
         subscription = session.subscription(command.channel)
         if subscription is not None:
-            session.grant = session.grant.without(command.channel) if session.grant.expires is None else session.grant
-            session.subscriptions = tuple(s for s in session.subscriptions if s is not subscription)
-            subscription.end(at_once=True)
+            self.drop(session, subscription)
+
+    def drop(self, session: Session, subscription: Subscription) -> None:
+        """End a subscription, and what was proved for it; its member leaves at once."""
+        name = subscription.channel
+        if session.grant.expires is None and not name.startswith(OF_USER):
+            session.grant = session.grant.without(name)
+        session.subscriptions = tuple(s for s in session.subscriptions if s is not subscription)
+        subscription.end(at_once=True)
 
     def _sign_in(self, session: Session, command: SignIn) -> None:
         """From now on this socket speaks for a user, on every channel. Raises BadSignature, UserMismatch."""

@@ -28,6 +28,7 @@ from sower.collector import Collector
 from sower.config import Config
 from sower.core.rules import RuleBook
 from sower.dialects.native import NATIVE
+from sower.dialects.pusher import pusher
 from sower.drain import drain
 from sower.health import Health
 from sower.hub import Hub
@@ -121,9 +122,10 @@ async def _serve(
 
             waiting = WaitingRoom(connections, serve_on)
             services.start_soon(waiting.run, name="held requests")
-            router = Router(config.server.path_prefix)
+            router = Router()
             routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
-            routes.install(NATIVE, router)
+            for dialect in (NATIVE, pusher(config.apps)):
+                routes.install(dialect, router)
 
             async def handle(wire: Wire, given_back: GivenBack | None = None) -> None:
                 await serve_connection(wire, router, config.server, closing=closing, given_back=given_back)

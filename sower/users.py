@@ -42,12 +42,13 @@ class Users:
         """A socket signed in: tell those who watch its user, and tell it of those whom it watches."""
         app = session.grant.app
         user = (app, command.user)
+        anew = self.user_of(session) != command.user
         self.went(session, quietly=True)
         watchlist = tuple(dict.fromkeys((app, watched) for watched in command.watchlist))
         self._signed_in[session] = _SignedIn(user, watchlist)
         sessions = self._sessions.setdefault(user, {})
         sessions[session] = None
-        if len(sessions) == 1:
+        if anew and len(sessions) == 1:
             self._say(user, Watched(online=(command.user,)))
         for watched in watchlist:
             self._watchers.setdefault(watched, {})[session] = None

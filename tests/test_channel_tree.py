@@ -88,6 +88,10 @@ class Listener:
     def refuse(self, command: SocketCommand, error: SowerError) -> None:
         self.said.append(error.code)
 
+    def turn_away(self, subscription: Subscription, command: Subscribe, error: SowerError) -> None:
+        subscription.end(at_once=True)
+        self.refuse(command, error)
+
     def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         self.said.append("gap")
 

@@ -145,9 +145,15 @@ class Greet(msgspec.Struct, frozen=True):
 
 
 class Complain(msgspec.Struct, frozen=True):
-    """Say what was wrong with a message that was otherwise done."""
+    """Say what was wrong with what a client asked for, where that came to light before anything was done.
+
+    channel: the one that it wanted to follow
+    final:   whether the socket ends with it
+    """
 
     error: SowerError
+    channel: str | None = None
+    final: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True):

@@ -110,7 +110,7 @@ class Grant:
 
     def proved(self, channel: str, can: frozenset[Can] = frozenset(Can)) -> Grant:
         """This grant with one channel more. What had to be proved is proved, so it no longer ends."""
-        return replace(self, claims=(*self.claims, _claim(channel, can)), expires=None)
+        return replace(self, claims=(*self.claims, _claim_on(channel, can)), expires=None)
 
     def without(self, channel: str) -> Grant:
         """This grant without what was proved for one channel."""
@@ -304,6 +304,12 @@ def _patterns(claims: Mapping[str, Any]) -> tuple[tuple[Pattern, frozenset[Can]]
 @lru_cache(SHARED_CLAIMS)
 def _claim(pattern: str, can: frozenset[Can]) -> tuple[Pattern, frozenset[Can]]:
     return Pattern(pattern), _shared(can)
+
+
+@lru_cache(SHARED_CLAIMS)
+def _claim_on(channel: str, can: frozenset[Can]) -> tuple[Pattern, frozenset[Can]]:
+    """On one channel. A user may be called *, so this is no pattern: #server-to-user-* would open every user's."""
+    return Pattern.exactly(channel), _shared(can)
 
 
 @lru_cache(2 ** len(Can))

@@ -49,6 +49,13 @@ class Pattern:
         self._tail = rest.pop() if rest else None  # None: there is no star
         self._middle = tuple(part for part in rest if part)
 
+    @classmethod
+    def exactly(cls, name: str) -> Pattern:
+        """The pattern of this name alone, whatever is in it."""
+        pattern = cls("")
+        pattern.text = pattern._head = name
+        return pattern
+
     def matches(self, name: str) -> bool:
         """Whether the name is one of this pattern."""
         head, tail = self._head, self._tail

@@ -150,7 +150,7 @@ class RequestParser:
         self.requests.append(
             Request(
                 self._parser.get_method().decode("ascii"),
-                self._target.decode("ascii"),
+                self._path(self._target.decode("ascii")),
                 self._headers,
                 bytes(self._body),
                 address=self._address,
@@ -158,6 +158,11 @@ class RequestParser:
                 upgrade=self._parser.should_upgrade(),
             )
         )
+
+    def _path(self, target: str) -> str:
+        """The target without server.path_prefix, which clients sign and routes match without it."""
+        prefix = self._settings.path_prefix
+        return target[len(prefix) :] if prefix and target.startswith(prefix + "/") else target
 
     def _refuse_ambiguous(self, version: str) -> None:
         """Rule 1, for what llhttp lets through."""

@@ -73,10 +73,9 @@ class _Route:
 
 
 class Router:
-    """All routes. A segment written {name} takes any one segment. prefix: ignored where a path begins with it."""
+    """All routes. A segment written {name} takes any one segment."""
 
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
+    def __init__(self) -> None:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
 
     def add(self, method: str, pattern: str, endpoint: Endpoint) -> None:
@@ -94,10 +93,7 @@ class Router:
 
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
-        path = request.path
-        if self._prefix and path.startswith(self._prefix + "/"):
-            path = path[len(self._prefix) :]
-        segments = path.split("/")[1:]
+        segments = request.path.split("/")[1:]
         for route in self._routes.get((segments[0] if segments else "", len(segments)), ()):
             params = route.params(segments)
             if params is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from sower.core.command import SocketAnswer, SocketCommand, Watched
+from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched
 from sower.core.grants import Grant
 from sower.core.limits import Bucket
 from sower.core.message import Position
@@ -73,6 +73,10 @@ class Door(Protocol):
 
     def look_again(self, session: Session, after: float) -> None:
         """Have the session tended within so many seconds."""
+        ...
+
+    def drop(self, session: Session, subscription: Subscription) -> None:
+        """End one of its subscriptions."""
         ...
 
 
@@ -224,6 +228,11 @@ class Session:
         else:
             self._say(self.conversation.refuse(command, error))
 
+    def turn_away(self, subscription: Subscription, command: Subscribe, error: SowerError) -> None:
+        """Say that a channel did not let it in: what was begun there is no subscription."""
+        self._shared.door.drop(self, subscription)
+        self.refuse(command, error)
+
     def tell(self, word: Watched) -> None:
         """Say what the client did not ask for."""
         self._say(self.conversation.tell(word))
@@ -231,7 +240,8 @@ class Session:
     def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         """Say that something after `since` is gone."""
         payload = self.conversation.gap(channel, since, position)
-        self.write_ahead(self.audience.frame(payload))
+        if payload:
+            self.write_ahead(self.audience.frame(payload))
 
     def end(self, error: SowerError) -> None:
         """Close from this side: an error frame, a close frame, and a deadline for the client to answer it."""
@@ -284,9 +294,12 @@ class Session:
 
     # Inbound
 
-    def begin(self, buffered: bytes) -> Farewell | None:
-        """Do what opening the socket asks for, and what came behind its handshake. As `receive`."""
+    def begin(self) -> None:
+        """Do what opening the socket asks for."""
         self._perform_all(self.conversation.begin())
+
+    def go_on(self, buffered: bytes) -> Farewell | None:
+        """Do what came right behind the handshake. As `receive`."""
         return self._feed(buffered) if buffered else None
 
     def receive(self) -> Farewell | None:

@@ -1,11 +1,12 @@
-"""Pusher's names: channels and their kinds, and the socket_id that a session is called by."""
+"""Pusher's names: channels, events and users, and the socket_id that a session is called by."""
 
 from __future__ import annotations
 
 import re
 
+from sower.core.message import MAX_EVENT_NAME, check_channel_name
 from sower.core.rules import OF_USER
-from sower.errors import BadChannelName, BadRequest
+from sower.errors import BadChannelName, BadEvent, BadFrame, BadRequest
 
 MAX_NAME = 200
 """Characters of a channel name. The vendor's guide says 164, its SDKs allow 200."""
@@ -17,17 +18,27 @@ _SECRET_DIGITS = 12
 
 def check_channel(name: str) -> str:
     """Return a channel name that the vendor allows. Raises BadChannelName."""
-    own = name.removeprefix(OF_USER)
-    if (_NAME.match(own) is None and own is name) or not own:
-        raise BadChannelName(
-            f"The channel name {name[:64]!r} is not one: 1 to {MAX_NAME} letters, digits and _ - = @ , . ; only."
-        )
+    if _NAME.match(name) is not None:
+        return name
+    if name.startswith(OF_USER) and name != OF_USER:
+        return check_channel_name(name)
+    raise BadChannelName(
+        f"The channel name {name[:64]!r} is not one: 1 to {MAX_NAME} letters, digits and _ - = @ , . ; only."
+    )
+
+
+def check_event(name: str) -> str:
+    """Return an event name: any characters, but not too many. Raises BadEvent."""
+    if not 0 < len(name) <= MAX_EVENT_NAME:
+        raise BadEvent(f"An event name has 1 to {MAX_EVENT_NAME} characters, this one {len(name)}.")
     return name
 
 
-def is_private(name: str) -> bool:
-    """Whether subscribing needs a signature."""
-    return name.startswith(("private-", "presence-"))
+def check_user(user: str, most: int) -> str:
+    """Return a user id of at most so many characters. Raises BadFrame."""
+    if not 0 < len(user) <= most:
+        raise BadFrame(f"A user id has 1 to {most} characters, user_id in [apps.pusher]; this one has {len(user)}.")
+    return user
 
 
 def is_presence(name: str) -> bool:
