@@ -121,6 +121,11 @@ class Limits(Strict, frozen=True):
     """Bytes of one member's meta."""
 
 
+class Web(Strict, frozen=True):
+    demo: bool = False
+    """Whether /demo is served, with a rule of its own for the channel "demo". `sower serve --dev` switches it on."""
+
+
 class PusherSettings(Strict, frozen=True):
     """The vendor's limits are the defaults."""
 
@@ -199,5 +204,6 @@ class Config(Strict, frozen=True):
     session: SessionSettings = SessionSettings()
     store: Store = Store()
     limits: Limits = Limits()
+    web: Web = Web()
     apps: tuple[App, ...] = ()
     channels: tuple[ChannelRule, ...] = ()

@@ -27,6 +27,7 @@ SECTIONS = {
     "session": "What one connected client may cost.",
     "store": "The journal of messages and the audit record, in one SQLite file.",
     "limits": 'Rates are token buckets: "50/s", "600/m", or "50/s burst 200": 200 at once and 50 a second after that.',
+    "web": "The pages that the daemon serves to browsers.",
     "apps": "An app: who may publish and mint tokens. One table each.",
     "channels": "Rules: the first whose pattern matches a channel's name is that channel's rule. One table each.",
 }

@@ -20,7 +20,7 @@ from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
-from sower.config import App, ChannelRule, Config, Duration, Rate, Size, Strict
+from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict
 from sower.errors import ConfigError
 from sower.quantities import parse_duration, parse_rate, parse_size
 from sower.toml_lines import line_of
@@ -52,6 +52,11 @@ client_events = true
 history = {{messages = 1000, age = "24h"}}
 """
 
+DEMO = ChannelRule(
+    match="demo", private=False, presence=True, client_events=True, history=History(messages=1000, age=Duration(3600))
+)
+"""The rule of the channel on which /demo talks: anybody may, as someone or other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -72,9 +77,11 @@ def find_config(given: Path | None, *, dev_too: bool = False) -> Loaded:
     """Load the given file, or the first that is there. Raises ConfigError."""
     if given is not None:
         return load(given)
-    for place in (*PLACES, *([dev_folder() / "sower.toml"] if dev_too else [])):
+    for place in PLACES:
         if _is_there(place):
             return load(place)
+    if dev_too and _is_there(dev_folder() / "sower.toml"):
+        return load_dev()
     raise ConfigError(
         "There is no config: neither ./sower.toml nor /etc/sower/sower.toml."
         " Make one with `sower config init`, or try `sower serve --dev`."
@@ -91,7 +98,9 @@ def load_dev() -> Loaded:
         except OSError as error:
             raise ConfigError(f"The folder {folder} cannot be made: {error.strerror}. Set SOWER_DEV_DIR.") from error
         write_private(path, DEV_CONFIG.format(key=f"dev-{secrets.token_hex(4)}", secret=secrets.token_hex(16)))
-    return load(path)
+    loaded = load(path)
+    web = msgspec.structs.replace(loaded.config.web, demo=True)
+    return Loaded(_with_demo(msgspec.structs.replace(loaded.config, web=web)), path)
 
 
 def dev_folder() -> Path:
@@ -165,7 +174,7 @@ def parse(text: str, path: Path) -> Config:
         config, problems = _with_secrets(msgspec.convert(raw, Config, dec_hook=_read_quantity), path.parent)
         problems += _sense(config)
         if not problems:
-            return _absolute(config, path.parent)
+            return _with_demo(_absolute(config, path.parent))
     lines = [(line_of(text, problem.path), problem) for problem in problems]
     told = sorted(lines, key=lambda one: one[0])
     raise ConfigError("\n".join(f"{path}:{line}: {dotted(p.path)}: {p.text}" for line, p in told))
@@ -319,6 +328,13 @@ def _rules(rules: tuple[ChannelRule, ...]) -> Iterator[Problem]:
 
 
 # Files that the config names
+
+
+def _with_demo(config: Config) -> Config:
+    """The config with a rule for the demo's channel, where the demo is served and no rule is for it already."""
+    if not config.web.demo or any(rule.match == DEMO.match for rule in config.channels):
+        return config
+    return msgspec.structs.replace(config, channels=(DEMO, *config.channels))
 
 
 def _absolute(config: Config, folder: Path) -> Config:

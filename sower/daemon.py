@@ -42,6 +42,7 @@ from sower.routes import Routes
 from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 from sower.systemd import Systemd
+from sower.web import files
 
 log = structlog.get_logger(__name__)
 
@@ -126,6 +127,7 @@ async def _serve(
             routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
             for dialect in (NATIVE, pusher(config.apps)):
                 routes.install(dialect, router)
+            files.install(router, config.web)
 
             async def handle(wire: Wire, given_back: GivenBack | None = None) -> None:
                 await serve_connection(wire, router, config.server, closing=closing, given_back=given_back)

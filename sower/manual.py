@@ -41,6 +41,11 @@ ENVIRONMENT = {
     "NO_COLOR": "Set to anything, it turns colours off.",
 }
 
+PAGES_SERVED = {
+    "/sower.js": "The client for browsers and Node, an ES module. Its types are at /sower.d.ts.",
+    "/demo": "Two people on one channel; see web.demo in the config.",
+}
+
 FRAMES = """\
 The server says
 .Cm welcome
@@ -188,6 +193,9 @@ def _routes() -> Iterable[str]:
         asks, _, answers = (route.decode.__doc__ or "").partition("\n\n")
         yield _roff(asks.split(". ")[0].rstrip(".") + ".")
         yield _roff(" ".join(answers.removeprefix("    Answers ").split()))
+    for path, text in PAGES_SERVED.items():
+        yield f".It GET {_roff(path)}"
+        yield _roff(text)
 
 
 def _head(title: str, section: int, name: str, what: str) -> list[str]:

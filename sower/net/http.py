@@ -1,7 +1,7 @@
 """HTTP/1.1 messages: a request as it was read, a response as it is written.
 
 Rule 1: paths are split at `/` before they are percent-decoded, so that an encoded slash stays in its segment.
-Rule 2: every response carries its length, but for a 204 (RFC 9110 section 8.6) and a stream, which ends with its
+Rule 2: every response carries its length, but for a 204, a 304 (RFC 9110 section 8.6) and a stream, which ends with its
         connection (RFC 9112 section 6.3); every error is the same JSON.
 Rule 3: a header is printable ASCII, so that nothing that a client said can begin another header or response.
 """
@@ -124,7 +124,7 @@ class Response:
     def encode(self, *, keep_alive: bool, head_only: bool = False, more: tuple[Header, ...] = ()) -> bytes:
         """The bytes on the wire. head_only: the answer to HEAD."""
         lines = self._lines(more)
-        if self.status != 204:
+        if self.status not in (204, 304):
             lines.append(f"Content-Length: {len(self.body)}")
         if not keep_alive:
             lines.append("Connection: close")
