@@ -298,7 +298,8 @@ class ChannelTree:
         members = tuple(state.presence.view()) if state.presence is not None and newcomers else None
         position = Position(self._epoch, state.head)
         for newcomer, arrival in newcomers.items():
-            welcome = Welcome(self.name, position, newcomer.user, members)
+            replays = arrival.command.since is not None and self.rules.history is not None
+            welcome = Welcome(self.name, position, newcomer.user, members, replays)
             newcomer.subscriber.answer(arrival.command, welcome)
             if arrival.command.since is not None:
                 self._catch_up(state, newcomer, arrival.command.since)

@@ -27,7 +27,7 @@ from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
 from sower.core.rules import RuleBook
-from sower.dialects.native import NATIVE
+from sower.dialects.native import native
 from sower.dialects.pusher import pusher
 from sower.drain import drain
 from sower.health import Health
@@ -125,7 +125,7 @@ async def _serve(
             services.start_soon(waiting.run, name="held requests")
             router = Router()
             routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
-            for dialect in (NATIVE, pusher(config.apps)):
+            for dialect in (native(hub.epoch_of), pusher(config.apps)):
                 routes.install(dialect, router)
             files.install(router, config.web)
 

@@ -86,6 +86,10 @@ class Hub:
         """The serial up to which every message of this node was told, or never will be."""
         return min(self.in_flight.values()) - 1 if self.in_flight else self._last_serial
 
+    def epoch_of(self, channel: str) -> str:
+        """The epoch of a channel's positions: the journal's where it keeps history, else this process'."""
+        return self.epoch if self.rules.of(channel).history is None else self.journal.epoch
+
     def tree(self, app: str, name: str) -> ChannelTree:
         """The channel's tree, a new record where there is none."""
         tree = self._trees.get((app, name))

@@ -14,7 +14,7 @@ from typing import Any
 from sower.cli import COMMANDS, app
 from sower.config_docs import SECTIONS, example, settings
 from sower.core.grants import Can
-from sower.dialects.native import NATIVE
+from sower.dialects.native import native
 from sower.errors import tree
 
 DATE = "November 24, 2026"
@@ -76,6 +76,14 @@ A serial is a text of 17 digits.
 The position to come back with as
 .Cm since
 is the epoch of the welcome's position, a colon, and the serial of the last event.
+.Pp
+Over
+.Pa /sse
+each word of the server is a server-sent event of that name with the same JSON as its data, and its id is the position
+to come back with; nothing is said to the server.
+What is refused before the stream begins is an ordinary HTTP error; later an
+.Cm error
+event precedes the end.
 """
 
 
@@ -185,10 +193,11 @@ def _command(path: str, command: Any) -> list[str]:
 
 
 def _routes() -> Iterable[str]:
-    for route in NATIVE.sockets:
+    protocol = native(str)
+    for route in (*protocol.sockets, *protocol.streams):
         yield f".It GET {_roff(route.pattern)}"
         yield _roff((route.open.__doc__ or "").splitlines()[0])
-    for route in NATIVE.http:
+    for route in protocol.http:
         yield f".It {route.method} {_roff(route.pattern)}"
         asks, _, answers = (route.decode.__doc__ or "").partition("\n\n")
         yield _roff(asks.split(". ")[0].rstrip(".") + ".")

@@ -14,7 +14,7 @@ from sower.cli import COMMANDS
 from sower.config import Config, Strict
 from sower.config_docs import EXAMPLE_SECRET, docs, example, settings
 from sower.config_file import parse
-from sower.dialects.native import NATIVE
+from sower.dialects.native import native
 from sower.errors import SowerError, tree
 from sower.manual import PAGES, sorted_commands
 
@@ -73,7 +73,8 @@ def test_every_command_option_and_error_is_in_the_manual() -> None:
     assert {path.split()[0] for path, _ in sorted_commands()} == set(COMMANDS)
     for code in tree():
         assert f".It Er {code}\n" in manual
-    for route in (*NATIVE.http, *NATIVE.sockets):
+    protocol = native(str)
+    for route in (*protocol.http, *protocol.sockets, *protocol.streams):
         assert route.pattern in manual
 
 

@@ -242,12 +242,14 @@ class Welcome(msgspec.Struct, frozen=True):
 
     user:    the member or user that the subscriber is
     members: who is there, the newcomer included; None where the channel has no presence
+    replays: whether what was missed since the position that was asked for comes first
     """
 
     channel: str
     position: Position
     user: str | None = None
     members: tuple[MemberView, ...] | None = None
+    replays: bool = False
 
 
 class Acknowledged(msgspec.Struct, frozen=True):

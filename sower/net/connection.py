@@ -47,7 +47,7 @@ PREFLIGHT_HEADERS: tuple[Header, ...] = (
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS"),
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With",
+        "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With, Last-Event-ID",
     ),
     ("Access-Control-Max-Age", "86400"),
 )

@@ -1,7 +1,13 @@
-"""Sower's own protocol: subprotocol `sower.v1`, JSON text, one channel per WebSocket, and a plain HTTP API."""
+"""Sower's own protocol: subprotocol `sower.v1`, JSON text, one channel per socket or stream, and a plain HTTP API."""
+
+from collections.abc import Callable
 
 from sower.dialects.interface import Dialect
 from sower.dialects.native.http import HTTP_ROUTES
 from sower.dialects.native.socket import SOCKET_ROUTES
+from sower.dialects.native.stream import stream_routes
 
-NATIVE = Dialect("native", HTTP_ROUTES, SOCKET_ROUTES)
+
+def native(epoch_of: Callable[[str], str]) -> Dialect:
+    """The protocol on a node. epoch_of: the epoch of a channel's positions."""
+    return Dialect("native", HTTP_ROUTES, SOCKET_ROUTES, stream_routes(epoch_of))
