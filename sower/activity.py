@@ -58,6 +58,7 @@ class Activity:
 
     def refused(self, app: str | None, address: str, where: str, error: SowerError) -> None:
         """Somebody was not let in, or not allowed what they asked for."""
+        self._hub.tally.refusals[error.code] += 1
         self._audit.record("refused", app=app, who=address, channel=where, code=error.code, detail=error.message)
         if app is not None:
             self._say(app, "refused", address=address, channel=where, code=error.code, message=error.message)
@@ -75,6 +76,11 @@ class Activity:
                 bytes=len(publish.data),
                 user=publish.user or grant.user,
             )
+
+    def kicked(self, grant: Grant, address: str, session: str) -> None:
+        """A server ended one connection."""
+        self._audit.record("kicked", app=grant.app, who=_who(grant, address), detail=session)
+        self._say(grant.app, "kicked", session=session)
 
     def minted(self, grant: Grant, address: str, channel: str, user: str | None) -> None:
         """A token was made over HTTP."""

@@ -21,7 +21,9 @@ from sower.core.command import (
     HistoryPage,
     HttpAnswer,
     HttpCommand,
+    Kick,
     ListChannels,
+    ListSessions,
     Members,
     Mint,
     Minted,
@@ -32,6 +34,7 @@ from sower.core.command import (
     ReadHistory,
     ReadOccupancy,
     ReadPresence,
+    ReadStats,
     Receipt,
     Terminate,
 )
@@ -43,7 +46,9 @@ from sower.errors import (
     BadRequest,
     Forbidden,
     HistoryOff,
+    Kicked,
     MessageTooLarge,
+    NotFound,
     PresenceOff,
     RateLimited,
     SowerError,
@@ -53,6 +58,7 @@ from sower.errors import (
 )
 from sower.hub import Hub
 from sower.inbox import Publication
+from sower.overview import Overview
 
 A = TypeVar("A")
 
@@ -67,6 +73,7 @@ class Api:
         clients: Clients,
         activity: Activity,
         limits: Limits,
+        overview: Overview,
         *,
         now: Callable[[], float],
     ) -> None:
@@ -75,6 +82,7 @@ class Api:
         self._clients = clients
         self._activity = activity
         self._limits = limits
+        self._overview = overview
         self._publishes = Buckets(limits.publishes)
         self._now = now
 
@@ -107,6 +115,8 @@ class Api:
             return _at_once(self._occupancy(grant, command.channel))
         if isinstance(command, Terminate):
             return _at_once(self._terminate(grant, address, command))
+        if isinstance(command, ListSessions | ReadStats | Kick):
+            return self._operation(grant, address, command)
         return _at_once(self._mint(grant, address, command))
 
     def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
@@ -191,7 +201,7 @@ class Api:
             if tree.state is not None and not tree.name.startswith("[meta]"):
                 presence = tree.state.presence
                 members = None if presence is None else len(presence)
-                found.append(Occupancy(tree.name, tree.state.subscribers, members))
+                found.append(Occupancy(tree.name, tree.state.subscribers, members, published=tree.published))
         found.sort(key=lambda occupancy: occupancy.channel)
         return ChannelList(tuple(found[: command.limit]))
 
@@ -212,6 +222,23 @@ class Api:
         for session in sessions:
             session.end(UserTerminated(f"A server ended all connections of {command.user[:64]!r}."))
         self._activity.terminated(grant, address, command.user, len(sessions))
+        return Acknowledged()
+
+    def _operation(
+        self, grant: Grant, address: str, command: ListSessions | ReadStats | Kick
+    ) -> Coroutine[Any, Any, HttpAnswer]:
+        if not grant.server:
+            raise Forbidden("Only a server (Basic key:secret) may look at the daemon.")
+        if isinstance(command, Kick):
+            return _at_once(self._kick(grant, address, command))
+        return self._overview.stats() if isinstance(command, ReadStats) else self._overview.sessions(grant.app, command)
+
+    def _kick(self, grant: Grant, address: str, command: Kick) -> Acknowledged:
+        session = self._clients.find(command.session)
+        if session is None or session.grant.app != grant.app:
+            raise NotFound(f"No session {command.session[:64]!r} of this app is connected.")
+        session.end(Kicked())
+        self._activity.kicked(grant, address, command.session)
         return Acknowledged()
 
     def _mint(self, grant: Grant, address: str, command: Mint) -> Minted:

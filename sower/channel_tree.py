@@ -22,11 +22,7 @@ from typing import NamedTuple
 import trio
 
 from sower.core.channel import Channel, Parcel
-from sower.core.command import (
-    Acknowledged,
-    Receipt,
-    Welcome,
-)
+from sower.core.command import Acknowledged, Receipt, Welcome
 from sower.core.happening import Fact, Happening
 from sower.core.limits import RestartIntensity
 from sower.core.message import CacheMiss, Counted, Delivery, Joined, Left, Message, Position
@@ -43,7 +39,6 @@ REPLAY_PAGE = 200
 
 QUARANTINE = 60.0
 """Seconds that a channel rests after it failed past its restart intensity; also the window of that intensity."""
-
 
 CROWD = 100
 """Subscribers above which their count is told once in COUNT_EVERY seconds; both are Pusher's numbers."""
@@ -65,7 +60,7 @@ class Replay(NamedTuple):
 
 
 class ChannelTree:
-    """One live channel: its inbox, its state and what is in flight."""
+    """One live channel: its inbox, its state and what is in flight. published: messages since the record was made."""
 
     def __init__(self, app: str, name: str, rules: Rules, node: Surroundings) -> None:
         self.app = app
@@ -74,6 +69,7 @@ class ChannelTree:
         self.intensity = RestartIntensity(within=QUARANTINE)
         self.running = False
         self.idle = False
+        self.published = 0
         self.quarantined_until = 0.0
         self._node = node
         self._state: Channel[Subscriber] | None = None
@@ -343,6 +339,7 @@ class ChannelTree:
             self._replays[newcomer] = Replay(since, state.head)
             self._start_replay(newcomer)
         elif since.serial != state.head or since.epoch not in ("", self._epoch):
+            self._node.tally.recover(whole=False)
             newcomer.subscriber.tell_gap(self.name, since, Position(self._epoch, state.head))
 
     async def _store(self, state: Channel[Subscriber]) -> None:
@@ -366,6 +363,8 @@ class ChannelTree:
         fresh = [m for p, m in accepted if p.command.told and m.serial not in known]
         parcels = state.parcels(fresh)
         self._accepted = []
+        if not self.name.startswith(RESERVED):
+            self.published += self._node.tally.accept(fresh)
         if fresh:
             state.head = fresh[-1].serial
             self._cache(state, fresh)
@@ -380,6 +379,7 @@ class ChannelTree:
         while self._parcels:
             parcel = self._parcels[0]
             data = parcel.data
+            self._node.tally.hand_out(parcel)
             for recipient in parcel.recipients:
                 recipient.write(data)
                 written += 1
@@ -419,6 +419,7 @@ class ChannelTree:
         """Give one subscriber what it missed, page by page, as fast as it reads; then let it go live."""
         history = self.rules.history
         subscriber = subscription.subscriber
+        whole = True
         while history is not None and not subscriber.closed:
             since, upto = self._replays[subscription]
             lost_epoch = since.epoch not in ("", self._epoch)
@@ -431,6 +432,7 @@ class ChannelTree:
                 history=history,
             )
             if page.gap or lost_epoch:
+                whole = False
                 subscriber.tell_gap(self.name, since, Position(self._epoch, upto))
             encode = subscription.audience.encode
             subscriber.write_ahead(b"".join([encode(self.name, message) for message in page.messages]))
@@ -440,6 +442,7 @@ class ChannelTree:
             await subscriber.drained()
         del self._replays[subscription]
         subscriber.release()
+        self._node.tally.recover(whole=whole)
 
     @property
     def _epoch(self) -> str:

@@ -51,10 +51,14 @@ from sower.inbox import MetaChange, Publication, Subscription
 from sower.net.framing import Farewell
 from sower.net.keepalive import Keepalive
 from sower.net.reader import Reader
-from sower.net.session import Bounds, Session, Shared
+from sower.net.session import Bounds, Session, Shared, State
 from sower.users import Users
 
 SUBSCRIBE_ONLY = frozenset({Can.SUBSCRIBE})
+
+
+COUNTED_AT_ONCE = 4096
+"""Sessions that are counted before other tasks run: about a millisecond."""
 
 
 class Clients:
@@ -74,7 +78,7 @@ class Clients:
     ) -> None:
         self._limits = config.limits
         self._bounds = session_bounds(config)
-        self.shared = Shared(self, self._bounds, nursery)
+        self.shared = Shared(self, self._bounds, nursery, hub.tally)
         self.reader = Reader(self._went)
         self.users = Users()
         self._by_app: Counter[str] = Counter()
@@ -144,6 +148,7 @@ class Clients:
         self.reader.add(session)
         self._by_app[session.grant.app] += 1
         self._collector.came()
+        self._hub.tally.connects += 1
         self._keepalive.look_again(session, first if expires is None else min(first, expires - self._now()))
 
     def _went(self, session: Session, farewell: Farewell) -> None:
@@ -161,6 +166,15 @@ class Clients:
         self._activity.disconnected(session.grant, session.id, session.address, code, reason)
         if not len(self.reader):
             self._empty.set()
+
+    async def census(self) -> Counter[tuple[str, State]]:
+        """How many sessions there are of each dialect and state."""
+        found: Counter[tuple[str, State]] = Counter()
+        for number, session in enumerate(self.reader):
+            found[session.audience.dialect, session.state] += 1
+            if number % COUNTED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return found
 
     async def gone(self) -> None:
         """Wait until no session is left."""

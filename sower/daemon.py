@@ -1,4 +1,4 @@
-"""Where everything meets: the journal, the hub, the clients and the listeners, from start to drained.
+"""The life of a daemon, from start to drained. What it is made of meets in sower/parts.py.
 
 services      hub, keepalive, audit, health  end last
   connections   one task per connection        end within server.drain_for
@@ -20,29 +20,14 @@ import structlog
 import trio
 
 from sower import __version__
-from sower.access import Access
-from sower.activity import Activity
-from sower.api import Api
-from sower.clients import Clients
-from sower.collector import Collector
 from sower.config import Config
 from sower.core.rules import RuleBook
-from sower.dialects.native import native
-from sower.dialects.pusher import pusher
 from sower.drain import drain
-from sower.health import Health
-from sower.hub import Hub
-from sower.net.connection import Closing, serve_connection
-from sower.net.held import GivenBack, WaitingRoom
-from sower.net.keepalive import Keepalive
-from sower.net.listen import Caps, Listener, accept_loop, attend, bind
-from sower.net.routing import Router
-from sower.net.wire import Wire
-from sower.routes import Routes
+from sower.net.listen import Listener, accept_loop, bind
+from sower.parts import Parts
 from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 from sower.systemd import Systemd
-from sower.web import files
 
 log = structlog.get_logger(__name__)
 
@@ -99,55 +84,28 @@ async def _serve(
     signals: AsyncIterator[int],
     now: Callable[[], float],
 ) -> None:
-    hub = Hub(config, journal, now=now)
-    activity = Activity(hub, audit, now=now)
-    hub.failed = activity.failed
-    access = Access(config.apps, config.limits, now=now)
-    keepalive = Keepalive(now)
-    collector = Collector()
-    health = Health(hub, journal, systemd)
-    closing = Closing()
-    caps = Caps(config.limits)
     async with trio.open_nursery() as services:
-        await services.start(hub.run, name="hub")
-        services.start_soon(keepalive.run, name="keepalive")
-        services.start_soon(audit.run, name="audit")
-        services.start_soon(collector.run, name="collector")
-        services.start_soon(health.run, name="health")
         async with trio.open_nursery() as connections:
-            clients = Clients(config, hub, access, activity, keepalive, collector, connections, now=now)
-            services.start_soon(clients.reader.run, name="reader")
-
-            async def serve_on(wire: Wire, given_back: GivenBack) -> None:
-                await attend(wire, partial(handle, given_back=given_back))
-
-            waiting = WaitingRoom(connections, serve_on)
-            services.start_soon(waiting.run, name="held requests")
-            router = Router()
-            routes = Routes(access, Api(hub, access, clients, activity, config.limits, now=now), clients, activity)
-            for dialect in (native(hub.epoch_of), pusher(config.apps)):
-                routes.install(dialect, router)
-            files.install(router, config.web)
-
-            async def handle(wire: Wire, given_back: GivenBack | None = None) -> None:
-                await serve_connection(wire, router, config.server, closing=closing, given_back=given_back)
-
+            parts = Parts(config, journal, audit, systemd, connections, now=now)
+            await services.start(parts.hub.run, name="hub")
+            for name, run in parts.services.items():
+                services.start_soon(run, name=name)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(accept_loop, listener, connections, handle, caps, name=f"listener {listener}")
+                    loop = partial(accept_loop, listener, connections, parts.handle, parts.caps)
+                    accepting.start_soon(loop, name=f"listener {listener}")
                 await journal.ping()
                 ready(listeners)
                 systemd.ready(f"listening at {' '.join(map(str, listeners))}")
                 await _signal(signals)
                 accepting.cancel_scope.cancel()
-            health.draining = True
-            systemd.stopping(f"draining {len(clients)} sessions within {config.server.drain_for:g} s")
-            closing.begin()
-            waiting.end_all()
-            connections.cancel_scope.deadline = trio.current_time() + config.server.drain_for
+            drain_for = parts.config.server.drain_for
+            systemd.stopping(f"draining {len(parts.clients)} sessions within {drain_for:g} s")
+            connections.cancel_scope.deadline = trio.current_time() + drain_for
             services.start_soon(_second_signal, signals, connections.cancel_scope, name="second signal")
-            await drain(clients, within=config.server.drain_for)
-        clients.reader.cut_off()
+            parts.begin_closing()
+            await drain(parts.clients, within=drain_for)
+        parts.clients.reader.cut_off()
         services.cancel_scope.cancel()
 
 

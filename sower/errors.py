@@ -24,7 +24,7 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
       TooMany               RateLimited  EventsTooFast  TooManyConnections  AppFull  WatchlistTooLong  ChannelBusy
       TooSlow               HandshakeTimeout  RequestTimeout  NoPong  SlowConsumer
-      Unavailable           Draining  ChannelQuarantined  JournalFailed
+      Unavailable           Draining  Kicked  ChannelQuarantined  JournalFailed
       ConfigError  StoreError  AddressInUse  DaemonUnreachable     (told on the terminal)
 """
 
@@ -397,6 +397,13 @@ class Draining(Unavailable):
     text = "The daemon is shutting down."
     close = 1012
     hint = "Reconnect with backoff; another or the restarted daemon answers."
+
+
+class Kicked(Unavailable):
+    code = "kicked"
+    text = "An operator closed this connection."
+    close = 4002
+    hint = "Reconnect; the connection was closed on purpose, and its credential is as good as before."
 
 
 class ChannelQuarantined(Unavailable):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 import trio
+from prometheus_client import Histogram
 
 from sower.errors import JournalFailed, SowerError
 from sower.hub import Hub
@@ -32,6 +33,10 @@ LATE = 0.5
 """Seconds of lag above which clients feel it. Node's and Go's probes warn at 0.1 to 1."""
 
 
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""Seconds."""
+
+
 class Fault(NamedTuple):
     """What keeps the daemon from being ready."""
 
@@ -40,10 +45,15 @@ class Fault(NamedTuple):
 
 
 class Health:
-    """lag: how late the loop last was, in seconds, at its worst since the last round."""
+    """lag: how late the loop was, in seconds, at its worst in the time between two rounds."""
+
+    CHECKS = ("draining", "journal", "hub", "lag", "stuck")
 
     def __init__(self, hub: Hub, journal: Journal, systemd: Systemd) -> None:
         self.lag = 0.0
+        self.lag_seconds = Histogram(
+            "sower_loop_lag_seconds", "How late the loop was, four times a second.", registry=None, buckets=LAG_BUCKETS
+        )
         self.draining = False
         self._hub = hub
         self._journal = journal
@@ -102,5 +112,6 @@ class Health:
         while True:
             due = trio.current_time() + FEEL_EVERY
             await trio.sleep_until(due)
+            self.lag_seconds.observe(trio.current_time() - due)
             worst = [*worst, trio.current_time() - due][-int(ROUND_EVERY / FEEL_EVERY) :]
             self.lag = max(worst)

@@ -23,6 +23,7 @@ from sower.errors import SowerError
 from sower.inbox import Publication
 from sower.store.journal import Journal
 from sower.supervisor import supervise
+from sower.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Hub:
     """All live channels of all apps.
 
     now: seconds since 1970
+    tally: what all parts of the node count in
     failed: told of each restart and quarantine: kind of audit record, app, channel, why
     happened: told of each fact that webhooks carry
     """
@@ -50,6 +52,7 @@ class Hub:
         failed: Callable[[str, str, str, str], None] | None = None,
     ) -> None:
         self.journal = journal
+        self.tally = Tally()
         self.epoch = secrets.token_hex(4)
         self.queue_limit = config.limits.channel_queue
         self.most_members = config.limits.members
@@ -106,6 +109,8 @@ class Hub:
         rules = self.rules.of(name)
         kept = rules.history is not None or rules.cache or publication.command.id is not None
         if (app, name) not in self._trees and not kept:
+            self.tally.published += 1
+            self.tally.published_bytes += len(publication.command.data)
             publication.ticket.settle(Receipt(name, self.next_serial()))
             return
         self.tree(app, name).post(publication)
@@ -124,6 +129,10 @@ class Hub:
         ticket = Awaited()
         self.tree("", BEAT).post(Publication(Publish(BEAT, "beat", b"1"), None, None, ticket))
         await ticket.settled()
+
+    def __len__(self) -> int:
+        """Channels that are not forgotten, but for the one that beats."""
+        return len(self._trees) - (("", BEAT) in self._trees)
 
     def occupied(self, app: str, prefix: str) -> Iterator[ChannelTree]:
         """The channels of an app that somebody follows."""
@@ -156,6 +165,7 @@ class Hub:
     async def _supervise(self, tree: ChannelTree) -> None:
         def crashed(error: Exception) -> None:
             log.error("channel_restarted", app=tree.app, channel=tree.name, exc_info=error)
+            self.tally.restarts += 1
             self.failed("channel_restarted", tree.app, tree.name, repr(error))
             tree.settle_crash(SowerError(f"The channel {tree.name!r} failed while it did this."))
 
@@ -166,6 +176,7 @@ class Hub:
         if not survived:
             tree.quarantine(trio.current_time() + QUARANTINE)
             log.error("channel_quarantined", app=tree.app, channel=tree.name, seconds=QUARANTINE)
+            self.tally.quarantines += 1
             self.failed("channel_quarantined", tree.app, tree.name, f"failed too often, rests {QUARANTINE:.0f} s")
 
 

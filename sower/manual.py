@@ -16,6 +16,7 @@ from sower.config_docs import SECTIONS, example, settings
 from sower.core.grants import Can
 from sower.dialects.native import native
 from sower.errors import tree
+from sower.watching import ROUTES
 
 DATE = "November 24, 2026"
 
@@ -194,6 +195,9 @@ def _command(path: str, command: Any) -> list[str]:
 
 def _routes() -> Iterable[str]:
     protocol = native(str)
+    for pattern, meaning in ROUTES.items():
+        yield f".It GET {_roff(pattern)}"
+        yield _roff(meaning)
     for route in (*protocol.sockets, *protocol.streams):
         yield f".It GET {_roff(route.pattern)}"
         yield _roff((route.open.__doc__ or "").splitlines()[0])

@@ -51,23 +51,23 @@ class Routes:
         self._api = api
         self._clients = clients
         self._activity = activity
-        self._audiences: dict[tuple[Encoder, Compression | Stream], FramedAudience] = {}
+        self._audiences: dict[tuple[Encoder, Compression | Stream, str], FramedAudience] = {}
 
     def install(self, dialect: Dialect, router: Router) -> None:
         """Add all routes of a dialect."""
         for route in dialect.http:
             router.add(route.method, route.pattern, self._http(route))
         for route in dialect.sockets:
-            router.add("GET", route.pattern, SocketEndpoint(self._socket(route), route.subprotocols))
+            router.add("GET", route.pattern, SocketEndpoint(self._socket(route, dialect.name), route.subprotocols))
         for route in dialect.streams:
-            router.add("GET", route.pattern, TakingEndpoint(self._stream(route)))
+            router.add("GET", route.pattern, TakingEndpoint(self._stream(route, dialect.name)))
 
-    def _audience(self, encoder: Encoder, how: Compression | Stream) -> FramedAudience:
-        """The one audience of all connections that are told things in the same bytes."""
-        audience = self._audiences.get((encoder, how))
+    def _audience(self, encoder: Encoder, how: Compression | Stream, dialect: str) -> FramedAudience:
+        """The one audience of all connections of a dialect that are told things in the same bytes."""
+        audience = self._audiences.get((encoder, how, dialect))
         if audience is None:
             framing: Framing = StreamFraming(how) if isinstance(how, Stream) else WebSocketFraming(how)
-            audience = self._audiences[encoder, how] = FramedAudience(encoder, framing)
+            audience = self._audiences[encoder, how, dialect] = FramedAudience(encoder, framing, dialect)
         return audience
 
     def _http(self, route: HttpRoute) -> HttpEndpoint:
@@ -82,11 +82,11 @@ class Routes:
 
         return endpoint
 
-    def _socket(self, route: SocketRoute):
+    def _socket(self, route: SocketRoute, dialect: str):
         async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
             try:
                 opened = route.open(_call(request, params))
-                session = self._session(wire, opened, request.compression)
+                session = self._session(wire, opened, request.compression, dialect)
             except SowerError as error:
                 told = self._access.refusal(wire.address, error)
                 self._activity.refused(None, wire.address, request.path, told)
@@ -96,13 +96,13 @@ class Routes:
 
         return open_socket
 
-    def _stream(self, route: StreamRoute):
+    def _stream(self, route: StreamRoute, dialect: str):
         async def open_stream(taken: Taken) -> Response | None:
             wire, request = taken.wire, taken.request
             call = _call(request, taken.params)
             try:
                 opened = route.open(call)
-                session = self._session(wire, opened, opened.stream)
+                session = self._session(wire, opened, opened.stream, dialect)
             except SowerError as error:
                 told = self._access.refusal(wire.address, error)
                 self._activity.refused(None, wire.address, request.path, told)
@@ -118,13 +118,13 @@ class Routes:
 
         return open_stream
 
-    def _session(self, wire: Wire, opened: Opened, how: Compression | Stream) -> Session:
+    def _session(self, wire: Wire, opened: Opened, how: Compression | Stream, dialect: str) -> Session:
         """A session for whoever is let in. Raises as Access.authorise, and AppFull."""
         grant = self._access.authorise(opened.credentials)
         self._clients.check_room(grant.app)
         if opened.proves_within:
             grant = replace(grant, expires=self._clients.wall + opened.proves_within)
-        audience = self._audience(opened.encoder, how)
+        audience = self._audience(opened.encoder, how, dialect)
         return Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
 
 

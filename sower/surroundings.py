@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sower.core.happening import Happening
 from sower.store.journal import Journal
+from sower.tally import Tally
 
 if TYPE_CHECKING:
     from sower.channel_tree import ChannelTree
@@ -22,6 +23,7 @@ class Surroundings(Protocol):
     remember_ids: float
     happened: Callable[[str, Happening], None]
     in_flight: dict[ChannelTree, int]
+    tally: Tally
 
     def now(self) -> float: ...
     def counts(self, app: str) -> bool: ...

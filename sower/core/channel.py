@@ -51,10 +51,14 @@ S = TypeVar("S", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Parcel(Generic[S]):
-    """The same bytes for many subscribers. The iterator remembers who already has them."""
+    """The same bytes for many subscribers. The iterator remembers who already has them.
+
+    count: deliveries in it
+    """
 
     data: bytes
     recipients: Iterator[S]
+    count: int
 
 
 class Channel(Generic[S]):
@@ -135,10 +139,10 @@ class Channel(Generic[S]):
             parts = [audience.encode(self.name, delivery) for delivery in deliveries]
             # A copy of the set, because the fan-out yields and the channel's followers may change meanwhile.
             others = [f for f in followers if f not in aside] if aside else list(followers)
-            parcels.append(Parcel(b"".join(parts), iter(others)))
+            parcels.append(Parcel(b"".join(parts), iter(others), len(parts)))
             for sender in followers.intersection(senders):
-                own = b"".join(p for p, d in zip(parts, deliveries, strict=True) if _is_for(sender, d))
-                parcels.append(Parcel(own, iter((sender,))))
+                own = [p for p, d in zip(parts, deliveries, strict=True) if _is_for(sender, d)]
+                parcels.append(Parcel(b"".join(own), iter((sender,)), len(own)))
         return [parcel for parcel in parcels if parcel.data]
 
     def begin_taps(self, epoch: str) -> None:

@@ -197,6 +197,23 @@ class Terminate(msgspec.Struct, frozen=True):
     user: str
 
 
+class ListSessions(msgspec.Struct, frozen=True):
+    """List the connected clients, those first that most waits for, or that are silent longest."""
+
+    limit: int = 100
+    by_silence: bool = False
+
+
+class ReadStats(msgspec.Struct, frozen=True):
+    """Read what the daemon does now."""
+
+
+class Kick(msgspec.Struct, frozen=True):
+    """End one connection; its client may come back."""
+
+    session: str
+
+
 class Mint(msgspec.Struct, frozen=True):
     """Make a token. ttl: seconds. meta: any JSON value. can: names of capabilities; None for all."""
 
@@ -208,7 +225,18 @@ class Mint(msgspec.Struct, frozen=True):
 
 
 SocketCommand = Publish | Subscribe | Unsubscribe | UpdateMeta | Renew | SignIn | Greet | Complain | Ping
-HttpCommand = PublishAll | ReadHistory | ReadPresence | ListChannels | ReadOccupancy | Terminate | Mint
+HttpCommand = (
+    PublishAll
+    | ReadHistory
+    | ReadPresence
+    | ListChannels
+    | ReadOccupancy
+    | Terminate
+    | Mint
+    | ListSessions
+    | ReadStats
+    | Kick
+)
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -221,13 +249,15 @@ class Receipt(msgspec.Struct, frozen=True):
 class Occupancy(msgspec.Struct, frozen=True):
     """How many subscribers a channel has, and how many members where it has presence.
 
-    cached: the event that it remembers, and for how many seconds yet
+    cached:    the event that it remembers, and for how many seconds yet
+    published: messages since it woke
     """
 
     channel: str
     subscribers: int
     members: int | None
     cached: tuple[Message, float] | None = None
+    published: int = 0
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -275,6 +305,56 @@ class ChannelList(msgspec.Struct, frozen=True):
     channels: tuple[Occupancy, ...]
 
 
+class SessionView(msgspec.Struct, frozen=True):
+    """One connected client.
+
+    state:    awake, asleep or backlogged
+    backlog:  bytes that wait for it
+    silent:   seconds since it was last known to have said something
+    channels: the first of those that it follows; subscriptions: how many these are
+    """
+
+    session: str
+    dialect: str
+    user: str | None
+    address: str
+    state: str
+    backlog: int
+    silent: float
+    channels: tuple[str, ...]
+    subscriptions: int
+
+
+class SessionList(msgspec.Struct, frozen=True):
+    """count: all sessions of the app, also those that were not listed."""
+
+    sessions: tuple[SessionView, ...]
+    count: int
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What the daemon does now, all apps together.
+
+    uptime:    seconds
+    faults:    why it should get no traffic, each a check and its reason
+    sessions:  how many there are, by dialect and state
+    rates:     what happens in a second, over the last ten
+    totals:    what happened since the start
+    loop_lag:  seconds that the loop was late, at its worst in the last seconds
+    memory:    bytes of memory
+    """
+
+    version: str
+    uptime: float
+    faults: tuple[tuple[str, str], ...]
+    sessions: dict[str, dict[str, int]]
+    channels: int
+    rates: dict[str, float]
+    totals: dict[str, int]
+    loop_lag: float
+    memory: int
+
+
 class Minted(msgspec.Struct, frozen=True):
     """A token. expires: seconds since 1970."""
 
@@ -291,4 +371,4 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 SocketAnswer = Receipt | Welcome | Acknowledged
-HttpAnswer = Published | HistoryPage | Members | ChannelList | Occupancy | Minted | Acknowledged
+HttpAnswer = Published | HistoryPage | Members | ChannelList | Occupancy | Minted | Acknowledged | SessionList | Stats

@@ -98,12 +98,16 @@ class Framing(Protocol):
 
 
 class FramedAudience:
-    """All sessions that share an encoder and a framing: their deliveries are framed once."""
+    """All sessions that share an encoder and a framing: their deliveries are framed once.
 
-    __slots__ = ("_encoder", "frame", "framing")
+    dialect: the name of the protocol that they speak
+    """
 
-    def __init__(self, encoder: Encoder, framing: Framing) -> None:
+    __slots__ = ("_encoder", "dialect", "frame", "framing")
+
+    def __init__(self, encoder: Encoder, framing: Framing, dialect: str = "native") -> None:
         self._encoder = encoder
+        self.dialect = dialect
         self.framing = framing
         self.frame = framing.text if encoder.is_text else framing.binary
 

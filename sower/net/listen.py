@@ -192,19 +192,19 @@ def _bind_file(sock: socket.socket, path: str) -> None:
 
 
 class Caps:
-    """How many connections there are, in all and by address, and how fast they come."""
+    """How many connections there are, in all (`total`) and by address, and how fast they come."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._rate = Buckets(limits.connects)
         self._open: Counter[str] = Counter()
-        self._total = 0
+        self.total = 0
 
     def enter(self, address: str, now: float) -> SowerError | None:
         """Count a connection, or say why it may not come."""
         limits = self._limits
-        if self._total >= limits.connections:
-            return TooManyConnections(f"{self._total} connections are open, limits.connections.", retry_after=5)
+        if self.total >= limits.connections:
+            return TooManyConnections(f"{self.total} connections are open, limits.connections.", retry_after=5)
         if self._open[address] >= limits.connections_per_address:
             most = limits.connections_per_address
             return TooManyConnections(
@@ -213,13 +213,13 @@ class Caps:
         wait = self._rate.take(address, now)
         if wait:
             return RateLimited("Connections of this address come faster than limits.connects.", retry_after=wait)
-        self._total += 1
+        self.total += 1
         self._open[address] += 1
         return None
 
     def leave(self, address: str) -> None:
         """A connection ended."""
-        self._total -= 1
+        self.total -= 1
         self._open[address] -= 1
         if not self._open[address]:
             del self._open[address]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
@@ -34,6 +34,7 @@ from sower.errors import (
 from sower.net.backlog import Backlog
 from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Inbound
 from sower.net.wire import Wire
+from sower.tally import Tally
 
 if TYPE_CHECKING:
     from sower.inbox import Subscription
@@ -87,6 +88,10 @@ class Shared:
     door: Door
     bounds: Bounds
     nursery: trio.Nursery
+    tally: Tally
+
+
+State = Literal["awake", "asleep", "backlogged"]
 
 
 class Speech:
@@ -173,6 +178,16 @@ class Session:
     def address(self) -> str:
         """The peer's IP address."""
         return self.wire.address
+
+    @property
+    def state(self) -> State:
+        """What it costs: a writer task, a parser, or neither."""
+        return "backlogged" if self._backlog is not None else "asleep" if self.speech is None else "awake"
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for it."""
+        return 0 if self._backlog is None else self._backlog.size
 
     # Outbound
 
@@ -269,10 +284,13 @@ class Session:
             self.write(self.audience.frame(payload))
 
     def _add(self, backlog: Backlog, data: bytes) -> None:
+        tally = self._shared.tally
         if backlog.size + len(data) > self._shared.bounds.backlog:
+            tally.slow["bytes"] += 1
             self.end(SlowConsumer(f"{backlog.size} bytes waited for it, over session.backlog."))
         else:
             backlog.add(data)
+            tally.backlog_high = max(tally.backlog_high, backlog.size)
 
     def _open_backlog(self) -> Backlog:
         backlog = self._backlog = Backlog(trio.current_time())
@@ -380,6 +398,7 @@ class Session:
             return self._end_soon(TokenExpired())
         waits = now - self._backlog.since if self._backlog is not None and self._backlog.size else 0.0
         if waits >= bounds.backlog_age:
+            self._shared.tally.slow["age"] += 1
             return self._end_soon(SlowConsumer(f"Bytes waited {waits:.0f} s for it, session.backlog_age."))
         if self.heard:
             self.heard = self.pinged = False

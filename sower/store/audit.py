@@ -36,6 +36,7 @@ KINDS = (
     "subscribed",
     "signed_in",
     "terminated",
+    "kicked",
     "disconnected",
     "refused",
     "published",

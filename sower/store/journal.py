@@ -9,6 +9,7 @@ Rule 4: what retention hid is remembered by its highest serial, so that a gap is
 from __future__ import annotations
 
 import secrets
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ import apsw
 import msgspec
 import structlog
 import trio
+from prometheus_client import Histogram
 
 from sower.config import History
 from sower.core.message import Message
@@ -36,6 +38,11 @@ MOST_WAITING = 100_000
 
 SWEEP_EVERY = 60.0
 """Seconds between two sweeps of rows that are over their age."""
+
+COMMIT_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""Seconds."""
+
+ROW_BUCKETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 T = TypeVar("T")
 
@@ -81,6 +88,17 @@ class Journal:
         self._rows_waiting = 0
         self._audit: deque[tuple[Any, ...]] = deque()
         self._work = trio.Event()
+        self.commit_seconds = Histogram(
+            "sower_journal_commit_seconds", "Time of a transaction.", registry=None, buckets=COMMIT_BUCKETS
+        )
+        self.commit_rows = Histogram(
+            "sower_journal_commit_rows", "Messages of a transaction.", registry=None, buckets=ROW_BUCKETS
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait for the writer."""
+        return self._rows_waiting
 
     @classmethod
     @asynccontextmanager
@@ -238,12 +256,15 @@ class Journal:
         """One transaction. False where it failed and each call of it is to be tried alone."""
         try:
             appends = [waiting.append for waiting in turn]
+            began = time.perf_counter()
             stored = await self._writing.run(self._writer.write, appends, audit, self.now())
         except apsw.Error as error:
             log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
             if len(turn) == 1:
                 turn[0].settle(JournalFailed(f"The journal could not be written: {error}."))
             return False
+        self.commit_seconds.observe(time.perf_counter() - began)
+        self.commit_rows.observe(sum(len(append.messages) for append in appends))
         for waiting, outcome in zip(turn, stored, strict=True):
             waiting.settle(outcome)
         return True

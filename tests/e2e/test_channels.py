@@ -162,7 +162,7 @@ async def test_channels_are_listed_with_their_occupancy(tmp_path: Path) -> None:
         async with daemon.socket("other") as cy:
             await cy.expect("welcome")
             listed = (await daemon.request("GET", "/channels?prefix=room")).json()
-            assert listed == {"channels": [{"channel": "room-1", "subscribers": 2}], "count": 1}
+            assert listed == {"channels": [{"channel": "room-1", "subscribers": 2, "published": 0}], "count": 1}
             assert (await daemon.request("GET", "/channels")).json()["count"] == 2
             refused = await daemon.request("GET", f"/channels?key={KEY}", auth=False)
             assert refused.status_code == 403

@@ -21,6 +21,7 @@ from sower.net.framing import Farewell, FramedAudience, Framing, StreamFraming
 from sower.net.reader import Reader
 from sower.net.session import Bounds, Session, Shared
 from sower.net.wire import Wire
+from sower.tally import Tally
 from tests.e2e.raw import closes_with, masked
 
 BOUNDS = Bounds(
@@ -76,7 +77,7 @@ class House:
         self.ended: dict[str, Farewell] = {}
         self.reader = Reader(lambda session, farewell: self.ended.__setitem__(session.id, farewell))
         self.fault: Callable[[str], None] = lambda _: None
-        self._shared = Shared(self, BOUNDS, nursery)
+        self._shared = Shared(self, BOUNDS, nursery, Tally())
 
     def perform(self, session: Session, command: SocketCommand) -> None:
         assert isinstance(command, Ping)

@@ -156,7 +156,7 @@ def decode_history(call: HttpCall) -> Asked:
         check_channel_name(call.params["channel"]),
         since=Position.parse(query["since"]) if query.get("since") else None,
         before=Position.parse(query["before"]) if query.get("before") else None,
-        limit=_limit(query.get("limit") or "100"),
+        limit=read_limit(query.get("limit") or "100"),
         newest_first=order == "desc",
     )
     return Asked(read_credentials(call.headers, query), command, _history_reply)
@@ -186,23 +186,28 @@ def _history_reply(answer: HttpAnswer) -> Reply:
 def decode_channels(call: HttpCall) -> Asked:
     """GET /channels?prefix=&limit=. Raises BadRequest.
 
-    Answers {"channels": [{"channel", "subscribers", "members"?}], "count"}.
+    Answers {"channels": [{"channel", "subscribers", "published", "members"?}], "count"}; published since it woke.
     """
-    command = ListChannels(call.query.get("prefix", ""), _limit(call.query.get("limit") or str(MAX_PAGE)))
+    command = ListChannels(call.query.get("prefix", ""), read_limit(call.query.get("limit") or str(MAX_PAGE)))
     return Asked(read_credentials(call.headers, call.query), command, _channels_reply)
 
 
 def _channels_reply(answer: HttpAnswer) -> Reply:
     channels: list[dict[str, object]] = []
     for channel in answer.channels if isinstance(answer, ChannelList) else ():
-        row: dict[str, object] = {"channel": channel.channel, "subscribers": channel.subscribers}
+        row: dict[str, object] = {
+            "channel": channel.channel,
+            "subscribers": channel.subscribers,
+            "published": channel.published,
+        }
         if channel.members is not None:
             row["members"] = channel.members
         channels.append(row)
     return Reply(_encode({"channels": channels, "count": len(channels)}))
 
 
-def _limit(given: str) -> int:
+def read_limit(given: str) -> int:
+    """How many rows a list may have. Raises BadRequest."""
     limit = int(given) if given.isascii() and given.isdecimal() and len(given) < 6 else 0
     if not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}, not {given[:20]!r}.")

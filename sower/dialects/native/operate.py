@@ -1,0 +1,65 @@
+"""The native HTTP API for whoever operates the daemon: its sessions, its numbers, and ending a session."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sower.core.command import HttpAnswer, Kick, ListSessions, ReadStats, SessionList, Stats
+from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
+from sower.dialects.native.credentials import read_credentials
+from sower.dialects.native.http import read_limit
+from sower.errors import BadRequest
+
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_sessions(call: HttpCall) -> Asked:
+    """GET /sessions?limit=&order=backlog|silence. Raises BadRequest.
+
+    Answers {"sessions": [{"session", "dialect", "user", "address", "state", "backlog", "silent", "channels",
+    "subscriptions"}], "count"}; state is awake, asleep or backlogged, backlog in bytes, silent in seconds, channels
+    the first ten of them.
+    """
+    order = call.query.get("order") or "backlog"
+    if order not in ("backlog", "silence"):
+        raise BadRequest(f"order is backlog or silence, not {order[:20]!r}.")
+    command = ListSessions(read_limit(call.query.get("limit") or "100"), by_silence=order == "silence")
+    return Asked(read_credentials(call.headers, call.query), command, _sessions_reply)
+
+
+def _sessions_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, SessionList) else {}))
+
+
+def decode_stats(call: HttpCall) -> Asked:
+    """GET /stats.
+
+    Answers {"version", "uptime", "faults", "sessions", "channels", "rates", "totals", "loop_lag", "memory"}; sessions
+    by dialect and state, rates of publishes, deliveries, bytes and connects in a second, totals since the start, of
+    all apps.
+    """
+    return Asked(read_credentials(call.headers, call.query), ReadStats(), _stats_reply)
+
+
+def _stats_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, Stats) else {}))
+
+
+def decode_kick(call: HttpCall) -> Asked:
+    """DELETE /sessions/{session}. Its client may come back.
+
+    Answers {"kicked": session}.
+    """
+    session = call.params["session"]
+
+    def reply(_: HttpAnswer) -> Reply:
+        return Reply(_encode({"kicked": session}))
+
+    return Asked(read_credentials(call.headers, call.query), Kick(session), reply)
+
+
+OPERATOR_ROUTES = (
+    HttpRoute("GET", "/sessions", decode_sessions),
+    HttpRoute("DELETE", "/sessions/{session}", decode_kick),
+    HttpRoute("GET", "/stats", decode_stats),
+)

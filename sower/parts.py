@@ -1,0 +1,100 @@
+"""What a daemon is made of, and how its parts know each other. Nothing runs yet: sower/daemon.py does that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import trio
+
+from sower.access import Access
+from sower.activity import Activity
+from sower.api import Api
+from sower.clients import Clients
+from sower.collector import Collector
+from sower.config import Config
+from sower.dialects.native import native
+from sower.dialects.pusher import pusher
+from sower.health import Health
+from sower.hub import Hub
+from sower.metrics import Metrics
+from sower.net.connection import Closing, serve_connection
+from sower.net.held import GivenBack, WaitingRoom
+from sower.net.keepalive import Keepalive
+from sower.net.listen import Caps, attend
+from sower.net.routing import Router
+from sower.net.wire import Wire
+from sower.overview import Overview
+from sower.routes import Routes
+from sower.store.audit import Audit
+from sower.store.journal import Journal
+from sower.systemd import Systemd
+from sower.tally import Pace
+from sower.watching import Watching
+from sower.web import files
+
+
+class Parts:
+    """All of them, once. connections: the nursery in which connections are served; now: seconds since 1970."""
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        audit: Audit,
+        systemd: Systemd,
+        connections: trio.Nursery,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self.config = config
+        self._closing = Closing()
+        self.caps = Caps(config.limits)
+        self.hub = Hub(config, journal, now=now)
+        self.health = Health(self.hub, journal, systemd)
+        self._waiting = WaitingRoom(connections, self._serve_on)
+        self._pace = Pace(self.hub.tally)
+        self._audit = audit
+        self._keepalive = Keepalive(now)
+        self._collector = Collector()
+        activity = Activity(self.hub, audit, now=now)
+        self.hub.failed = activity.failed
+        access = Access(config.apps, config.limits, now=now)
+        self.clients = Clients(
+            config, self.hub, access, activity, self._keepalive, self._collector, connections, now=now
+        )
+        overview = Overview(self.hub, self.clients, self.health, self._pace)
+        api = Api(self.hub, access, self.clients, activity, config.limits, overview, now=now)
+        metrics = Metrics(self.hub, self.clients, journal, self.caps, self.health)
+        self._router = Router()
+        Watching(self.health, metrics, access).install(self._router)
+        routes = Routes(access, api, self.clients, activity)
+        for dialect in (native(self.hub.epoch_of), pusher(config.apps)):
+            routes.install(dialect, self._router)
+        files.install(self._router, config.web)
+
+    @property
+    def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """What runs beside the hub until the end, by name."""
+        return {
+            "keepalive": self._keepalive.run,
+            "audit": self._audit.run,
+            "collector": self._collector.run,
+            "health": self.health.run,
+            "pace": self._pace.run,
+            "reader": self.clients.reader.run,
+            "held requests": self._waiting.run,
+        }
+
+    async def handle(self, wire: Wire, given_back: GivenBack | None = None) -> None:
+        """Serve one connection."""
+        await serve_connection(wire, self._router, self.config.server, closing=self._closing, given_back=given_back)
+
+    def begin_closing(self) -> None:
+        """From now on nobody is to begin anything: requests that are held are answered, those that rest end."""
+        self.health.draining = True
+        self._closing.begin()
+        self._waiting.end_all()
+
+    async def _serve_on(self, wire: Wire, given_back: GivenBack) -> None:
+        await attend(wire, partial(self.handle, given_back=given_back))
