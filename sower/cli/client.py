@@ -14,7 +14,7 @@ import msgspec
 import typer
 from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
 
-from sower.cli.terminal import usage
+from sower.cli.terminal import parse_json, usage
 from sower.config import App, Config
 from sower.config_file import find_config
 from sower.errors import (
@@ -168,6 +168,7 @@ def _read_secret(secret_file: str) -> str:
 def _object(body: bytes) -> dict[str, Any]:
     """A JSON object, an empty one for anything else."""
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        told = parse_json(body)
+    except (ValueError, RecursionError):
         return {}
+    return cast(dict[str, Any], told) if isinstance(told, dict) else {}

@@ -23,7 +23,7 @@ from sower.cli.client import (
     find_daemon,
 )
 from sower.cli.tail import cells, coloured, lost, read_since
-from sower.cli.terminal import note, out, print_json, usage
+from sower.cli.terminal import note, out, parse_json, print_json, usage
 from sower.config import History
 from sower.config_file import find_config
 from sower.core.message import Position
@@ -121,7 +121,7 @@ def read_file(
     except apsw.Error as error:
         raise store_error(path, error) from error
     return {
-        "events": [msgspec.json.decode(msgspec.json.encode(event_frame(m))) for m in page.messages],
+        "events": [parse_json(msgspec.json.encode(event_frame(m))) for m in page.messages],
         "position": str(head),
         "gap": page.gap,
         "next": page.more,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import time
@@ -25,7 +24,7 @@ from sower.cli.client import (
     find_daemon,
     told_error,
 )
-from sower.cli.terminal import clock, data_text, note, out, plain, print_json, usage
+from sower.cli.terminal import clock, data_text, note, out, parse_json, plain, print_json, usage
 from sower.core.message import SERIALS_PER_SECOND, Position
 from sower.errors import DaemonUnreachable, SowerError
 from sower.quantities import parse_duration
@@ -174,7 +173,7 @@ class Follower:
 
     async def _listen(self, connection: WebSocketConnection) -> None:
         while not self._printer.done:
-            self.take(json.loads(await connection.get_message()))
+            self.take(parse_json(await connection.get_message()))
 
     def take(self, frame: dict[str, Any]) -> None:
         """One frame from the daemon. Raises the error that it tells."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -93,6 +94,26 @@ def moment(seconds: float) -> str:
 def data_text(data: Any) -> str:
     """An event's data on one line: a string as it is, everything else as JSON."""
     return plain(data if isinstance(data, str) else json.dumps(data, ensure_ascii=False))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document. Raises ValueError, RecursionError.
+
+    JSON's numbers have no bounds, and what a client published is passed on as it stands: a number that Python cannot
+    hold (`1e999`, 5,000 digits) is read as the text it was written as.
+    """
+    return json.loads(text, parse_int=_number(int), parse_float=_number(float))
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[str], float | str]:
+    def read(text: str) -> float | str:
+        try:
+            number = kind(text)
+        except ValueError:
+            return text  # more digits than sys.get_int_max_str_digits()
+        return number if kind is int or math.isfinite(number) else text
+
+    return read
 
 
 def print_json(value: Any) -> None:

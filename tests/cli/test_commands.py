@@ -231,6 +231,30 @@ async def test_a_time_after_the_last_event_is_no_gap_and_a_lost_position_is(tmp_
         assert "gap:" not in (await sower(tmp_path, "history", "kept-a", "--since", "1ms")).err
 
 
+async def test_numbers_that_python_cannot_hold_are_shown_as_they_were_written(tmp_path: Path) -> None:
+    digits = "7" * 5000
+    shown = ["1e999", digits, 1.5, 2]
+    async with running(tmp_path) as daemon:
+        made = await sower(tmp_path, "token", "presence-a", "--user", "ada")
+        async with daemon.socket("kept-a") as talker, daemon.socket("presence-a", token=made.out.strip()) as member:
+            await talker.expect("welcome")
+            await talker.connection.send_message(
+                f'{{"type":"publish","id":"1","event":"e","data":[1e999,{digits},1.5,2]}}'
+            )
+            await talker.expect("ack")
+            await member.connection.send_message('{"type":"presence","id":"1","meta":1e999}')
+            while '"ack"' not in await member.connection.get_message():
+                pass
+            present = await sower(tmp_path, "presence", "presence-a", "--json")
+            assert json.loads(present.out)["members"][0]["meta"] == "1e999", present.err
+        for words in (("history", "kept-a", "--json"), ("tail", "kept-a", "--since", "1h", "--limit", "1", "--json")):
+            ended = await sower(tmp_path, *words)
+            assert (ended.code, json.loads(ended.out)["data"]) == (0, shown), ended.err
+        await daemon.stop()
+        down = await sower(tmp_path, "history", "kept-a", "--json")
+        assert json.loads(down.out)["data"] == shown
+
+
 async def test_history_says_how_to_go_on(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         events = [{"channel": "kept-a", "event": "e", "data": n} for n in range(DEFAULT_LIMIT + 1)]
