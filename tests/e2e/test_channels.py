@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e import daemon as daemon_module
 from tests.e2e.daemon import KEY, running
 
-
-@pytest.fixture(params=["2s", "0s"], autouse=True)
-def sleep_after(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here holds for sessions that sleep after a while, and for those that sleep at once."""
-    monkeypatch.setattr(daemon_module, "SESSION", f'[session]\nsleep_after = "{request.param}"\n')
+pytestmark = pytest.mark.usefixtures("sleep_after")
 
 
 async def test_a_subscriber_is_welcomed_and_hears_events_in_order_each_once(tmp_path: Path) -> None:

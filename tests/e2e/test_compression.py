@@ -14,6 +14,8 @@ from websockets.sync.client import connect
 
 from tests.e2e.daemon import KEY, Daemon, running
 
+pytestmark = pytest.mark.usefixtures("sleep_after")
+
 BOMB = 200 * 1024 * 1024
 """Bytes that 200 KiB of deflated zeros become."""
 

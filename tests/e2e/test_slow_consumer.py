@@ -8,27 +8,25 @@ import pytest
 import trio
 
 from sower.store.audit import read
-from tests.e2e.daemon import CONFIG, PATIENCE, running
+from tests.e2e import daemon as daemon_module
+from tests.e2e.daemon import PATIENCE, running
 from tests.e2e.raw import upgraded
 
+pytestmark = pytest.mark.usefixtures("sleep_after")
+
 BOUNDS = {
-    "bytes": """
-[session]
-backlog = "256KiB"
-backlog_age = "1h"
-""",
-    "age": """
-[session]
-backlog = "1GiB"
-backlog_age = "1s"
-""",
+    "bytes": 'backlog = "256KiB"\nbacklog_age = "1h"\n',
+    "age": 'backlog = "1GiB"\nbacklog_age = "1s"\n',
 }
 LARGE = "x" * 60_000
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-async def test_who_stops_reading_is_closed_and_the_others_get_everything_in_order(tmp_path: Path, bound: str) -> None:
-    async with running(tmp_path, CONFIG + BOUNDS[bound]) as daemon, upgraded(daemon, "kept-a") as stalled:
+async def test_who_stops_reading_is_closed_and_the_others_get_everything_in_order(
+    tmp_path: Path, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "SESSION", daemon_module.SESSION + BOUNDS[bound])
+    async with running(tmp_path) as daemon, upgraded(daemon, "kept-a") as stalled:
         async with daemon.socket("kept-a") as reader:
             await reader.expect("welcome")
             sent = 0
