@@ -137,13 +137,17 @@ class Channel(Generic[S]):
         parcels: list[Parcel[S]] = []
         for audience, followers in self.audiences.items():
             parts = [audience.encode(self.name, delivery) for delivery in deliveries]
+            data = b"".join(parts)
+            if not data:
+                continue  # a newcomer whom nobody is told of costs no walk through those who are here
             # A copy of the set, because the fan-out yields and the channel's followers may change meanwhile.
             others = [f for f in followers if f not in aside] if aside else list(followers)
-            parcels.append(Parcel(b"".join(parts), iter(others), len(parts)))
+            parcels.append(Parcel(data, iter(others), len(parts)))
             for sender in followers.intersection(senders):
                 own = [p for p, d in zip(parts, deliveries, strict=True) if _is_for(sender, d)]
-                parcels.append(Parcel(b"".join(own), iter((sender,)), len(own)))
-        return [parcel for parcel in parcels if parcel.data]
+                if any(own):
+                    parcels.append(Parcel(b"".join(own), iter((sender,)), len(own)))
+        return parcels
 
     def begin_taps(self, epoch: str) -> None:
         """Let the new ones take what comes after the head."""
