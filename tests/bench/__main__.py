@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: start a daemon, load it, print what it did."""
+"""`python -m tests.bench`: start Sower and its peers in turn, put the same load on each, print what they did."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tests.bench.build import NoCompiler
+from tests.bench.catalogue import SCENARIOS, Scenario
 from tests.bench.dialects import DIALECTS, Target
 from tests.bench.generator import LoadFailed, generator
 from tests.bench.peers import SERVERS
+from tests.bench.plots import save_plots
 from tests.bench.report import as_ratios, as_table, medians, save
-from tests.bench.scenarios import QUICK, SCENARIOS, Bench, Plan, Row
+from tests.bench.scenarios import QUICK, Bench, Plan, Row
 from tests.bench.servers import Server, ServerFailed, already_running
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything: under a minute")
+    parser.add_argument("--quick", action="store_true", help="less of everything: about a minute")
     parser.add_argument("--server", action="append", choices=SERVERS, help="only this one; may be repeated")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
     parser.add_argument("--subscribers", type=int, help="sockets on the fan-out channel")
+    parser.add_argument("--crowd", type=int, help="sockets on the channel that is large")
     parser.add_argument("--idle", type=int, help="sockets for the memory figure")
+    parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=1, help="all servers in turn, so often; then medians and ratios")
-    parser.add_argument("--out", type=Path, help="a folder for bench.json")
+    parser.add_argument("--out", type=Path, help="a folder for bench.json and the plots (SVG)")
     running = parser.add_argument_group("a server that already runs, on 127.0.0.1")
     running.add_argument("--port", type=int, help="where it listens; no other server is started")
     running.add_argument("--pid", type=int, help="its process, for memory and processor time")
@@ -53,7 +59,8 @@ def main() -> int:
             print(as_table(medians(rows)))
             print(as_ratios(medians(rows)))
     if options.out:
-        print(save(rows, options.out), file=sys.stderr)
+        for path in (save(rows, options.out), *save_plots(medians(rows), options.out)):
+            print(path, file=sys.stderr)
     return 0
 
 
@@ -68,13 +75,22 @@ def _measure(options: argparse.Namespace) -> Iterator[Row]:
                 continue
             try:
                 with block as server, generator(load_core) as load:
-                    for scenario in options.only or SCENARIOS:
-                        yield from SCENARIOS[scenario](Bench(server, load, plan))
+                    bench = Bench(server, load, partial(generator, load_core), plan)
+                    for scenario in _scenarios(options, server):
+                        yield from scenario.rows(bench)
             except ServerFailed as failure:
                 if name == "sower" or options.port:
                     raise
                 left_out.add(name)
                 print(f"bench: {name} is left out: {failure}", file=sys.stderr)
+
+
+def _scenarios(options: argparse.Namespace, server: Server) -> list[Scenario]:
+    """Those that were asked for by name, else all that fit, as far as they are for this server."""
+    asked = [SCENARIOS[name] for name in options.only or SCENARIOS]
+    if not options.only and options.quick:
+        asked = [scenario for scenario in asked if scenario.quick]
+    return [scenario for scenario in asked if server.name == "sower" or not scenario.alone]
 
 
 def _servers(options: argparse.Namespace, core: int | None) -> dict[str, AbstractContextManager[Server]]:
@@ -87,7 +103,13 @@ def _servers(options: argparse.Namespace, core: int | None) -> dict[str, Abstrac
 
 def _plan(options: argparse.Namespace) -> Plan:
     plan = QUICK if options.quick else Plan()
-    return Plan(options.subscribers or plan.subscribers, options.idle or plan.idle, plan.seconds, plan.size)
+    asked = {
+        "subscribers": options.subscribers,
+        "crowd": options.crowd,
+        "idle": options.idle and (options.idle,),
+        "seconds": options.seconds,
+    }
+    return replace(plan, **{name: value for name, value in asked.items() if value})
 
 
 def _cores() -> tuple[int | None, int | None]:

@@ -20,7 +20,8 @@ class NoCompiler(Exception):
 def program(name: str) -> Path:
     """The path of the program made from `name`.c. Raises NoCompiler, subprocess.CalledProcessError."""
     source = HERE / f"{name}.c"
-    made = BUILD / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    read = b"".join(path.read_bytes() for path in (source, *sorted(HERE.glob("*.h"))))
+    made = BUILD / f"{name}-{hashlib.sha256(read).hexdigest()[:12]}"
     if made.exists():
         return made
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

@@ -2,7 +2,8 @@
 
 In every text `$channel`, `$key` and `$secret` are filled in from the target, `$data` with the payload
 as JSON and `$data_text` with the same payload as JSON text inside a JSON string. Each run of twelve
-zeros is a hole for a number, which the generator fills (see load.c); the payload holds one after MARK.
+zeros is a hole for a number, which the generator fills (see load.c); the payload holds one after MARK. A channel's
+name may hold CHANNEL_HOLE: then it stands for many channels.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ HOLE = "000000000000"
 MARK = "seq~"
 """What stands before the number in the payload, the same as in load.c."""
 
-SIGNED_REQUESTS = 2048
-"""Distinct requests for a protocol that signs each: more than are ever in flight, so none is ambiguous."""
+CHANNEL_HOLE = "999999999999"
+"""Where load.c writes a channel's number, in a channel's name."""
+
+SIGNED_REQUESTS = 2000
+"""Distinct requests for a protocol that signs each: more than are ever in flight, so none is ambiguous, and a
+multiple of the channels, so that a request is always for the same one."""
 
 NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
 """RFC 6455's sample nonce: load.c knows its answer without SHA-1."""
@@ -88,12 +93,17 @@ class Dialect:
         """The frames that subscribe, one after another."""
         return b"".join(client_frame(_fill(text, target, channel)) for text in self.hello)
 
-    def requests(self, target: Target, channel: str, payload: str) -> list[bytes]:
-        """The requests that publish: one with a hole, or many signed ones with their numbers."""
+    def requests(self, target: Target, channel: str, payload: str, channels: int = 1) -> list[bytes]:
+        """The requests that publish: one with holes, or many signed ones with their numbers."""
         path, body = (_fill(text, target, channel, payload) for text in self.publish)
         if self.sign is None:
             return [self._request(target, path, body.encode())]
-        bodies = (body.replace(HOLE, f"{n:0{len(HOLE)}}").encode() for n in range(SIGNED_REQUESTS))
+        if SIGNED_REQUESTS % channels:
+            raise ValueError(f"{channels} channels do not divide {SIGNED_REQUESTS}")
+        bodies = (
+            body.replace(HOLE, _digits(n)).replace(CHANNEL_HOLE, _digits(n % channels)).encode()
+            for n in range(SIGNED_REQUESTS)
+        )
         return [self._request(target, self.sign(target, path, body), body) for body in bodies]
 
     def client_event(self, target: Target, channel: str, payload: str) -> bytes:
@@ -126,6 +136,10 @@ def client_frame(text: str) -> bytes:
     if len(body) < 126:
         return bytes((0x81, 0x80 | len(body), 0, 0, 0, 0)) + body
     return bytes((0x81, 0x80 | 126)) + len(body).to_bytes(2, "big") + bytes(4) + body
+
+
+def _digits(number: int) -> str:
+    return f"{number:0{len(HOLE)}}"
 
 
 def _fill(text: str, target: Target, channel: str, data: str = "") -> str:

@@ -15,6 +15,10 @@ Answer = dict[str, float]
 """Numbers by name, as load.c's head describes them."""
 
 
+SOURCES = 16
+"""Addresses that sockets are opened from: one has 28,000 ports, and closed ones rest for a minute."""
+
+
 class LoadFailed(Exception):
     """The generator met something that makes the figures worthless, and says what."""
 
@@ -25,10 +29,15 @@ class Generator:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def aim(self, target: Target, dialect: Dialect, channel: str, size: int) -> None:
-        """Speak `dialect` to `target` on `channel`, payloads of `size` bytes. Open sockets stay."""
-        first, *rest = dialect.requests(target, channel, payload(size))
+    def aim(self, target: Target, dialect: Dialect, channel: str, size: int, *, channels: int = 1) -> None:
+        """Speak `dialect` to `target` on `channel`, payloads of `size` bytes. Open sockets stay.
+
+        channels: how many the name stands for, see dialects.CHANNEL_HOLE
+        """
+        first, *rest = dialect.requests(target, channel, payload(size), channels)
         self._ask(f"server {target.host} {target.port}")
+        self._ask(f"sources {_own_addresses(self._process.pid)} {SOURCES}")
+        self._ask(f"channels {channels}")
         self._set("handshake", dialect.handshake(target, channel))
         self._set("greeting", dialect.greeting.encode())
         self._set("hello", dialect.subscribe(target, channel))
@@ -54,12 +63,20 @@ class Generator:
         *,
         expect: int = 0,
         most: int = 1_000_000,
+        rate: float = 0,
     ) -> Answer:
-        """Publish for `seconds`, at most `most` times. Raises LoadFailed if any was lost or disordered."""
-        answer = self._ask(f"run {source} {senders} {most} {seconds} {expect}")
+        """Publish for `seconds`, at most `most` times. Raises LoadFailed if any was lost or disordered.
+
+        rate: publishes a second, each timed from when it was due; 0: each sender's next when its last one is done
+        """
+        answer = self._ask(f"run {source} {senders} {most} {seconds} {expect} {rate}")
         if answer["lost"] or answer["disorder"] or answer["stray"]:
             raise LoadFailed("the server lost, doubled or disordered messages: " + repr(answer))
         return answer
+
+    def hold(self, seconds: float) -> Answer:
+        """Only answer pings. Raises LoadFailed when a socket is closed meanwhile."""
+        return self._ask(f"hold {seconds}")
 
     def close(self) -> None:
         """Close the sockets and the publishers' connections."""
@@ -78,6 +95,11 @@ class Generator:
         if word != "ok":
             raise LoadFailed(rest or "the generator ended without a word")
         return {name: float(value) for name, _, value in (pair.partition("=") for pair in rest.split())}
+
+
+def _own_addresses(pid: int) -> str:
+    """The first of a process's own loopback addresses: what another one left in TIME_WAIT is in nobody's way."""
+    return f"127.{pid >> 8 & 0xFF}.{pid & 0xFF}.1"
 
 
 @contextmanager

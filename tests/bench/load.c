@@ -1,13 +1,16 @@
 /* A load generator for publish/subscribe servers: one thread, one epoll set, no protocol of its own.
  *
  * It knows HTTP/1.1 and WebSocket framing; what a protocol says inside them is told by its driver
- * (generator.py), as whole byte strings in which every run of twelve zeros is a hole for a number.
+ * (generator.py), as whole byte strings in which every run of twelve zeros is a hole for a number,
+ * and every run of twelve nines one for a channel's number, which is the other modulo `channels`.
  * So a delivery is known by its number alone: the driver puts MARK before one hole of the data.
  *
  * Commands come as lines on stdin, each is answered by one line on stdout, `ok name=value ...` or
  * `error text` (and then the process ends). Bytes are written in hex, "-" stands for none.
  *
  *   server HOST PORT                  where to connect, an IPv4 address
+ *   sources FIRST COUNT               the addresses to connect from, in turn: each has its own 28,000 ports
+ *   channels COUNT                    how many channels sockets and publishes are spread over; 1 at first
  *   set NAME HEX                      handshake  the request that opens a socket (hole: its number)
  *                                     greeting   what a frame holds before hello may be sent; none: at once
  *                                     hello      frames sent to subscribe (hole: the socket's number)
@@ -18,14 +21,17 @@
  *   add publish HEX                   one more request to publish with, for protocols that sign each request:
  *                                     they are used in turn, and the n-th holds the number n-1, no hole
  *   open COUNT AT_ONCE SECONDS        open sockets, at most AT_ONCE of them unfinished
- *   run SOURCE SENDERS COUNT SECONDS EXPECT
+ *   run SOURCE SENDERS COUNT SECONDS EXPECT RATE
  *                                     publish COUNT times or for SECONDS over SENDERS connections, each with
  *                                     one publish in flight; it is done when it was acknowledged and EXPECT
- *                                     deliveries of it were seen. SOURCE: http (keep-alive) or socket
+ *                                     deliveries of it were seen. SOURCE: http (keep-alive) or socket.
+ *                                     RATE: publishes a second, each timed from when it was due; 0: as fast as
+ *                                     they are done
+ *   hold SECONDS                      only answer pings
  *   close                             close the sockets and the keep-alive connections
  *
- * Every socket must see every publish once, in one order that all of them share: `disorder` counts
- * what does not. Times are in microseconds, `cpu` is this process's seconds of processor.
+ * Every socket must see every publish on its channel once, in one order that all of that channel share:
+ * `disorder` counts what does not. Times are in microseconds, `cpu` is this process's seconds of processor.
  */
 
 #define _GNU_SOURCE
@@ -46,21 +52,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DIGITS = 12, HOLES = 4, MOST_SOCKETS = 65536, MOST_PUBLISHES = 4000000, MOST_REQUESTS = 4096, EVENTS = 512 };
+#include "histogram.h"
+#include "template.h"
+
+enum { MOST_SOCKETS = 65536, MOST_PUBLISHES = 4000000, MOST_REQUESTS = 4096, EVENTS = 512 };
 enum { INBOX = 1 << 18, DRAIN_SECONDS = 5, ORDER_UNKNOWN = 0 };
 
-static const char MARK[] = "seq~";
-static const char ZEROS[] = "000000000000";
 static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; /* RFC 6455 section 1.3: the answer to its sample nonce */
 
-struct template {
-    char *bytes;
-    size_t len;
-    size_t holes[HOLES];
-    int hole_count;
-};
-
-enum state { FREE, UPGRADING, GREETING, SUBSCRIBING, READY };
+enum state { FREE, DIALLING, UPGRADING, GREETING, SUBSCRIBING, READY };
 
 struct connection {
     int fd;
@@ -68,6 +68,7 @@ struct connection {
     bool http;      /* a keep-alive connection, not a socket */
     int64_t flight; /* index of the publish that waits for its acknowledgement, -1: none */
     int64_t seen;   /* deliveries of this run */
+    uint64_t began; /* when it was dialled */
     char *rest;     /* bytes of an unfinished frame or answer */
     size_t rest_len;
 };
@@ -80,26 +81,25 @@ struct publish {
     uint32_t sender;
 };
 
-struct histogram { /* log-linear, 32 steps an octave: 3 % */
-    uint64_t count;
-    uint64_t steps[64 * 32];
-};
-
 static struct template handshake, greeting, hello, ready, event, ack;
 static struct template requests[MOST_REQUESTS]; /* the first is `publish` */
 static int64_t request_count = 1;
-static struct sockaddr_in server;
+static struct sockaddr_in server, first_source;
+static uint32_t source_count, dialled;
+static int64_t channels = 1, pings;
 static struct connection sockets[MOST_SOCKETS], senders[MOST_SOCKETS];
-static size_t socket_count, sender_count, ready_count;
+static struct connection *idle[MOST_SOCKETS]; /* senders that a paced run may use */
+static size_t socket_count, sender_count, ready_count, idle_count;
+static struct histogram to_ready;
 static int poll_fd;
 static char inbox[INBOX];
 
 static struct { /* the run that is under way */
     struct publish *publishes;
-    int64_t *order; /* the number that stood at each place of the first socket that got so far, plus 1 */
+    int64_t *order; /* by place and channel: the number that the first socket that got so far has there, plus 1 */
     int64_t base, sent, most, done, deliveries, disorder, stray;
     uint32_t expect;
-    uint64_t until, last;
+    uint64_t until, last, due, every; /* every: nanoseconds between two publishes of a paced run, else 0 */
     bool over_http;
     struct histogram to_ack, to_each, to_last;
 } run;
@@ -139,65 +139,6 @@ static double cpu_seconds(void) {
            (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
-/* ---- histogram ---- */
-
-static void note(struct histogram *h, uint64_t ns) {
-    ns |= 32;
-    int octave = 63 - __builtin_clzll(ns);
-    h->steps[octave * 32 + (int)((ns >> (octave - 5)) & 31)]++;
-    h->count++;
-}
-
-static double quantile_us(const struct histogram *h, double q) {
-    uint64_t left = (uint64_t)(q * (double)h->count);
-    for (int i = 0; i < 64 * 32; i++) {
-        if (h->steps[i] > left) return (double)((uint64_t)(32 + i % 32) << (i / 32 - 5)) / 1e3;
-        left -= h->steps[i];
-    }
-    return 0;
-}
-
-/* ---- templates ---- */
-
-static void learn(struct template *t, const char *hex) {
-    free(t->bytes);
-    memset(t, 0, sizeof *t);
-    if (strcmp(hex, "-") == 0) return;
-    t->len = strlen(hex) / 2;
-    t->bytes = malloc(t->len + 1);
-    for (size_t i = 0; i < t->len; i++) sscanf(hex + 2 * i, "%2hhx", (unsigned char *)&t->bytes[i]);
-    for (size_t at = 0; at + DIGITS <= t->len && t->hole_count < HOLES; at++)
-        if (memcmp(t->bytes + at, ZEROS, DIGITS) == 0) {
-            t->holes[t->hole_count++] = at;
-            at += DIGITS - 1;
-        }
-}
-
-static void fill(struct template *t, int64_t number) {
-    char digits[DIGITS];
-    for (int i = DIGITS - 1; i >= 0; i--, number /= 10) digits[i] = (char)('0' + number % 10);
-    for (int i = 0; i < t->hole_count; i++) memcpy(t->bytes + t->holes[i], digits, DIGITS);
-}
-
-static bool holds(const char *bytes, size_t len, const struct template *part) {
-    return memmem(bytes, len, part->bytes, part->len) != NULL;
-}
-
-/* The number after MARK, or -1. The place where the last one stood is tried first. */
-static int64_t number_in(const char *bytes, size_t len) {
-    static size_t usual;
-    const size_t mark = sizeof MARK - 1;
-    const char *at = bytes + usual;
-    if (usual + mark + DIGITS > len || memcmp(at, MARK, mark) != 0) {
-        at = memmem(bytes, len, MARK, mark);
-        if (!at || (size_t)(at - bytes) + mark + DIGITS > len) return -1;
-        usual = (size_t)(at - bytes);
-    }
-    int64_t number = 0;
-    for (int i = 0; i < DIGITS; i++) number = number * 10 + (at[mark + i] - '0');
-    return number;
-}
-
 /* ---- connections ---- */
 
 static void send_all(struct connection *c, const char *bytes, size_t len) {
@@ -205,22 +146,45 @@ static void send_all(struct connection *c, const char *bytes, size_t len) {
 }
 
 static void send_filled(struct connection *c, struct template *t, int64_t number) {
-    fill(t, number);
+    fill(t, number, channels);
     send_all(c, t->bytes, t->len);
 }
 
-/* On loopback connect() returns at once; it is done blocking, and all that follows is not. */
+static void watch(struct connection *c, int how, uint32_t events) {
+    struct epoll_event wanted = {.events = events, .data.ptr = c};
+    if (epoll_ctl(poll_fd, how, c->fd, &wanted) < 0) fail_errno("epoll_ctl");
+}
+
+static void connected(struct connection *c) {
+    c->state = c->http ? READY : UPGRADING;
+    if (!c->http) send_filled(c, &handshake, c - sockets);
+}
+
+/* On loopback a connect is done at once, unless more wait to be accepted than the server has room for. */
 static void dial(struct connection *c, bool http) {
-    *c = (struct connection){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .http = http, .flight = -1};
+    *c = (struct connection){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (c->fd < 0) fail_errno("no more sockets");
-    if (connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0) fail_errno("cannot connect");
+    c->http = http, c->flight = -1, c->began = now();
     int yes = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
-    struct epoll_event in = {.events = EPOLLIN, .data.ptr = c};
-    if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, c->fd, &in) < 0) fail_errno("epoll_ctl");
-    c->state = http ? READY : UPGRADING;
-    if (!http) send_filled(c, &handshake, c - sockets);
+    if (source_count) {
+        struct sockaddr_in source = first_source;
+        source.sin_addr.s_addr = htonl(ntohl(source.sin_addr.s_addr) + dialled++ % source_count);
+        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+        if (bind(c->fd, (struct sockaddr *)&source, sizeof source) < 0) fail_errno("cannot bind");
+    }
+    bool waits = connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0;
+    if (waits && errno != EINPROGRESS) fail_errno("cannot connect");
+    watch(c, EPOLL_CTL_ADD, waits ? EPOLLOUT : EPOLLIN);
+    c->state = DIALLING;
+    if (!waits) connected(c);
+}
+
+static void dialled_late(struct connection *c) {
+    socklen_t size = sizeof errno;
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &errno, &size) < 0 || errno) fail_errno("cannot connect");
+    watch(c, EPOLL_CTL_MOD, EPOLLIN);
+    connected(c);
 }
 
 static void hang_up(struct connection *c) {
@@ -246,15 +210,29 @@ static void launch(struct connection *c, uint64_t at) {
         (struct publish){.sent = at, .over_http = c->http, .sender = (uint32_t)(c - (c->http ? senders : sockets))};
     c->flight = index;
     int64_t number = run.base + index;
-    if (c->http && request_count > 1) number %= request_count;
-    send_filled(c, !c->http ? &event : request_count > 1 ? &requests[number] : &requests[0], number);
+    if (!c->http || request_count == 1) {
+        send_filled(c, c->http ? &requests[0] : &event, number);
+    } else { /* signed as it is, so nothing is filled in */
+        struct template *signed_request = &requests[number % request_count];
+        send_all(c, signed_request->bytes, signed_request->len);
+    }
 }
 
 static void finish_if_done(struct publish *p, uint64_t at) {
     if (!p->acked || p->got < run.expect) return;
     run.done++;
     run.last = at;
-    launch(p->over_http ? &senders[p->sender] : &sockets[p->sender], at);
+    struct connection *sender = p->over_http ? &senders[p->sender] : &sockets[p->sender];
+    if (run.every)
+        idle[idle_count++] = sender;
+    else
+        launch(sender, at);
+}
+
+/* Of a paced run: send what is due, as far as there are senders. What is late counts from when it was due. */
+static void launch_due(void) {
+    for (uint64_t at = now(); run.due <= at && run.due < run.until && idle_count; run.due += run.every)
+        launch(idle[--idle_count], run.due);
 }
 
 static void acknowledged(struct connection *c, uint64_t at) {
@@ -272,12 +250,13 @@ static void delivered(struct connection *c, int64_t number, uint64_t at) {
         int64_t latest = run.base + run.sent - 1;
         index = latest - ((latest - number) % request_count + request_count) % request_count - run.base;
     }
-    if (index < 0 || index >= run.sent || c->seen >= run.most) {
+    int64_t channel = (c - sockets) % channels;
+    if (index < 0 || index >= run.sent || c->seen * channels >= run.most + channels || number % channels != channel) {
         run.stray++;
         return;
     }
     if (run.over_http) {
-        int64_t *place = &run.order[c->seen];
+        int64_t *place = &run.order[c->seen * channels + channel];
         if (*place == ORDER_UNKNOWN) *place = index + 1;
         if (*place != index + 1) run.disorder++;
     }
@@ -301,6 +280,7 @@ static void advance(struct connection *c, const char *bytes, size_t len) {
     if (c->state == SUBSCRIBING && (ready.len == 0 || (len && holds(bytes, len, &ready)))) {
         c->state = READY;
         ready_count++;
+        note(&to_ready, now() - c->began);
     }
 }
 
@@ -310,6 +290,7 @@ static void frame(struct connection *c, int opcode, const char *bytes, size_t le
         char pong[131] = {(char)0x8a, (char)(0x80 | len)};
         memcpy(pong + 6, bytes, len);
         send_all(c, pong, 6 + len);
+        pings++;
     }
     if (opcode == 0 || opcode > 2) return;
     if (c->state != READY) {
@@ -368,6 +349,10 @@ static size_t take_answer(struct connection *c, const char *bytes, size_t len, u
 }
 
 static void read_from(struct connection *c) {
+    if (c->state == DIALLING) {
+        dialled_late(c);
+        return;
+    }
     if (c->rest_len) memcpy(inbox, c->rest, c->rest_len);
     ssize_t got = recv(c->fd, inbox + c->rest_len, INBOX - c->rest_len, 0);
     if (got < 0 && errno == EAGAIN) return;
@@ -385,7 +370,8 @@ static void read_from(struct connection *c) {
 static void turn(uint64_t until) {
     static struct epoll_event events[EVENTS];
     uint64_t at = now();
-    int wait_ms = until > at ? (int)((until - at) / 1000000) + 1 : 0;
+    if (run.every && idle_count && run.due < until) until = run.due;
+    int wait_ms = until > at ? (int)((until - at) / 1000000) + !run.every : 0;
     int count = epoll_wait(poll_fd, events, EVENTS, wait_ms);
     for (int i = 0; i < count; i++) read_from(events[i].data.ptr);
 }
@@ -399,15 +385,24 @@ static void open_sockets(size_t count, size_t at_once, double seconds) {
     size_t goal = socket_count + count, before = ready_count;
     double cpu = cpu_seconds();
     uint64_t start = now(), until = after(seconds);
+    memset(&to_ready, 0, sizeof to_ready);
     while (ready_count < goal && now() < until) {
         while (socket_count < goal && socket_count - ready_count < at_once) dial(&sockets[socket_count++], false);
         turn(until);
     }
-    answer("ok opened=%zu seconds=%.6f cpu=%.6f", ready_count - before, (double)(now() - start) / 1e9,
-           cpu_seconds() - cpu);
+    answer("ok opened=%zu seconds=%.6f cpu=%.6f ready50=%.1f ready99=%.1f readymax=%.1f", ready_count - before,
+           (double)(now() - start) / 1e9, cpu_seconds() - cpu, quantile_us(&to_ready, .5), quantile_us(&to_ready, .99),
+           quantile_us(&to_ready, 1 - 1e-9));
 }
 
-static void run_publishes(bool http, size_t count, int64_t most, double seconds, uint32_t expect) {
+static void hold(double seconds) {
+    double cpu = cpu_seconds();
+    int64_t before = pings;
+    for (uint64_t until = after(seconds); now() < until;) turn(until);
+    answer("ok seconds=%.6f cpu=%.6f pings=%ld", seconds, cpu_seconds() - cpu, (long)(pings - before));
+}
+
+static void run_publishes(bool http, size_t count, int64_t most, double seconds, uint32_t expect, double rate) {
     int64_t base = run.base + run.sent;
     free(run.publishes);
     free(run.order);
@@ -416,15 +411,26 @@ static void run_publishes(bool http, size_t count, int64_t most, double seconds,
         fail("more publishes or senders asked for than there can be", "", 0);
     run.base = base, run.most = most, run.expect = expect, run.over_http = http;
     run.publishes = calloc((size_t)most, sizeof *run.publishes);
-    run.order = calloc((size_t)most, sizeof *run.order);
+    run.order = calloc((size_t)(most + 2 * channels), sizeof *run.order);
     for (size_t i = 0; i < socket_count; i++) sockets[i].seen = 0;
     while (http && sender_count < count) dial(&senders[sender_count++], true);
 
     double cpu = cpu_seconds();
     uint64_t start = now(), give_up = after(seconds + DRAIN_SECONDS);
-    run.last = start, run.until = after(seconds);
-    for (size_t i = 0; i < count; i++) launch(http ? &senders[i] : &sockets[i], now());
-    while (run.done < run.sent && now() < give_up) turn(give_up);
+    run.last = run.due = start, run.until = start + (uint64_t)(seconds * 1e9), run.every = rate > 0 ? (uint64_t)(1e9 / rate) : 0;
+    idle_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct connection *sender = http ? &senders[i] : &sockets[i];
+        if (run.every)
+            idle[idle_count++] = sender;
+        else
+            launch(sender, now());
+    }
+    while ((run.done < run.sent || (run.every && run.due < run.until)) && now() < give_up) {
+        if (run.every) launch_due();
+        turn(give_up);
+    }
+    run.every = 0;
     cpu = cpu_seconds() - cpu;
     answer("ok publishes=%ld deliveries=%ld seconds=%.6f cpu=%.6f lost=%ld disorder=%ld stray=%ld "
            "ack50=%.1f ack99=%.1f each50=%.1f each99=%.1f last50=%.1f last99=%.1f",
@@ -458,16 +464,25 @@ static void set(const char *name, const char *hex) {
 
 int main(void) {
     static char line[1 << 20];
-    char *words[6];
+    char *words[7];
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     server.sin_family = AF_INET;
     while (fgets(line, sizeof line, stdin)) {
         int n = 0;
-        for (char *w = strtok(line, " \n"); w && n < 6; w = strtok(NULL, " \n")) words[n++] = w;
+        for (char *w = strtok(line, " \n"); w && n < 7; w = strtok(NULL, " \n")) words[n++] = w;
         if (n == 3 && strcmp(words[0], "server") == 0) {
             server.sin_port = htons((uint16_t)atoi(words[2]));
             if (inet_pton(AF_INET, words[1], &server.sin_addr) != 1) fail("not an IPv4 address", "", 0);
             answer("ok");
+        } else if (n == 3 && strcmp(words[0], "sources") == 0) {
+            first_source.sin_family = AF_INET, source_count = (uint32_t)atoi(words[2]);
+            if (inet_pton(AF_INET, words[1], &first_source.sin_addr) != 1) fail("not an IPv4 address", "", 0);
+            answer("ok");
+        } else if (n == 2 && strcmp(words[0], "channels") == 0) {
+            channels = atol(words[1]);
+            answer("ok");
+        } else if (n == 2 && strcmp(words[0], "hold") == 0) {
+            hold(atof(words[1]));
         } else if (n == 3 && strcmp(words[0], "set") == 0) {
             set(words[1], words[2]);
         } else if (n == 3 && strcmp(words[0], "add") == 0) {
@@ -476,9 +491,9 @@ int main(void) {
             answer("ok");
         } else if (n == 4 && strcmp(words[0], "open") == 0) {
             open_sockets(strtoul(words[1], NULL, 10), strtoul(words[2], NULL, 10), atof(words[3]));
-        } else if (n == 6 && strcmp(words[0], "run") == 0) {
+        } else if (n == 7 && strcmp(words[0], "run") == 0) {
             run_publishes(strcmp(words[1], "http") == 0, strtoul(words[2], NULL, 10), atol(words[3]), atof(words[4]),
-                          (uint32_t)strtoul(words[5], NULL, 10));
+                          (uint32_t)strtoul(words[5], NULL, 10), atof(words[6]));
         } else if (n == 1 && strcmp(words[0], "close") == 0) {
             close_all();
         } else {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from tests.bench.dialects import CHANNEL_HOLE
 from tests.bench.generator import Answer, Generator
 from tests.bench.servers import Server
 
@@ -18,23 +21,40 @@ SETTLED = 0.002
 SETTLE_EVERY, SETTLE_AT_MOST = 1.0, 12.0
 """...from one look to the next, in seconds; and how long that may take."""
 
+AT_REST = 0.1
+"""A server is at rest when it takes less than this share of a core."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. size: bytes of a payload; seconds: of each measurement."""
+    """How much is measured.
+
+    subscribers: of one channel; crowd: of a large one; idle: sockets for the memory figure, step by step
+    channels:    with `each` subscribers
+    seconds:     of each measurement; size: bytes of a payload
+    """
 
     subscribers: int = 1000
-    idle: int = 5000
-    seconds: float = 5.0
+    crowd: int = 8000
+    idle: tuple[int, ...] = (1000, 2000, 4000, 8000)
+    growth: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
+    channels: int = 1000
+    each: int = 8
+    seconds: float = 3.0
     size: int = 100
 
 
-QUICK = Plan(idle=1000, seconds=1.5)
+QUICK = Plan(crowd=2000, idle=(1000,), growth=(100, 1000), channels=200, seconds=0.7)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. load_cpu, server_cpu: the share of one core that the two took."""
+    """One line of the table.
+
+    at:                   how many sockets there were, where a plot is made of it
+    load_cpu, server_cpu: the share of one core that the two took
+    latency:              milliseconds by name: p50 and p99 of `ack`, of `each` delivery, of a publish's `last` one
+    """
 
     server: str
     scenario: str
@@ -43,21 +63,32 @@ class Row:
     load_cpu: float = 0.0
     server_cpu: float = 0.0
     latency: dict[str, float] = field(default_factory=dict[str, float])
-    """Milliseconds by name: p50 and p99 of `ack`, of `each` delivery and of a publish's `last` one."""
+    at: int = 0
 
 
 @dataclass(frozen=True)
 class Bench:
+    """another: a second generator, beside the first."""
+
     server: Server
     generator: Generator
+    another: Callable[[], AbstractContextManager[Generator]]
     plan: Plan
 
-    def aim(self, channel: str) -> None:
+    def aim(self, channel: str, *, channels: int = 1) -> None:
         """What follows is about `channel`, with nothing open."""
         self.generator.close()
-        self.generator.aim(self.server.target, self.server.dialect, channel, self.plan.size)
+        self.generator.aim(self.server.target, self.server.dialect, channel, self.plan.size, channels=channels)
 
-    def measure(self, scenario: str, unit: str, counted: str, work: Callable[[], Answer]) -> Row:
+    def rest(self) -> None:
+        """Wait until the server has done what is left to do, such as seeing that sockets were closed."""
+        for _ in range(50):
+            before = self.server.cpu()
+            time.sleep(SETTLE_EVERY / 5)
+            if self.server.cpu() - before < AT_REST * SETTLE_EVERY / 5:
+                return
+
+    def measure(self, scenario: str, unit: str, counted: str, work: Callable[[], Answer], *, at: int = 0) -> Row:
         """A row for one answer of the generator: how many of `counted` it had in a second."""
         cpu = self.server.cpu()
         answer = work()
@@ -65,10 +96,20 @@ class Bench:
         seconds = answer["seconds"]
         figure = answer[counted] / seconds
         shares = (answer["cpu"] / seconds, cpu / seconds)
-        return Row(self.server.name, scenario, figure, unit, *shares, latency=_latency(answer))
+        return Row(self.server.name, scenario, figure, unit, *shares, latency=latency(answer), at=at)
 
+    def row(self, scenario: str, figure: float, unit: str, *, at: int = 0) -> Row:
+        """A row for something else."""
+        return Row(self.server.name, scenario, figure, unit, at=at)
 
-Scenario = Callable[[Bench], Iterator[Row]]
+    def settled_memory(self) -> int:
+        """Bytes of the server, once they no longer change."""
+        until = time.monotonic() + SETTLE_AT_MOST
+        before, now = 0, self.server.memory()
+        while abs(now - before) > SETTLED * now and time.monotonic() < until:
+            self.generator.hold(SETTLE_EVERY)
+            before, now = now, self.server.memory()
+        return now
 
 
 def memory(bench: Bench) -> Iterator[Row]:
@@ -77,38 +118,94 @@ def memory(bench: Bench) -> Iterator[Row]:
         return
     bench.aim("bench-idle")
     bench.generator.open(20)
-    before = _settled_memory(bench.server)
-    bench.generator.open(bench.plan.idle)
-    grown = _settled_memory(bench.server) - before
-    label = f"memory, {bench.plan.idle:,} idle sockets"
-    yield Row(bench.server.name, label, grown / bench.plan.idle / 1024, "KiB each")
+    before, opened = bench.settled_memory(), 0
+    for count in bench.plan.idle:
+        bench.generator.open(count - opened)
+        opened = count
+        grown = bench.settled_memory() - before
+        yield bench.row(f"memory, {count:,} idle sockets", grown / count / 1024, "KiB each", at=count)
 
 
 def connects(bench: Bench) -> Iterator[Row]:
-    """How fast sockets are let in, and subscribed."""
+    """How fast sockets are let in and subscribed: to a server at rest, and while as many have just gone."""
+    count = bench.plan.subscribers
     bench.aim("bench-open")
     bench.generator.open(20)
-    count = bench.plan.subscribers
+    bench.rest()
     yield bench.measure(f"connect, {count:,}, 64 at once", "/s", "opened", lambda: bench.generator.open(count))
+    bench.aim("bench-open")
+    label = f"connect, {count:,}, right after as many closes"
+    yield bench.measure(label, "/s", "opened", lambda: bench.generator.open(count))
 
 
 def fan_out(bench: Bench) -> Iterator[Row]:
     """One channel with many subscribers: each publish is done when the last of them has it."""
-    count = bench.plan.subscribers
+    yield from _fan_out(bench, bench.plan.subscribers, (1, 16))
+
+
+def crowd(bench: Bench) -> Iterator[Row]:
+    """The same with thousands of subscribers."""
+    yield from _fan_out(bench, bench.plan.crowd, (1, 16))
+
+
+def _fan_out(bench: Bench, count: int, flights: tuple[int, ...]) -> Iterator[Row]:
     channels = {"bench-fan": ""}
     if bench.server.kept:
         channels[bench.server.kept] = ", history"
     for channel, note in channels.items():
         bench.aim(channel)
         bench.generator.open(count)
+        for flight in flights:
+            yield _deliveries(bench, f"fan-out to {count:,}, {flight} in flight{note}", flight, expect=count)
+
+
+def growth(bench: Bench) -> Iterator[Row]:
+    """Deliveries against subscribers, one publish in flight."""
+    bench.aim("bench-growth")
+    opened = 0
+    for count in bench.plan.growth:
+        bench.generator.open(count - opened)
+        opened = count
+        yield _deliveries(bench, f"growth, {count:,} subscribers", 1, expect=count, at=count)
+
+
+def many_channels(bench: Bench) -> Iterator[Row]:
+    """Many small channels, published on in turn."""
+    if not bench.server.has_channels:
+        return
+    channels, each = bench.plan.channels, bench.plan.each
+    bench.aim(f"bench-many-{CHANNEL_HOLE}", channels=channels)
+    bench.generator.open(channels * each)
+    for flight in (1, 16):
+        yield _deliveries(bench, f"{channels:,} channels of {each}, {flight} in flight", flight, expect=each)
+
+
+def _deliveries(bench: Bench, label: str, flight: int, *, expect: int, at: int = 0) -> Row:
+    bench.generator.run("http", flight, min(WARM_UP, bench.plan.seconds), expect=expect)
+
+    def work() -> Answer:
+        return bench.generator.run("http", flight, bench.plan.seconds, expect=expect)
+
+    return bench.measure(label, "deliveries/s", "deliveries", work, at=at)
+
+
+def neighbour(bench: Bench) -> Iterator[Row]:
+    """A channel with one subscriber, while a crowd is served on another."""
+    if not bench.server.has_channels:
+        return
+    count, seconds = bench.plan.crowd, bench.plan.seconds
+    bench.aim("bench-crowd")
+    bench.generator.open(count)
+    with bench.another() as other, ThreadPoolExecutor(1) as beside:
+        other.aim(bench.server.target, bench.server.dialect, "bench-neighbour", bench.plan.size)
+        other.open(1)
         for flight in (1, 16):
-            bench.generator.run("http", flight, WARM_UP, expect=count)
-            yield bench.measure(
-                f"fan-out to {count:,}, {flight} in flight{note}",
-                "deliveries/s",
-                "deliveries",
-                lambda flight=flight: bench.generator.run("http", flight, bench.plan.seconds, expect=count),
-            )
+            crowd = beside.submit(bench.generator.run, "http", flight, seconds + WARM_UP, expect=count)
+            time.sleep(WARM_UP / 2)
+            answer = other.run("http", 1, seconds, expect=1)
+            crowd.result()
+            label = f"p99 beside {count:,} on another channel, {flight} in flight there"
+            yield bench.row(label, answer["each99"] / 1000, "ms")
 
 
 def publishes(bench: Bench) -> Iterator[Row]:
@@ -119,7 +216,7 @@ def publishes(bench: Bench) -> Iterator[Row]:
     for channel, note in channels.items():
         for connections in (16, 64):
             bench.aim(channel)
-            bench.generator.run("http", connections, WARM_UP)
+            bench.generator.run("http", connections, min(WARM_UP, bench.plan.seconds))
             yield bench.measure(
                 f"publish, {connections} connections{note}",
                 "acks/s",
@@ -135,7 +232,7 @@ def client_events(bench: Bench) -> Iterator[Row]:
     sockets = 16
     bench.aim("bench-talk")
     bench.generator.open(sockets)
-    bench.generator.run("socket", sockets, WARM_UP, expect=sockets - 1)
+    bench.generator.run("socket", sockets, min(WARM_UP, bench.plan.seconds), expect=sockets - 1)
     yield bench.measure(
         f"client events, {sockets} sockets, each to {sockets - 1}",
         "acks/s",
@@ -144,24 +241,7 @@ def client_events(bench: Bench) -> Iterator[Row]:
     )
 
 
-SCENARIOS: dict[str, Scenario] = {
-    "memory": memory,
-    "connects": connects,
-    "fan-out": fan_out,
-    "publishes": publishes,
-    "client-events": client_events,
-}
-
-
-def _latency(answer: Answer) -> dict[str, float]:
+def latency(answer: Answer) -> dict[str, float]:
+    """The latencies of an answer in milliseconds."""
     names = ("ack50", "ack99", "each50", "each99", "last50", "last99")
     return {name: answer[name] / 1000 for name in names if answer.get(name)}
-
-
-def _settled_memory(server: Server) -> int:
-    until = time.monotonic() + SETTLE_AT_MOST
-    before, now = 0, server.memory()
-    while abs(now - before) > SETTLED * now and time.monotonic() < until:
-        time.sleep(SETTLE_EVERY)
-        before, now = now, server.memory()
-    return now

@@ -34,14 +34,12 @@ CONFIG = """\
 [server]
 listen = ["127.0.0.1:{port}"]
 
-[session]
-ping_every = "1h"
-
 [store]
 path = "{database}"
 sync = "{sync}"
 
 [limits]
+connections = 2000000
 connections_per_address = 100000
 connects = "1000000/s"
 publishes = "10000000/s"
@@ -52,6 +50,7 @@ client_events = "1000000/s"
 id = "{app}"
 key = "{key}"
 secret = "{secret}"
+connections = 2000000
 
 [[channels]]
 match = "{kept}"
@@ -78,6 +77,7 @@ class Server:
     pid: int | None
     kept: str = ""
     """A channel with history, "" where there is none."""
+    has_channels: bool = True
 
     def memory(self) -> int:
         """Bytes of memory that are the process's own (PSS: shared pages count by their share)."""
@@ -162,7 +162,7 @@ def ceiling(core: int | None) -> Iterator[Server]:
     process = spawn([str(program("ceiling")), str(target.port)], subprocess.DEVNULL, core)
     try:
         wait_for_port(process, target)
-        yield Server("ceiling", target, replace(NATIVE, event="", ack=""), process.pid)
+        yield Server("ceiling", target, replace(NATIVE, event="", ack=""), process.pid, has_channels=False)
     finally:
         stop(process)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from tests.bench.dialects import HOLE, MARK, NATIVE, SIGNED_REQUESTS, Target, client_frame, payload
+from tests.bench.dialects import CHANNEL_HOLE, HOLE, MARK, NATIVE, SIGNED_REQUESTS, Target, client_frame, payload
 from tests.bench.generator import Generator, LoadFailed, generator
 from tests.bench.servers import Server, ceiling, free_port
 
@@ -79,3 +81,36 @@ def test_a_signed_protocol_has_many_requests_each_with_its_number() -> None:
     requests = signing.requests(Target(1, "key", "secret"), "any", payload(100))
     assert f"{MARK}000000000007".encode() in requests[7]
     assert all(b"?signed HTTP" in request for request in requests)
+
+
+def test_signed_requests_for_many_channels_are_for_the_same_channel_each_time() -> None:
+    signing = replace(NATIVE, sign=lambda _target, path, _body: path + "?signed")
+    requests = signing.requests(Target(1, "key", "secret"), f"c-{CHANNEL_HOLE}", payload(100), channels=1000)
+    assert b"c-000000000007" in requests[1007]
+    assert f"{MARK}000000001007".encode() in requests[1007]
+    with pytest.raises(ValueError, match="divide"):
+        signing.requests(Target(1), "c", payload(100), channels=999)
+
+
+def test_a_delivery_on_a_wrong_channel_is_told(load: Generator, server: Server) -> None:
+    """The least server sends everything to everybody, whatever the channel."""
+    load.aim(server.target, server.dialect, f"c-{CHANNEL_HOLE}", 100, channels=2)
+    load.open(2)
+    with pytest.raises(LoadFailed, match="stray"):
+        load.run("http", 1, seconds=10, expect=1, most=2)
+
+
+def test_a_paced_run_publishes_at_its_rate_and_counts_from_when_each_was_due(load: Generator) -> None:
+    load.open(2)
+    answer = load.run("http", 4, seconds=0.25, expect=2, rate=200)
+    assert answer["publishes"] == 50
+    assert answer["seconds"] < 5
+
+
+def test_a_socket_that_ends_while_it_is_held_is_told(load: Generator, server: Server) -> None:
+    load.open(2)
+    assert load.hold(0.01)["pings"] == 0
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    with pytest.raises(LoadFailed, match="hung up"):
+        load.hold(10)
