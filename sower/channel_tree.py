@@ -23,9 +23,9 @@ import trio
 
 from sower.core.channel import Channel, Parcel
 from sower.core.command import Acknowledged, Receipt, Welcome
-from sower.core.happening import Fact, Happening
+from sower.core.happening import Fact, Happening, comings_and_goings
 from sower.core.limits import RestartIntensity
-from sower.core.message import CacheMiss, Counted, Delivery, Joined, Left, Message, Position
+from sower.core.message import CacheMiss, Counted, Delivery, Message, Position
 from sower.core.rules import RESERVED, Rules
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
@@ -215,15 +215,22 @@ class ChannelTree:
             item = self._current = self._inbox.popleft()
             if isinstance(item, Publication):
                 self._accept(state, item)
-            elif isinstance(item, Arrival):
-                self._enter(state, item)
-            elif isinstance(item, Departure):
-                self._depart(state, item)
-            elif isinstance(item, MetaChange):
-                self._change_meta(state, item)
             else:
-                self._changes += item.decide(state, trio.current_time())
+                self._alter(state, item)
         self._current = None
+
+    def _alter(self, state: Channel[Subscriber], item: Item) -> None:
+        """Do what changes who is here, and tell webhooks of it."""
+        vacant, before = state.vacant, len(self._changes)
+        if isinstance(item, Arrival):
+            self._enter(state, item)
+        elif isinstance(item, Departure):
+            self._depart(state, item)
+        elif isinstance(item, MetaChange):
+            self._change_meta(state, item)
+        elif not isinstance(item, Publication):
+            self._changes += item.decide(state, trio.current_time())
+        self._tell(*comings_and_goings(self.name, vacant, state.vacant, self._changes[before:]))
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
         command = item.command
@@ -246,14 +253,11 @@ class ChannelTree:
         newcomer = item.subscription
         if newcomer.subscriber.closed:
             return
-        occupied = bool(state.audiences)
         try:
             change = state.add(newcomer.subscriber, newcomer.audience, newcomer.user, item.meta, item.command.most)
         except SowerError as error:
             refuse(item, error)
             return
-        if not occupied:
-            self._tell(Fact.OCCUPIED)
         self._count_changed.set()
         self._newcomers[newcomer] = item
         if change is not None:
@@ -263,12 +267,9 @@ class ChannelTree:
         leaver = item.subscription
         now = trio.current_time()
         self._newcomers.pop(leaver, None)
-        occupied = bool(state.audiences)
         change = state.remove(leaver.subscriber, leaver.audience, leaver.user, now, at_once=item.at_once)
         if change is not None:
             self._changes.append(change)
-        if occupied and not state.audiences:
-            self._tell(Fact.VACATED)
         self._count_changed.set()
         self._someone_left.set()
 
@@ -288,9 +289,6 @@ class ChannelTree:
         self._parcels.extend(parcels)
         self._pass_on(state, changes)
         state.begin_taps(self._epoch)
-        for change in changes:
-            if isinstance(change, Joined | Left):
-                self._tell(Fact.MEMBER_ADDED if isinstance(change, Joined) else Fact.MEMBER_REMOVED, user=change.user)
         members = tuple(state.presence.view()) if state.presence is not None and newcomers else None
         position = Position(self._epoch, state.head)
         for newcomer, arrival in newcomers.items():
@@ -304,7 +302,7 @@ class ChannelTree:
         if self._count_due:
             self._count_due = False
             self._parcels.extend(state.parcels([Counted(state.subscribers)]))
-            self._tell(Fact.COUNTED, count=state.subscribers)
+            self._tell(Happening(Fact.COUNTED, self.name, count=state.subscribers))
 
     def _pass_on(self, state: Channel[Subscriber], deliveries: Sequence[Delivery]) -> None:
         if deliveries:
@@ -319,7 +317,7 @@ class ChannelTree:
             newcomer.subscriber.write(word)
         if cached is None and not state.missed:
             state.missed = True
-            self._tell(Fact.CACHE_MISS)
+            self._tell(Happening(Fact.CACHE_MISS, self.name))
 
     def _cache(self, state: Channel[Subscriber], messages: Sequence[Message]) -> None:
         """Remember the last of these that is no client's; messages are as old as their serials say."""
@@ -328,9 +326,10 @@ class ChannelTree:
             age = max(0.0, self._node.now() - last.time_ms / 1000)
             state.cache(last, trio.current_time() + self.rules.cache - age)
 
-    def _tell(self, fact: Fact, user: str | None = None, count: int | None = None) -> None:
-        if not self.name.startswith(RESERVED):
-            self._node.happened(self.app, Happening(fact, self.name, user=user, count=count))
+    def _tell(self, *happenings: Happening) -> None:
+        for happening in happenings:
+            if self._node.hears(self.app, happening.fact) and not self.name.startswith(RESERVED):
+                self._node.happened(self.app, happening)
 
     def _catch_up(self, state: Channel[Subscriber], newcomer: Subscription, since: Position) -> None:
         """Begin to give a newcomer what is between `since` and the head; what is above the head comes live."""
@@ -390,15 +389,17 @@ class ChannelTree:
 
     async def _presence_clock(self) -> None:
         """End grace periods when they are over."""
-        presence = self._state.presence if self._state is not None else None
-        while presence is not None:
+        state = self._state
+        while state is not None and (presence := state.presence) is not None:
             expiry = presence.next_expiry()
             if expiry is None:
                 self._someone_left = trio.Event()
                 await self._someone_left.wait()
             else:
                 await trio.sleep_until(expiry)
-                self._changes.extend(presence.expire(trio.current_time()))
+                left = presence.expire(trio.current_time())
+                self._changes.extend(left)
+                self._tell(*comings_and_goings(self.name, False, state.vacant, left))
                 self._work.set()
 
     async def _count_clock(self, state: Channel[Subscriber]) -> None:

@@ -373,9 +373,18 @@ class SocketTicket:
         if isinstance(outcome, SowerError):
             self._session.refuse(self._command, outcome)
         else:
-            session, told = self._session, self._command
-            fact = Happening(Fact.CLIENT_EVENT, told.channel, self._user, told.event, told.data, session.id)
-            self._hub.happened(session.grant.app, fact)
+            app, told = self._session.grant.app, self._command
+            if self._hub.hears(app, Fact.CLIENT_EVENT):
+                fact = Happening(
+                    Fact.CLIENT_EVENT,
+                    told.channel,
+                    user=self._user,
+                    event=told.event,
+                    data=told.data,
+                    session=self._session.id,
+                    kind=told.kind,
+                )
+                self._hub.happened(app, fact)
             self._activity.published(self._session.grant, self._command, outcome)
             self._session.answer(self._command, outcome)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from sower.core.happening import Fact
+
 
 class Duration(float):
     """Seconds. Written as a string with a unit: "250ms", "10s", "5m", "72h", "30d"."""
@@ -126,6 +128,33 @@ class Web(Strict, frozen=True):
     """Whether /demo is served, with a rule of its own for the channel "demo". `sower serve --dev` switches it on."""
 
 
+class Webhook(Strict, frozen=True):
+    """Pusher's webhooks, as man/sower-webhooks.7 tells them."""
+
+    url: str
+    """Where to POST: http:// or https://. One table for each URL."""
+    events: tuple[Fact, ...] = (
+        Fact.OCCUPIED,
+        Fact.VACATED,
+        Fact.MEMBER_ADDED,
+        Fact.MEMBER_REMOVED,
+        Fact.CACHE_MISS,
+    )
+    """What is told. Besides these there are client_event, for each event of a client, and subscription_count."""
+    match: str = "*"
+    """Only channels of this pattern: `*` stands for any run of characters."""
+    headers: dict[str, str] = {}
+    """Headers to send besides, such as {Authorization = "Bearer ..."}."""
+    batch: int = 1
+    """Events in one POST, at most."""
+    retry_for: Duration = Duration(300)
+    """How long a POST that is not accepted is repeated, Pusher's 5 minutes. Its Python SDK refuses older ones."""
+    timeout: Duration = Duration(10)
+    """How long the receiver may take to answer."""
+    queue: int = 100_000
+    """POSTs that may wait for the receiver; past it, what happens is told to the log and the audit record alone."""
+
+
 class PusherSettings(Strict, frozen=True):
     """The vendor's limits are the defaults."""
 
@@ -170,6 +199,8 @@ class App(Strict, frozen=True):
     """Open WebSockets of this app."""
     subscription_count: bool = False
     """Whether Pusher's clients are told how many follow a channel, above 100 of them every 5 s."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Receivers that are told what happens on the app's channels. One table each."""
     pusher: PusherSettings = PusherSettings()
     """What Pusher's SDKs may do in this app."""
 

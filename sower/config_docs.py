@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -37,15 +37,15 @@ SECTIONS = {
 class Setting(NamedTuple):
     """One setting.
 
-    default:  as it is written in TOML, None where there is none
-    is_table: it has settings of its own, which follow
+    default: as it is written in TOML, None where there is none
+    table:   the header of its table, where it has settings of its own, which follow
     """
 
     section: str
     name: str
     default: str | None
     doc: str
-    is_table: bool = False
+    table: str = ""
 
 
 def settings() -> Iterator[Setting]:
@@ -54,12 +54,10 @@ def settings() -> Iterator[Setting]:
     for section, struct in structs.items():
         for field in msgspec.structs.fields(struct):
             table = _table(field.type)
-            is_table = isinstance(field.default, Strict)
-            default = None if field.default is msgspec.NODEFAULT or is_table else _written(field.default)
-            yield Setting(section, field.name, default, docs(struct)[field.name], is_table)
+            header = _header(section, field)
+            yield Setting(section, field.name, None if header else _default(field), docs(struct)[field.name], header)
             for inner in msgspec.structs.fields(table) if table is not None else ():
-                doc = docs(table)[inner.name]
-                yield Setting(section, f"{field.name}.{inner.name}", _written(inner.default), doc)
+                yield Setting(section, f"{field.name}.{inner.name}", _default(inner), docs(table)[inner.name])
 
 
 @cache
@@ -89,8 +87,9 @@ def example(key: str = EXAMPLE_KEY, secret: str = EXAMPLE_SECRET) -> str:
         if parent == "history":
             continue
         lines += _comment(setting.doc)
-        if setting.is_table:
-            lines += [f"[{section}.{name}]", ""]
+        if setting.table:
+            # An array's one is commented like what is in it: there may be none.
+            lines += [f"# {setting.table}" if setting.table.startswith("[[") else setting.table, ""]
             continue
         value = given.get(setting.name) if section in ("apps", "channels") else None
         shown = setting.default if setting.default is not None else _shape_of(name)
@@ -108,6 +107,19 @@ def _table(kind: Any) -> type[Strict] | None:
     """The struct of a setting that is a table."""
     candidates = (kind, *get_args(kind))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, Strict)), None)
+
+
+def _header(section: str, field: msgspec.structs.FieldInfo) -> str:
+    """The header of a setting's own table, empty where it has none or is written in one line."""
+    if isinstance(field.default, Strict):
+        return f"[{section}.{field.name}]"
+    return f"[[{section}.{field.name}]]" if get_origin(field.type) is tuple and _table(field.type) else ""
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str | None:
+    if field.default_factory is dict:
+        return "{}"
+    return None if field.default is msgspec.NODEFAULT else _written(field.default)
 
 
 def _written(value: Any) -> str | None:
@@ -128,7 +140,8 @@ def _written(value: Any) -> str | None:
 
 
 def _shape_of(name: str) -> str:
-    return {"history": '{messages = 100, age = "3d"}', "cache": '"30m"'}.get(name, "true")
+    shapes = {"history": '{messages = 100, age = "3d"}', "cache": '"30m"', "url": '"https://example.com/webhooks"'}
+    return shapes.get(name, "true")
 
 
 def _comment(text: str) -> list[str]:

@@ -20,7 +20,8 @@ from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
-from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict
+from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict, Webhook
+from sower.core.happening import Fact
 from sower.errors import ConfigError
 from sower.quantities import parse_duration, parse_rate, parse_size
 from sower.toml_lines import line_of
@@ -34,6 +35,13 @@ LEAST_SECRET = 16
 
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\*\.)?[^/?#*\s]+")
 """A scheme and a host, where the first label may be `*`; a browser sends no path (RFC 6454 section 6.2)."""
+
+URL = re.compile(r"https?://[^/?#@\s]+(/[^#\s]*)?(\?[^#\s]*)?")
+"""A webhook's: without user:password, which logs and lists would show."""
+
+HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+OWN_HEADERS = ("content-type", "content-length", "transfer-encoding", "host", "x-pusher-key", "x-pusher-signature")
 
 DEV_CONFIG = """\
 # Made by `sower serve --dev` for this account alone. Delete the folder to begin anew.
@@ -308,9 +316,32 @@ def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
                     yield Problem((*path, "secret_file"), f"the {name} there {text}")
                 else:
                     yield Problem((*path, name), text)
+        yield from _webhooks(app.webhooks, (*path, "webhooks"))
         for name in ("id", "key"):
             if getattr(app, name) in [getattr(other, name) for other in apps[:index]]:
                 yield Problem((*path, name), f"is another app's {name} already")
+
+
+def _webhooks(webhooks: tuple[Webhook, ...], apps_path: tuple[str | int, ...]) -> Iterator[Problem]:
+    for index, webhook in enumerate(webhooks):
+        path = (*apps_path, index)
+        if not URL.fullmatch(webhook.url):
+            text = (
+                f"{webhook.url!r} is not http://HOST/PATH or https://HOST/PATH; what proves who calls goes into headers"
+            )
+            yield Problem((*path, "url"), text)
+        if webhook.url in [other.url for other in webhooks[:index]]:
+            yield Problem((*path, "url"), "is another webhook's url already; a ?query tells two apart")
+        if not webhook.events:
+            yield Problem((*path, "events"), f"names nothing; there are {', '.join(Fact)}")
+        for name, value in webhook.headers.items():
+            if not HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
+                yield Problem(
+                    (*path, "headers", name), "is no header of letters, digits and - with a value of one line"
+                )
+            elif name.lower() in OWN_HEADERS:
+                yield Problem((*path, "headers", name), "is set by the daemon itself")
+        yield from _positive(webhook, path)
 
 
 def _rules(rules: tuple[ChannelRule, ...]) -> Iterator[Problem]:

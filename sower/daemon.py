@@ -1,6 +1,6 @@
 """The life of a daemon, from start to drained. What it is made of meets in sower/parts.py.
 
-services      hub, keepalive, audit, health  end last
+services      hub, keepalive, audit, webhooks  end last
   connections   one task per connection        end within server.drain_for
     listeners     one task per address           end first
 """

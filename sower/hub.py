@@ -16,7 +16,7 @@ import trio
 from sower.channel_tree import QUARANTINE, ChannelTree
 from sower.config import Config
 from sower.core.command import Publish, Receipt
-from sower.core.happening import Happening
+from sower.core.happening import Fact, Happening
 from sower.core.message import next_serial
 from sower.core.rules import RESERVED, RuleBook
 from sower.errors import SowerError
@@ -40,7 +40,7 @@ class Hub:
     now: seconds since 1970
     tally: what all parts of the node count in
     failed: told of each restart and quarantine: kind of audit record, app, channel, why
-    happened: told of each fact that webhooks carry
+    hears: whether an app's webhooks want a fact; happened: told of each that they want
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Hub:
         self.rules = RuleBook(config.channels)
         self.now = now
         self.failed = failed or _nobody
+        self.hears: Callable[[str, Fact], bool] = _deaf
         self.happened: Callable[[str, Happening], None] = _unheard
         self.in_flight: dict[ChannelTree, int] = {}
         self._counting = frozenset(app.id for app in config.apps if app.subscription_count)
@@ -182,6 +183,10 @@ class Hub:
 
 def _nobody(kind: str, app: str, channel: str, why: str) -> None:
     """Where nobody wants to be told."""
+
+
+def _deaf(app: str, fact: Fact) -> bool:
+    return False
 
 
 def _unheard(app: str, happening: Happening) -> None:

@@ -28,10 +28,12 @@ from sower.overview import Overview
 from sower.routes import Routes
 from sower.store.audit import Audit
 from sower.store.journal import Journal
+from sower.store.outbox import Outbox
 from sower.systemd import Systemd
 from sower.tally import Pace
 from sower.watching import Watching
 from sower.web import files
+from sower.webhooks import Webhooks
 
 
 class Parts:
@@ -58,7 +60,9 @@ class Parts:
         self._keepalive = Keepalive(now)
         self._collector = Collector()
         activity = Activity(self.hub, audit, now=now)
+        self._webhooks = Webhooks(config.apps, Outbox(journal), audit, now=now)
         self.hub.failed = activity.failed
+        self.hub.hears, self.hub.happened = self._webhooks.hears, self._webhooks.happened
         access = Access(config.apps, config.limits, now=now)
         self.clients = Clients(
             config, self.hub, access, activity, self._keepalive, self._collector, connections, now=now
@@ -79,6 +83,7 @@ class Parts:
         return {
             "keepalive": self._keepalive.run,
             "audit": self._audit.run,
+            "webhooks": self._webhooks.run,
             "collector": self._collector.run,
             "health": self.health.run,
             "pace": self._pace.run,
@@ -94,6 +99,7 @@ class Parts:
         """From now on nobody is to begin anything: requests that are held are answered, those that rest end."""
         self.health.draining = True
         self._closing.begin()
+        self._webhooks.drain()
         self._waiting.end_all()
 
     async def _serve_on(self, wire: Wire, given_back: GivenBack) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from sower.core.happening import Happening
+from sower.core.happening import Fact, Happening
 from sower.store.journal import Journal
 from sower.tally import Tally
 
@@ -21,6 +21,7 @@ class Surroundings(Protocol):
     queue_limit: int
     most_members: int
     remember_ids: float
+    hears: Callable[[str, Fact], bool]
     happened: Callable[[str, Happening], None]
     in_flight: dict[ChannelTree, int]
     tally: Tally

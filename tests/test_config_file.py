@@ -13,6 +13,7 @@ from sower.core.grants import Credential, check_secret
 from sower.errors import ConfigError
 
 APP = '[[apps]]\nid = "1"\nkey = "k"\nsecret = "a-secret-of-sixteen"\n'
+HOOK = '[[apps.webhooks]]\nurl = "http://a/b"\n'
 FILE = Path("sower.toml")
 
 
@@ -75,6 +76,18 @@ FILE = Path("sower.toml")
         (APP.replace('"1"', '"one"'), "sower.toml:2: apps[0].id: is digits only"),
         (APP.replace("a-secret-of-sixteen", "short"), "sower.toml:4: apps[0].secret: has at least 16 characters"),
         (APP + 'secret_file = "x"\n', "stands alone"),
+        (
+            APP + HOOK.replace("http://a/b", "a.com"),
+            "sower.toml:6: apps[0].webhooks[0].url: 'a.com' is not http://HOST",
+        ),
+        (APP + HOOK.replace("http://a/b", "http://u:p@a/"), "what proves who calls goes into headers"),
+        (APP + HOOK + HOOK, "sower.toml:8: apps[0].webhooks[1].url: is another webhook's url already"),
+        (APP + HOOK + "events = []\n", "apps[0].webhooks[0].events: names nothing; there are channel_occupied"),
+        (APP + HOOK + 'events = ["occupied"]\n', "apps[0].webhooks[0].events: Invalid enum value 'occupied'"),
+        (APP + HOOK + "batch = 0\n", "sower.toml:7: apps[0].webhooks[0].batch: must be above 0"),
+        (APP + HOOK + 'headers = {"a b" = "c"}\n', "apps[0].webhooks[0].headers.a b: is no header"),
+        (APP + HOOK + 'headers = {a = "b\\n"}\n', "apps[0].webhooks[0].headers.a: is no header"),
+        (APP + HOOK + 'headers = {Host = "a"}\n', "headers.Host: is set by the daemon itself"),
         (
             '[[apps]]\nid = "1"\nkey = "k"\nsecret_file = "missing"\n',
             "sower.toml:4: apps[0].secret_file: cannot be read",

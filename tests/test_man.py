@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sower.cli import terminal
+from sower.config import Webhook
 from sower.config_file import PLACES
+from sower.core.happening import Fact
 from sower.errors import tree
 from sower.manual import sorted_commands
 
@@ -53,6 +57,20 @@ def test_every_error_is_there_with_its_status_close_code_and_whether_to_retry(co
     entry = section("DIAGNOSTICS").partition(f".It Er {code}\n")[2].partition("\n.It ")[0]
     assert f"HTTP {error.status}, close code {error.close}; " in entry
     assert ("may be tried again" in entry) is error.retry
+
+
+def test_every_kind_and_setting_of_webhooks_is_in_their_page() -> None:
+    page = (ROOT / "man" / "sower-webhooks.7").read_text()
+    for fact in Fact:
+        assert f".It Cm {fact}\n" in page, fact
+    for field in msgspec.structs.fields(Webhook):
+        assert re.search(rf"^(\.Ic )?{field.name}\b", page, re.MULTILINE), field.name
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "man").glob("*.[1-8]")), ids=lambda page: page.name)
+def test_every_page_is_clean_mdoc(page: Path) -> None:
+    lint = subprocess.run(["mandoc", "-Tlint", "-W", "warning", str(page)], capture_output=True, text=True, check=False)
+    assert lint.stdout == ""
 
 
 def test_every_command_has_lines_to_copy_that_call_it() -> None:

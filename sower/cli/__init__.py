@@ -25,6 +25,7 @@ COMMANDS = {
     "channels": "List the channels that somebody follows.",
     "history": "Read what a channel has kept.",
     "audit": "Read the record of who was let in, refused, published and minted.",
+    "webhooks": "List the webhooks that wait, and why.",
     "key": "Make, rotate and retire the keys of apps.",
     "config": "Make, check and show the config.",
     "explain": "Explain an error code, a close code or a status.",

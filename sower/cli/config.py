@@ -82,4 +82,6 @@ def _plain(value: Any, name: str = "") -> Any:
         return show_duration(value)
     if isinstance(value, Size):
         return show_size(value)
+    if name == "headers":  # a webhook's: they carry tokens
+        return dict.fromkeys(value, MASK)
     return MASK if name in ("secret", "old_secret") else value

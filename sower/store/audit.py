@@ -49,6 +49,7 @@ KINDS = (
     "stopped",
     "channel_restarted",
     "channel_quarantined",
+    "webhook_given_up",
     "dropped",
 )
 

@@ -25,8 +25,8 @@ from sower.config import History
 from sower.core.message import Message
 from sower.errors import JournalFailed
 from sower.store.opening import Found, Run, check_path, close_writer, open_reader, open_writer, store_error
-from sower.store.rows import Append, Page, Reader, Stored, Writer
-from sower.store.sqlite import DatabaseThread
+from sower.store.rows import Append, Changes, Job, Page, Reader, Stored, Writer
+from sower.store.sqlite import DatabaseThread, Values
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +50,12 @@ __all__ = ["Journal", "Page", "Stored"]
 
 
 class _Waiting:
-    """One call of append that waits for its commit."""
+    """One call that waits for its commit."""
 
-    __slots__ = ("append", "done", "outcome")
+    __slots__ = ("done", "job", "outcome")
 
-    def __init__(self, append: Append) -> None:
-        self.append = append
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.done = trio.Event()
         self.outcome: list[Stored] | JournalFailed | None = None
 
@@ -157,11 +157,18 @@ class Journal:
 
         A caller that is cancelled does not know whether they were stored.
         """
-        if self._rows_waiting + len(messages) > MOST_WAITING:
-            raise JournalFailed(f"{self._rows_waiting} messages wait for the journal already.", retry_after=1)
-        waiting = _Waiting(Append(app, channel, messages, history, head))
+        return await self._written(Append(app, channel, messages, history, head))
+
+    async def apply(self, statements: Sequence[tuple[str, Values]]) -> None:
+        """Change what others keep in this file, all or nothing. Returns after the commit. Raises JournalFailed."""
+        await self._written(Changes(statements))
+
+    async def _written(self, job: Job) -> list[Stored]:
+        if self._rows_waiting + job.rows > MOST_WAITING:
+            raise JournalFailed(f"{self._rows_waiting} rows wait for the journal already.", retry_after=1)
+        waiting = _Waiting(job)
         self._waiting.append(waiting)
-        self._rows_waiting += len(messages)
+        self._rows_waiting += job.rows
         self._work.set()
         await waiting.done.wait()
         if isinstance(waiting.outcome, JournalFailed):
@@ -206,6 +213,10 @@ class Journal:
 
         return await self._read(read)
 
+    async def select(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Rows of what others keep in this file. Raises JournalFailed."""
+        return await self._read(lambda: self._reader.select(sql, values))
+
     async def _read(self, read: Callable[[], T]) -> T:
         try:
             return await self._reading.run(read)
@@ -244,7 +255,7 @@ class Journal:
             rows = 0
             while self._waiting and rows < ROWS_AT_ONCE:
                 turn.append(self._waiting.popleft())
-                rows += len(turn[-1].append.messages)
+                rows += turn[-1].job.rows
             audit = list(self._audit)
             self._audit.clear()
             self._rows_waiting -= rows
@@ -255,16 +266,16 @@ class Journal:
     async def _commit(self, turn: list[_Waiting], audit: list[tuple[Any, ...]]) -> bool:
         """One transaction. False where it failed and each call of it is to be tried alone."""
         try:
-            appends = [waiting.append for waiting in turn]
+            jobs = [waiting.job for waiting in turn]
             began = time.perf_counter()
-            stored = await self._writing.run(self._writer.write, appends, audit, self.now())
+            stored = await self._writing.run(self._writer.write, jobs, audit, self.now())
         except apsw.Error as error:
             log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
             if len(turn) == 1:
                 turn[0].settle(JournalFailed(f"The journal could not be written: {error}."))
             return False
         self.commit_seconds.observe(time.perf_counter() - began)
-        self.commit_rows.observe(sum(len(append.messages) for append in appends))
+        self.commit_rows.observe(sum(job.rows for job in jobs))
         for waiting, outcome in zip(turn, stored, strict=True):
             waiting.settle(outcome)
         return True

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sower.config import History
 from sower.core.message import SERIALS_PER_SECOND, Kind, Message
-from sower.store.sqlite import Database
+from sower.store.sqlite import Database, Values
 
 SLACK = 64
 """Rows that may stand over the bound before some are deleted: one DELETE for many inserts."""
@@ -41,6 +41,23 @@ class Append(NamedTuple):
     history: History
     head: int = 0
 
+    @property
+    def rows(self) -> int:
+        return len(self.messages)
+
+
+class Changes(NamedTuple):
+    """Statements on tables that are not the journal's own, each with its values; all are done or none."""
+
+    statements: Sequence[tuple[str, Values]]
+
+    @property
+    def rows(self) -> int:
+        return len(self.statements)
+
+
+Job = Append | Changes
+
 
 class _Row:
     """What the writer knows of a channel."""
@@ -62,12 +79,12 @@ class Writer:
         self._remember = remember_ids
         self._known: dict[tuple[str, str], _Row] = {}
 
-    def write(self, appends: Sequence[Append], audit: Sequence[tuple[Any, ...]], now: float) -> list[list[Stored]]:
+    def write(self, jobs: Sequence[Job], audit: Sequence[tuple[Any, ...]], now: float) -> list[list[Stored]]:
         """One transaction. Raises apsw.Error, and then nothing of it is stored."""
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            stored = [self._append(append, now) for append in appends]
+            stored = [self._append(job, now) if isinstance(job, Append) else self._change(job) for job in jobs]
             if audit:
                 db.executemany(
                     "INSERT INTO audit (time, kind, app, who, channel, code, detail, count) VALUES (?,?,?,?,?,?,?,?)",
@@ -103,6 +120,11 @@ class Writer:
         self._trim(row, append.history)
         self._db.execute("UPDATE channels SET head = ?, trimmed = ? WHERE id = ?", (row.head, row.trimmed, row.id))
         return stored
+
+    def _change(self, changes: Changes) -> list[Stored]:
+        for statement, values in changes.statements:
+            self._db.execute(statement, values)
+        return []
 
     def _row(self, app: str, channel: str) -> _Row:
         row = self._known.get((app, channel))
@@ -178,6 +200,10 @@ class Reader:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    def select(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Rows of a table that is not the journal's own."""
+        return self._db.execute(sql, values).fetchall()
 
     def head(self, app: str, channel: str) -> int:
         """The highest serial ever stored, 0 for none."""

@@ -55,7 +55,27 @@ CREATE INDEX audit_by_time ON audit (time);
 
 _V2 = "ALTER TABLE messages ADD COLUMN extra BLOB"
 
-MIGRATIONS = (_V1, _V2)
+_V3 = """
+CREATE TABLE outbox (
+    id       INTEGER PRIMARY KEY,
+    app      TEXT NOT NULL,
+    url      TEXT NOT NULL,
+    channels TEXT NOT NULL,  -- a JSON array: whose order it keeps
+    time     REAL NOT NULL,
+    body     BLOB NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_try REAL NOT NULL DEFAULT 0,
+    error    TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE standing (
+    app     TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    user    TEXT NOT NULL,  -- empty for the channel itself
+    PRIMARY KEY (app, channel, user)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3)
 VERSION = len(MIGRATIONS)
 
 

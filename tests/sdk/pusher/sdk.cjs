@@ -95,6 +95,10 @@ const verbs = {
   socket_id: ({ client }) => tell({ socket_id: clients.get(client).connection.socket_id }),
   authorize: ({ args }) => tell({ authorize: server.authorizeChannel(...args) }),
   authenticate: ({ args }) => tell({ authenticate: server.authenticateUser(...args) }),
+  webhook: ({ headers, body }) => {
+    const webhook = server.webhook({ headers, rawBody: body });
+    tell({ webhook: webhook.isValid(), data: webhook.isBodyValid() ? webhook.getData() : null });
+  },
   server: async ({ call, args }) => {
     try {
       const answer = await server[call](...args);

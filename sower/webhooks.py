@@ -1,0 +1,242 @@
+"""Webhooks: facts of channels -> notices in the outbox -> POSTs to whoever asked for them.
+
+    happened()      notes a fact; called where it happens, so it only appends
+      writer        forms and stores what was noted, and ends what was held back
+        senders     one for each URL
+
+Rule 1: nothing here is waited for by a channel or a publisher.
+Rule 2: what was formed is stored before it is sent; what cannot be stored waits and is stored later.
+Rule 3: an end (channel_vacated, member_removed) is told HELD_BACK later, and not at all after a return.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from sower.config import App, Webhook
+from sower.core.happening import Fact, Happening
+from sower.core.holdback import Holdback, Standing
+from sower.core.rules import Pattern
+from sower.dialects.pusher.webhooks import body, event
+from sower.errors import JournalFailed
+from sower.store.audit import Audit
+from sower.store.outbox import Notice, Outbox
+from sower.webhook_sender import STORE_AGAIN, Sender
+
+log = structlog.get_logger(__name__)
+
+HELD_BACK = 3.0
+"""Seconds that an end waits for a return, Pusher's number."""
+
+BACK_WITHIN = 30.0
+"""Seconds after a start in which clients come back: pusher-js tries every 1 to 10 s, ably-js every 15 s."""
+
+GATHERED_FOR = 0.05
+"""Seconds in which events gather where a webhook takes several at a time, as soketi's."""
+
+MOST_NOTED = 100_000
+"""Facts that may wait to be stored."""
+
+FORMED_AT_ONCE = 500
+"""Facts of one turn of the writer: some milliseconds, then other tasks run."""
+
+UNCLAIMED_FOR = 86400.0
+"""Seconds that notices wait for a URL that the config no longer has, in case that is a slip."""
+
+ENDS = {Fact.OCCUPIED: Fact.VACATED, Fact.MEMBER_ADDED: Fact.MEMBER_REMOVED}
+BEGINS = {end: begin for begin, end in ENDS.items()}
+TWIN = ENDS | BEGINS
+
+
+class Hook:
+    """One webhook of one app: what it wants to know."""
+
+    def __init__(self, webhook: Webhook, sender: Sender) -> None:
+        self.sender = sender
+        self.app = sender.app.id
+        self.batch = webhook.batch
+        self.facts = frozenset(webhook.events)
+        self.matches = Pattern(webhook.match).matches
+
+
+class Told(NamedTuple):
+    """What a turn of the writer stores: notices with their bodies, and what has begun and ended with them."""
+
+    posts: list[tuple[Notice, bytes]]
+    began: list[Standing]
+    ended: list[Standing]
+
+
+class Webhooks:
+    """All apps' webhooks. now: seconds since 1970. dropped: events that a full queue had no room for."""
+
+    def __init__(self, apps: Sequence[App], outbox: Outbox, audit: Audit, *, now: Callable[[], float]) -> None:
+        self._hooks = [
+            Hook(webhook, Sender(app, webhook, outbox, gave_up=self._gave_up, now=now))
+            for app in apps
+            for webhook in app.webhooks
+        ]
+        wanted = {(hook.app, fact) for hook in self._hooks for fact in hook.facts}
+        self._wanted = frozenset(wanted | {(app, TWIN[fact]) for app, fact in wanted if fact in TWIN})
+        self._gathers = any(hook.batch > 1 for hook in self._hooks)
+        self.senders = {(hook.app, hook.sender.webhook.url): hook.sender for hook in self._hooks}
+        self.dropped = 0
+        self._outbox = outbox
+        self._audit = audit
+        self._now = now
+        self._noted: deque[tuple[str, Happening]] = deque()
+        self._lost: Counter[tuple[str, str]] = Counter()
+        self._unstored: Told | None = None
+        self._holdback = Holdback()
+        self._draining = False
+        self._last_id = 0
+        self._work = trio.Event()
+
+    # Where things happen
+
+    def hears(self, app: str, fact: Fact) -> bool:
+        """Whether some webhook of an app may want to know a fact."""
+        return (app, fact) in self._wanted
+
+    def happened(self, app: str, happening: Happening) -> None:
+        """Note a fact that `hears` wants."""
+        if len(self._noted) < MOST_NOTED:
+            self._noted.append((app, happening))
+        else:
+            self._lost[app, f"{MOST_NOTED} facts wait for the journal already"] += 1
+        self._work.set()
+
+    def drain(self) -> None:
+        """From now on no end is told: the clients are sent away, and come back to the next daemon."""
+        self._draining = True
+
+    # The writer
+
+    async def run(self) -> None:
+        """Store and send until cancelled; what was noted by then is stored."""
+        notices, standing = await self._outbox.load()
+        self._last_id = notices[-1].id if notices else 0
+        self._holdback.restore(standing, trio.current_time() + BACK_WITHIN)
+        await self._resume(notices)
+        async with trio.open_nursery() as nursery:
+            for sender in self.senders.values():
+                nursery.start_soon(sender.run, name=f"webhook {sender.webhook.url}")
+            try:
+                await self._write()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._store_last()
+
+    async def _resume(self, notices: Sequence[Notice]) -> None:
+        """Go on with what the last daemon left."""
+        forgotten: list[Notice] = []
+        for notice in notices:
+            sender = self.senders.get((notice.app, notice.url))
+            if sender is not None:
+                sender.add(notice)
+            elif self._now() - notice.time > UNCLAIMED_FOR:
+                notice.error = "no webhook of the config has its url"
+                self._gave_up(notice)
+                forgotten.append(notice)
+        await self._outbox.delete(*forgotten)
+
+    async def _write(self) -> None:
+        while True:
+            end = None if self._draining else self._holdback.next_end()
+            with trio.move_on_at(float("inf") if end is None else end):
+                await self._work.wait()
+            self._work = trio.Event()
+            if self._gathers and len(self._noted) < FORMED_AT_ONCE:
+                await trio.sleep(GATHERED_FOR)
+            await self._turn()
+            if self._noted:
+                self._work.set()
+
+    async def _turn(self) -> None:
+        """Form, store and hand over some of what was noted, as often as that takes."""
+        while True:
+            try:
+                return await self._store()
+            except JournalFailed as error:
+                log.error("webhooks_not_stored", why=error.message)
+            await trio.sleep(STORE_AGAIN)
+
+    async def _store(self) -> None:
+        """Raises JournalFailed, and then the next call stores the same. Storing it twice is harmless."""
+        told = self._unstored = self._unstored or self._form()
+        await self._outbox.store(*told)
+        self._unstored = None
+        for notice, _ in told.posts:
+            self.senders[notice.app, notice.url].add(notice)
+
+    async def _store_last(self) -> None:
+        try:
+            while self._noted or self._unstored:
+                await self._store()
+        except JournalFailed as error:
+            log.error("webhooks_lost", facts=len(self._noted), why=error.message)
+
+    def _form(self) -> Told:
+        """Some of what was noted as notices, and what is held back no longer."""
+        noted = [self._noted.popleft() for _ in range(min(len(self._noted), FORMED_AT_ONCE))]
+        told = Told([], [], [])
+        facts = [(app, happening) for app, happening in noted if self._is_news(app, happening, told)]
+        if not self._draining:
+            told.ended.extend(self._holdback.over(trio.current_time()))
+        for one in told.ended:
+            fact = Fact.MEMBER_REMOVED if one.user else Fact.VACATED
+            facts.append((one.app, Happening(fact, one.channel, user=one.user or None)))
+        for hook in self._hooks:
+            wanted = [h for app, h in facts if app == hook.app and h.fact in hook.facts and hook.matches(h.channel)]
+            self._form_for(hook, wanted, told)
+        self._tell_lost()
+        return told
+
+    def _is_news(self, app: str, happening: Happening, told: Told) -> bool:
+        """Whether a fact is to be told now."""
+        fact, channel = happening.fact, happening.channel
+        if fact not in TWIN:
+            return True
+        if not any(h.app == app and h.facts & {fact, TWIN[fact]} and h.matches(channel) for h in self._hooks):
+            return False
+        one = Standing(app, channel, happening.user or "")
+        if fact in BEGINS:
+            self._holdback.ends(one, trio.current_time() + HELD_BACK)
+            return False
+        if self._holdback.begins(one):
+            told.began.append(one)
+            return True
+        return False
+
+    def _form_for(self, hook: Hook, facts: Sequence[Happening], told: Told) -> None:
+        """One webhook's notices, each of up to `batch` events."""
+        webhook, now = hook.sender.webhook, self._now()
+        room = webhook.queue - hook.sender.waiting
+        for start in range(0, len(facts), hook.batch):
+            if room <= 0:
+                self._lost[hook.app, f"{webhook.url}: {webhook.queue} wait already"] += len(facts) - start
+                return
+            room -= 1
+            part = facts[start : start + hook.batch]
+            self._last_id += 1
+            channels = tuple(dict.fromkeys(h.channel for h in part))
+            notice = Notice(self._last_id, hook.app, webhook.url, channels, now)
+            told.posts.append((notice, body(now, [event(h) for h in part])))
+
+    def _tell_lost(self) -> None:
+        lost, self._lost = self._lost, Counter()
+        for (app, why), count in lost.items():
+            self.dropped += count
+            log.error("webhook_events_dropped", app=app, why=why, events=count)
+            self._audit.record("webhook_given_up", app=app, detail=why, count=count)
+
+    def _gave_up(self, notice: Notice) -> None:
+        log.error("webhook_given_up", app=notice.app, url=notice.url, attempts=notice.attempts, why=notice.error)
+        channel = notice.channels[0] if notice.channels else None
+        detail = f"{notice.url}: {notice.error}, {notice.attempts} attempts"
+        self._audit.record("webhook_given_up", app=notice.app, channel=channel, detail=detail)
