@@ -7,14 +7,30 @@ Rule 2: an address that is refused too often is told to wait, and no longer why.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import trio
 
 from sower.config import App, Limits
 from sower.core.command import Credentials, Proof, Signature
-from sower.core.grants import Credential, Grant, anonymous, check_secret, check_signature, server_grant, verify
+from sower.core.grants import Credential, Grant, anonymous, check_secret, check_signature, key_grant, verify
 from sower.core.limits import Buckets
-from sower.errors import AppDisabled, BadSignature, NotAuthorised, RateLimited, SowerError, UnknownKey, UserMismatch
+from sower.dialects.ably.keys import ably_keys
+from sower.errors import (
+    AppDisabled,
+    BadSignature,
+    NotAuthorised,
+    RateLimited,
+    RequestRepeated,
+    SowerError,
+    StaleRequest,
+    UnknownKey,
+    UserMismatch,
+    WrongSecret,
+)
+
+MOST_NONCES = 100_000
+"""Nonces of signed requests that are remembered: four minutes of 400 a second."""
 
 
 class Access:
@@ -22,10 +38,11 @@ class Access:
 
     def __init__(self, apps: Sequence[App], limits: Limits, *, now: Callable[[], float]) -> None:
         self.apps = {app.id: app for app in apps}
-        self._credentials = {app.key: _credential(app) for app in apps}
+        self._credentials = {credential.key: credential for app in apps for credential in _credentials(app)}
         self._first = apps[0].key if apps else ""
-        self._anonymous = {app.key: anonymous(app.id, app.key, None) for app in apps}
+        self._anonymous = {c.key: anonymous(c.app, c.key, None) for c in self._credentials.values() if c.claims is None}
         self._refusals = Buckets(limits.refusals)
+        self._nonces: dict[tuple[str, str], float] = {}
         self._now = now
 
     def authorise(self, shown: Credentials) -> Grant:
@@ -47,7 +64,9 @@ class Access:
         credential = self._known(key)
         if shown.secret is not None:
             check_secret(credential, shown.secret.encode())
-            return server_grant(credential.app, key)
+            return key_grant(credential, shown.user)
+        if credential.claims is not None:
+            raise WrongSecret(f"The key {key[:64]!r} needs its secret.")
         return self._anonymous[key] if shown.user is None else anonymous(credential.app, key, shown.user)
 
     def check(self, key: str, proof: Proof) -> None:
@@ -81,20 +100,40 @@ class Access:
             raise BadSignature(f"The key {shown.key!r} is not of the app {shown.app!r}.")
         off = self._now() - shown.timestamp
         if not abs(off) <= shown.skew:
-            raise BadSignature(f"The request's time is {off:.0f} s off; at most {shown.skew:.0f} s are allowed.")
+            raise StaleRequest(f"The request's time is {off:.0f} s off; at most {shown.skew:.0f} s are allowed.")
         check_signature(credential, shown.signed, shown.signature)
-        return server_grant(credential.app, shown.key)
+        if shown.nonce is not None:
+            self._use(shown.key, shown.nonce, shown.skew)
+        return key_grant(credential, None)
+
+    def _use(self, key: str, nonce: str, skew: float) -> None:
+        """Note a nonce for as long as its request can be repeated. Raises RequestRepeated, RateLimited."""
+        now = self._now()
+        while self._nonces and next(iter(self._nonces.values())) <= now:
+            del self._nonces[next(iter(self._nonces))]
+        if (key, nonce) in self._nonces:
+            raise RequestRepeated(f"The nonce {nonce[:64]!r} was used already.")
+        if len(self._nonces) >= MOST_NONCES:
+            raise RateLimited(f"{MOST_NONCES} signed requests came within {skew:.0f} s.", retry_after=skew)
+        self._nonces[key, nonce] = now + 2 * skew
 
     def _by_token(self, shown: Credentials) -> Grant:
-        grant = verify(shown.token or "", self._credentials, now=self._now())
+        if shown.verify is not None:
+            grant = shown.verify(shown.token or "", self._credentials, self._now())
+        else:
+            grant = verify(shown.token or "", self._credentials, now=self._now())
         if shown.key is not None and shown.key != grant.key:
             raise UnknownKey("The token was not minted with the key of this request.")
+        if shown.user is not None and grant.any_user:
+            return replace(grant, user=shown.user, any_user=False)
         if shown.user is not None and shown.user != grant.user:
             whose = f"for {grant.user[:64]!r}" if grant.user is not None else "for nobody in particular"
             raise UserMismatch(f"The token is {whose}, not for {shown.user[:64]!r}.")
         return grant
 
 
-def _credential(app: App) -> Credential:
+def _credentials(app: App) -> list[Credential]:
+    """All keys of an app: its own, and those that it has for one protocol."""
     old = app.old_secret.encode() if app.old_secret else None
-    return Credential(app=app.id, key=app.key, secret=app.secret.encode(), old_secret=old)
+    own = Credential(app=app.id, key=app.key, secret=app.secret.encode(), old_secret=old)
+    return [own, *ably_keys(app, own)]

@@ -21,6 +21,8 @@ from sower.core.command import (
     HistoryPage,
     HttpAnswer,
     HttpCommand,
+    Issue,
+    Issued,
     Kick,
     ListChannels,
     ListSessions,
@@ -35,8 +37,10 @@ from sower.core.command import (
     ReadOccupancy,
     ReadPresence,
     ReadStats,
+    ReadTime,
     Receipt,
     Terminate,
+    Time,
 )
 from sower.core.grants import Can, Grant, mint
 from sower.core.limits import Buckets
@@ -117,6 +121,10 @@ class Api:
             return _at_once(self._terminate(grant, address, command))
         if isinstance(command, ListSessions | ReadStats | Kick):
             return self._operation(grant, address, command)
+        if isinstance(command, ReadTime):
+            return _at_once(Time(self._now()))
+        if isinstance(command, Issue):
+            return _at_once(self._issue(grant, address, command))
         return _at_once(self._mint(grant, address, command))
 
     def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
@@ -153,7 +161,7 @@ class Api:
         grant.demand(Can.PUBLISH, publish.channel, rules, app.client_events)
         if publish.channel.startswith("[meta]"):
             raise Forbidden(f"{publish.channel!r} is the daemon's own: nobody else publishes on it.")
-        if publish.user is not None and not grant.server and publish.user != grant.user:
+        if publish.user is not None and not (grant.server or grant.speaks_for(publish.user)):
             raise UserMismatch(f"Only a server may publish in the name of {publish.user[:64]!r}.")
         if len(publish.data) > self._limits.message:
             size, most = len(publish.data), self._limits.message
@@ -186,12 +194,14 @@ class Api:
 
     def _presence(self, grant: Grant, command: ReadPresence) -> Members:
         rules = self._hub.rules.of(command.channel)
-        if not rules.presence:
+        if not (rules.presence or (command.seen and rules.members)):
             raise PresenceOff(f"The channel {command.channel!r} has no presence.")
         grant.demand(Can.SUBSCRIBE, command.channel, rules, self._access.apps[grant.app].client_events)
         tree = self._hub.look(grant.app, command.channel)
         presence = tree.state.presence if tree is not None and tree.state is not None else None
-        return Members(command.channel, tuple(presence.view()) if presence is not None else ())
+        if presence is None:
+            return Members(command.channel, ())
+        return Members(command.channel, tuple(presence.view()), tuple(presence.seen()) if command.seen else ())
 
     def _channels(self, grant: Grant, command: ListChannels) -> ChannelList:
         if not grant.server:
@@ -240,6 +250,13 @@ class Api:
         session.end(Kicked())
         self._activity.kicked(grant, address, command.session)
         return Acknowledged()
+
+    def _issue(self, grant: Grant, address: str, command: Issue) -> Issued:
+        if not grant.keyed:
+            raise Forbidden("Only who holds a key's secret may issue tokens.")
+        token = command.make(self._access.credential(grant.key), self._now(), secrets.token_hex(8))
+        self._activity.minted(grant, address, "", command.user)
+        return Issued(token)
 
     def _mint(self, grant: Grant, address: str, command: Mint) -> Minted:
         if not grant.server:

@@ -16,26 +16,25 @@ Rule 3: the output gate: where a channel keeps history, nobody is told of a mess
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import trio
 
 from sower.core.channel import Channel, Parcel
-from sower.core.command import Acknowledged, Receipt, Welcome
+from sower.core.command import Receipt, Welcome
 from sower.core.happening import Fact, Happening, comings_and_goings
 from sower.core.limits import RestartIntensity
 from sower.core.message import CacheMiss, Counted, Delivery, Message, Position
 from sower.core.rules import RESERVED, Rules
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
+from sower.membership import Membership
+from sower.replays import Replays
 from sower.surroundings import Surroundings
 
 HANDED_OUT_AT_ONCE = 256
 """Writes before the loop lets other tasks run: about a millisecond of system calls."""
-
-REPLAY_PAGE = 200
-"""Messages read from the journal at a time for a replay. Centrifugo recovers at most 300 at all."""
 
 QUARANTINE = 60.0
 """Seconds that a channel rests after it failed past its restart intensity; also the window of that intensity."""
@@ -50,13 +49,6 @@ LOOK_BACK = 20
 
 CLIENT_EVENT = "client-"
 """What the names of Pusher's client events begin with: they are not cached."""
-
-
-class Replay(NamedTuple):
-    """What a subscriber still misses: the messages after `since` up to the head that it entered at."""
-
-    since: Position
-    upto: int
 
 
 class ChannelTree:
@@ -79,12 +71,12 @@ class ChannelTree:
         self._newcomers: dict[Subscription, Arrival] = {}
         self._accepted: list[tuple[Publication, Message]] = []
         self._parcels: deque[Parcel[Subscriber]] = deque()
-        self._replays: dict[Subscription, Replay] = {}
+        self._members = Membership(rules, node.next_serial, self._expired)
+        self._replays = None if rules.history is None else Replays(self, rules.history, node)
         self._retiring = False
         self._count_due = False
         self._work = trio.Event()
         self._count_changed = trio.Event()
-        self._someone_left = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     # What others see and ask
@@ -168,12 +160,11 @@ class ChannelTree:
         if self._state is None:
             self._state = await self._load()
         async with trio.open_nursery() as self._nursery:
-            if self._state.presence is not None:
-                self._nursery.start_soon(self._presence_clock, name=f"presence clock {self.name}")
-            elif self._node.counts(self.app):
+            self._members.run(self._nursery, self._state)
+            if not self.rules.presence and self._node.counts(self.app):
                 self._nursery.start_soon(self._count_clock, self._state, name=f"count clock {self.name}")
-            for subscription in self._replays:
-                self._start_replay(subscription)
+            if self._replays is not None:
+                self._replays.run(self._nursery)
             await self._fan_out(self._state)
             self._nursery.cancel_scope.cancel()
 
@@ -227,9 +218,9 @@ class ChannelTree:
         elif isinstance(item, Departure):
             self._depart(state, item)
         elif isinstance(item, MetaChange):
-            self._change_meta(state, item)
+            self._changes += self._members.say(state, item)
         elif not isinstance(item, Publication):
-            self._changes += item.decide(state, trio.current_time())
+            self._changes += self._members.shown(item.decide(state, trio.current_time()))
         self._tell(*comings_and_goings(self.name, vacant, state.vacant, self._changes[before:]))
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
@@ -250,36 +241,33 @@ class ChannelTree:
         self._node.in_flight.setdefault(self, serial)
 
     def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
-        newcomer = item.subscription
-        if newcomer.subscriber.closed:
+        newcomer, subscriber = item.subscription, item.subscription.subscriber
+        if subscriber.closed:
             return
         try:
-            change = state.add(newcomer.subscriber, newcomer.audience, newcomer.user, item.meta, item.command.most)
+            self._changes += self._members.join(state, item)
         except SowerError as error:
             refuse(item, error)
             return
+        state.remove(subscriber, newcomer.audience)
+        state.add(subscriber, item.audience)
+        newcomer.audience = item.audience
         self._count_changed.set()
         self._newcomers[newcomer] = item
-        if change is not None:
-            self._changes.append(change)
 
     def _depart(self, state: Channel[Subscriber], item: Departure) -> None:
-        leaver = item.subscription
-        now = trio.current_time()
+        leaver, subscriber = item.subscription, item.subscription.subscriber
         self._newcomers.pop(leaver, None)
-        change = state.remove(leaver.subscriber, leaver.audience, leaver.user, now, at_once=item.at_once)
-        if change is not None:
-            self._changes.append(change)
+        state.remove(subscriber, leaver.audience)
+        self._changes += self._members.leave(state, leaver, at_once=item.at_once)
         self._count_changed.set()
-        self._someone_left.set()
 
-    def _change_meta(self, state: Channel[Subscriber], item: MetaChange) -> None:
-        user = item.subscription.user
-        if state.presence is not None and user is not None:
-            change = state.presence.update(user, item.command.meta)
-            if change is not None:
-                self._changes.append(change)
-        item.subscription.subscriber.answer(item.command, Acknowledged())
+    def _expired(self, changes: Sequence[Delivery]) -> None:
+        """Members are gone whose grace period was over."""
+        self._changes.extend(changes)
+        if self._state is not None:
+            self._tell(*comings_and_goings(self.name, False, self._state.vacant, changes))
+        self._work.set()
 
     def _announce(self, state: Channel[Subscriber]) -> None:
         """Changes go to those who were here; newcomers get a snapshot that has them in it."""
@@ -288,17 +276,9 @@ class ChannelTree:
         self._changes, self._newcomers = [], {}
         self._parcels.extend(parcels)
         self._pass_on(state, changes)
-        state.begin_taps(self._epoch)
-        members = tuple(state.presence.view()) if state.presence is not None and newcomers else None
-        position = Position(self._epoch, state.head)
-        for newcomer, arrival in newcomers.items():
-            replays = arrival.command.since is not None and self.rules.history is not None
-            welcome = Welcome(self.name, position, newcomer.user, members, replays)
-            newcomer.subscriber.answer(arrival.command, welcome)
-            if arrival.command.since is not None:
-                self._catch_up(state, newcomer, arrival.command.since)
-            elif self.rules.cache:
-                self._give_cached(state, newcomer)
+        state.begin_taps(self._node.journal.epoch)
+        if newcomers:
+            self._welcome(state, newcomers)
         if self._count_due:
             self._count_due = False
             self._parcels.extend(state.parcels([Counted(state.subscribers)]))
@@ -308,6 +288,27 @@ class ChannelTree:
         if deliveries:
             for tap in state.taps:
                 tap.take(deliveries)
+
+    def _welcome(self, state: Channel[Subscriber], newcomers: Mapping[Subscription, Arrival]) -> None:
+        presence, position = state.presence, Position(self._node.journal.epoch, state.head)
+        members = tuple(presence.view()) if presence is not None and self.rules.presence else None
+        seen = tuple(presence.seen()) if presence is not None else ()
+        for newcomer, arrival in newcomers.items():
+            command, since = arrival.command, arrival.command.since
+            welcome = Welcome(self.name, position, newcomer.user, members, seen, arrival.can, resumed=arrival.again)
+            asks = not arrival.again and (since is not None or command.rewind is not None)
+            if asks and self._replays is not None:
+                self._replays.begin(newcomer, command, welcome, state.head)
+                continue
+            missing = asks and since is not None and since.serial != state.head
+            if asks and since is not None and not missing:
+                welcome = msgspec.structs.replace(welcome, resumed=True)
+            newcomer.subscriber.answer(command, welcome)
+            if missing and since is not None:
+                self._node.tally.recover(whole=False)
+                newcomer.subscriber.tell_gap(self.name, since, position)
+            elif not asks and self.rules.cache:
+                self._give_cached(state, newcomer)
 
     def _give_cached(self, state: Channel[Subscriber], newcomer: Subscription) -> None:
         """Begin with the last event, where there is one."""
@@ -330,16 +331,6 @@ class ChannelTree:
         for happening in happenings:
             if self._node.hears(self.app, happening.fact) and not self.name.startswith(RESERVED):
                 self._node.happened(self.app, happening)
-
-    def _catch_up(self, state: Channel[Subscriber], newcomer: Subscription, since: Position) -> None:
-        """Begin to give a newcomer what is between `since` and the head; what is above the head comes live."""
-        if self.rules.history is not None:
-            newcomer.subscriber.hold()
-            self._replays[newcomer] = Replay(since, state.head)
-            self._start_replay(newcomer)
-        elif since.serial != state.head or since.epoch not in ("", self._epoch):
-            self._node.tally.recover(whole=False)
-            newcomer.subscriber.tell_gap(self.name, since, Position(self._epoch, state.head))
 
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Commit what was accepted, then tell publishers and subscribers. The commit may be repeated."""
@@ -387,21 +378,6 @@ class ChannelTree:
                     await trio.lowlevel.checkpoint()
             self._parcels.popleft()
 
-    async def _presence_clock(self) -> None:
-        """End grace periods when they are over."""
-        state = self._state
-        while state is not None and (presence := state.presence) is not None:
-            expiry = presence.next_expiry()
-            if expiry is None:
-                self._someone_left = trio.Event()
-                await self._someone_left.wait()
-            else:
-                await trio.sleep_until(expiry)
-                left = presence.expire(trio.current_time())
-                self._changes.extend(left)
-                self._tell(*comings_and_goings(self.name, False, state.vacant, left))
-                self._work.set()
-
     async def _count_clock(self, state: Channel[Subscriber]) -> None:
         """Have the subscribers told how many they are after each change."""
         while True:
@@ -411,40 +387,3 @@ class ChannelTree:
             self._work.set()
             if state.subscribers > CROWD:
                 await trio.sleep(COUNT_EVERY)
-
-    def _start_replay(self, subscription: Subscription) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(self._replay, subscription, name=f"replay {self.name}")
-
-    async def _replay(self, subscription: Subscription) -> None:
-        """Give one subscriber what it missed, page by page, as fast as it reads; then let it go live."""
-        history = self.rules.history
-        subscriber = subscription.subscriber
-        whole = True
-        while history is not None and not subscriber.closed:
-            since, upto = self._replays[subscription]
-            lost_epoch = since.epoch not in ("", self._epoch)
-            page = await self._node.journal.since(
-                self.app,
-                self.name,
-                0 if lost_epoch else since.serial,
-                upto=upto,
-                limit=REPLAY_PAGE,
-                history=history,
-            )
-            if page.gap or lost_epoch:
-                whole = False
-                subscriber.tell_gap(self.name, since, Position(self._epoch, upto))
-            encode = subscription.audience.encode
-            subscriber.write_ahead(b"".join([encode(self.name, message) for message in page.messages]))
-            if not page.more:
-                break
-            self._replays[subscription] = Replay(Position(self._epoch, page.messages[-1].serial), upto)
-            await subscriber.drained()
-        del self._replays[subscription]
-        subscriber.release()
-        self._node.tally.recover(whole=whole)
-
-    @property
-    def _epoch(self) -> str:
-        return self._node.epoch if self.rules.history is None else self._node.journal.epoch

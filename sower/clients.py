@@ -18,10 +18,14 @@ from sower.collector import Collector
 from sower.config import Config
 from sower.core.command import (
     Acknowledged,
+    Appear,
     Complain,
+    Connect,
+    Connected,
     Credentials,
+    Finish,
     Publish,
-    Receipt,
+    PublishAll,
     Renew,
     SignIn,
     SocketCommand,
@@ -29,16 +33,16 @@ from sower.core.command import (
     Unsubscribe,
     UpdateMeta,
 )
+from sower.core.connection import read, state
 from sower.core.grants import Can, Grant
-from sower.core.happening import Fact, Happening
 from sower.core.limits import Bucket
+from sower.core.message import Delivery
 from sower.core.rules import OF_USER, Rules
 from sower.errors import (
     AppFull,
-    EventsTooFast,
-    Forbidden,
-    MessageTooLarge,
+    Finished,
     NotAuthorised,
+    NoUser,
     PresenceOff,
     RateLimited,
     SowerError,
@@ -47,11 +51,13 @@ from sower.errors import (
     UserMismatch,
 )
 from sower.hub import Hub
-from sower.inbox import MetaChange, Publication, Subscription
-from sower.net.framing import Farewell
+from sower.inbox import MetaChange, Subscription
+from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience
 from sower.net.keepalive import Keepalive
 from sower.net.reader import Reader
-from sower.net.session import Bounds, Session, Shared, State
+from sower.net.session import Session, State
+from sower.net.shared import Bounds, Shared
+from sower.publishing import Publishing
 from sower.users import Users
 
 SUBSCRIBE_ONLY = frozenset({Can.SUBSCRIBE})
@@ -86,6 +92,7 @@ class Clients:
         self._hub = hub
         self._access = access
         self._activity = activity
+        self._publishing = Publishing(config.limits, hub, access, activity)
         self._keepalive = keepalive
         self._collector = collector
         self._now = now
@@ -192,13 +199,22 @@ class Clients:
         """Do what a client asks. Raises SowerError."""
         self._count_frame(session)
         if isinstance(command, Publish):
-            self._publish(session, command)
+            self._publishing.publish(session, command)
         elif isinstance(command, Subscribe):
             self._subscribe(session, command)
+        elif isinstance(command, PublishAll):
+            self._publishing.publish_all(session, command)
         elif isinstance(command, UpdateMeta):
             self._update_meta(session, command)
+        elif isinstance(command, Appear):
+            self._appear(session, command)
         elif isinstance(command, Unsubscribe):
-            self._unsubscribe(session, command)
+            self._unsubscribe(session, command.channel)
+            session.answer(command, Acknowledged())
+        elif isinstance(command, Connect):
+            self._connect(session, command)
+        elif isinstance(command, Finish):
+            self._finish(session, command)
         elif isinstance(command, Renew):
             self._renew(session, command)
         elif isinstance(command, SignIn):
@@ -219,33 +235,24 @@ class Clients:
         if wait:
             raise RateLimited("Frames come faster than limits.frames.", retry_after=wait)
 
-    def _count_event(self, session: Session) -> None:
-        speech = session.speech
-        if speech is None:
-            return
-        now = trio.current_time()
-        if speech.events is None:
-            speech.events = Bucket(self._limits.client_events, now)
-        wait = speech.events.take(now)
-        if wait:
-            raise EventsTooFast("Events come faster than limits.client_events.", retry_after=wait)
-
     def _subscribe(self, session: Session, command: Subscribe) -> None:
         name, before = command.channel, session.subscription(command.channel)
         first = not session.subscriptions
         try:
-            grant = self._allowed(session, command)
+            grant, can = self._allowed(session, command)
             rules = self._hub.rules.of(name)
             user, meta = self._member(grant, command, rules)
+            audience = _audience(session, command, can)
             if before is not None and before.user == user:
-                before.begin(command, meta)  # asked for twice: answered twice, and nothing else
+                before.begin(command, meta, can, audience, again=True)
                 return
             if len(session.subscriptions) >= self._limits.subscriptions:
                 raise TooMany(f"This client follows {self._limits.subscriptions} channels, limits.subscriptions.")
-            subscription = Subscription(self._hub.tree(grant.app, name), session, session.audience, user)
+            subscription = Subscription(self._hub.tree(grant.app, name), session, audience, user)
+            subscription.grace = command.grace
             if before is not None:
-                self._unsubscribe(session, Unsubscribe(name))
-            subscription.begin(command, meta)
+                self._unsubscribe(session, name)
+            subscription.begin(command, meta, can)
         except SowerError as error:
             told = self._access.refusal(session.address, error)
             self._activity.refused(session.grant.app, session.address, name, told)
@@ -257,14 +264,20 @@ class Clients:
         else:
             self._activity.subscribed(grant, session.id, session.address, name, proved=command.proof is not None)
 
-    def _allowed(self, session: Session, command: Subscribe) -> Grant:
-        """The grant with which a client may subscribe. Raises NotAuthorised, Forbidden."""
+    def _allowed(self, session: Session, command: Subscribe) -> tuple[Grant, frozenset[Can]]:
+        """The grant with which a client may subscribe, and what of what it wants it may do.
+
+        Raises NotAuthorised, Forbidden.
+        """
         grant, name = session.grant, command.channel
-        if command.proof is None:
-            self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
-            return grant
-        self._access.check(grant.key, command.proof)
-        return grant if session.subscription(name) is not None else grant.proved(name)
+        if command.proof is not None:
+            self._access.check(grant.key, command.proof)
+            return (grant if session.subscription(name) is not None else grant.proved(name)), command.wants
+        rules, client_events = self._hub.rules.of(name), self._access.apps[grant.app].client_events
+        can = frozenset(c for c in command.wants if grant.allows(c, name, rules, client_events))
+        if not can:
+            grant.demand(next(iter(command.wants), Can.SUBSCRIBE), name, rules, client_events)
+        return grant, can
 
     def _member(self, grant: Grant, command: Subscribe, rules: Rules) -> tuple[str | None, bytes | None]:
         """The user id that a subscriber is present as, where it is one, and its meta. Raises TooLarge."""
@@ -281,8 +294,8 @@ class Clients:
             raise TooLarge(f"The member's meta has {len(meta)} bytes; limits.meta is {self._limits.meta}.")
         return user, meta
 
-    def _unsubscribe(self, session: Session, command: Unsubscribe) -> None:
-        subscription = session.subscription(command.channel)
+    def _unsubscribe(self, session: Session, channel: str) -> None:
+        subscription = session.subscription(channel)
         if subscription is not None:
             self.drop(session, subscription)
 
@@ -312,37 +325,67 @@ class Clients:
         session.answer(command, Acknowledged())
         self.users.came(session, command)
 
-    def _publish(self, session: Session, command: Publish) -> None:
-        grant, name = session.grant, command.channel
-        subscription = session.subscription(name)
-        if subscription is None:
-            raise Forbidden(f"Only a subscriber of {name!r} may publish on it over its socket.")
-        self._demand(grant, Can.PUBLISH, name, self._hub.rules.of(name))
-        if len(command.data) > self._limits.message:
-            size, most = len(command.data), self._limits.message
-            raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
-        self._count_event(session)
-        sender = None if command.echo else session
-        user = subscription.user or grant.user
-        ticket = SocketTicket(self._activity, self._hub, session, command, user)
-        self._hub.publish(grant.app, Publication(command, user, sender, ticket))
+    def _appear(self, session: Session, command: Appear) -> None:
+        name, grant = command.channel, session.grant
+        subscription, rules = session.subscription(name), self._hub.rules.of(name)
+        if subscription is None or not (rules.presence or rules.members):
+            raise PresenceOff(f"This client does not follow {name!r}, or nobody can be present there.")
+        self._demand(grant, Can.PRESENCE, name, rules)
+        user = command.user or grant.user
+        if user is None:
+            raise NoUser(f"To be present on {name!r}, a client must say who it is.")
+        if not grant.speaks_for(user):
+            raise UserMismatch(f"This client does not speak for {user[:64]!r}.")
+        self._check_meta(command.meta)
+        subscription.tree.post(MetaChange(subscription, command, user))
 
     def _update_meta(self, session: Session, command: UpdateMeta) -> None:
         subscription = session.subscription(command.channel)
         if subscription is None or subscription.user is None:
             raise PresenceOff(f"This client is not a member of {command.channel!r}, so it has no meta.")
-        if len(command.meta) > self._limits.meta:
-            raise TooLarge(f"The meta has {len(command.meta)} bytes; limits.meta is {self._limits.meta}.")
-        subscription.tree.post(MetaChange(subscription, command))
+        self._check_meta(command.meta)
+        subscription.tree.post(MetaChange(subscription, command, subscription.user))
+
+    def _check_meta(self, meta: bytes) -> None:
+        if len(meta) > self._limits.meta:
+            raise TooLarge(f"The meta has {len(meta)} bytes; limits.meta is {self._limits.meta}.")
+
+    def _connect(self, session: Session, command: Connect) -> None:
+        """Give the connection a name that outlives its socket: a new one, or the one that the statement proves."""
+        grant = session.grant
+        credential = self._access.credential(grant.key)
+        refused: SowerError | None = None
+        if command.statement is not None:
+            try:
+                continued = read(credential, command.statement, grant.user)
+            except SowerError as error:
+                refused = error
+            else:
+                session.continues = continued.connection
+                replaced = self.find(continued.session)
+                if replaced is not None and replaced is not session:
+                    self.reader.end(replaced, NO_FAREWELL)
+        statement = state(credential, session.connection, session.id, grant.user)
+        any_user = grant.any_user and grant.user is None
+        session.answer(command, Connected(session.connection, statement, grant.user, any_user, refused))
+
+    def _finish(self, session: Session, command: Finish) -> None:
+        if command.at_once:
+            for subscription in session.subscriptions:
+                self._unsubscribe(session, subscription.channel)
+        session.end(Finished())
 
     def _renew(self, session: Session, command: Renew) -> None:
         """A new token takes over where it speaks for the same user and still allows what goes on."""
         try:
-            grant = self._access.authorise(Credentials(token=command.token))
+            grant = self._access.authorise(Credentials(token=command.token, verify=command.verify))
+            if grant.any_user and session.grant.user is not None:
+                grant = replace(grant, user=session.grant.user, any_user=False)
             if grant.app != session.grant.app or grant.user != session.grant.user:
                 raise UserMismatch("The new token is for another app or user than the one this socket began with.")
-            for name in (subscription.channel for subscription in session.subscriptions):
-                self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
+            lost = self._lost(session, grant)
+            if lost and not command.partial:
+                raise next(iter(lost.values()))
         except SowerError as error:
             told = self._access.refusal(session.address, error)
             self._activity.refused(session.grant.app, session.address, "", told)
@@ -351,42 +394,42 @@ class Clients:
         if grant.expires is not None:
             self.look_again(session, grant.expires - self._now())
         session.answer(command, Acknowledged())
+        for channel, error in lost.items():
+            self._unsubscribe(session, channel)
+            session.refuse(Subscribe(channel), error)
+
+    def _lost(self, session: Session, grant: Grant) -> dict[str, SowerError]:
+        """The channels that a session follows and this grant does not allow it, and why."""
+        lost: dict[str, SowerError] = {}
+        for name in (subscription.channel for subscription in session.subscriptions):
+            try:
+                self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
+            except SowerError as error:
+                lost[name] = error
+        return lost
 
     def _demand(self, grant: Grant, can: Can, name: str, rules: Rules) -> None:
         grant.demand(can, name, rules, self._access.apps[grant.app].client_events)
 
 
-class SocketTicket:
-    """The ticket of a publish that came over a socket."""
+def _audience(session: Session, command: Subscribe, can: frozenset[Can]) -> FramedAudience:
+    """How a subscription's deliveries are said to this client; not at all where it may not subscribe."""
+    if Can.SUBSCRIBE not in can:
+        return session.audience.of(SILENT)
+    return session.audience if command.encoder is None else session.audience.of(command.encoder)
 
-    __slots__ = ("_activity", "_command", "_hub", "_session", "_user")
 
-    def __init__(self, activity: Activity, hub: Hub, session: Session, command: Publish, user: str | None) -> None:
-        self._activity = activity
-        self._hub = hub
-        self._session = session
-        self._command = command
-        self._user = user
+class Silent:
+    """The encoder of who may be on a channel and not follow it."""
 
-    def settle(self, outcome: Receipt | SowerError) -> None:
-        """Acknowledge, or say why not."""
-        if isinstance(outcome, SowerError):
-            self._session.refuse(self._command, outcome)
-        else:
-            app, told = self._session.grant.app, self._command
-            if self._hub.hears(app, Fact.CLIENT_EVENT):
-                fact = Happening(
-                    Fact.CLIENT_EVENT,
-                    told.channel,
-                    user=self._user,
-                    event=told.event,
-                    data=told.data,
-                    session=self._session.id,
-                    kind=told.kind,
-                )
-                self._hub.happened(app, fact)
-            self._activity.published(self._session.grant, self._command, outcome)
-            self._session.answer(self._command, outcome)
+    is_text = True
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """Nothing."""
+        return b""
+
+
+SILENT = Silent()
 
 
 def session_bounds(config: Config) -> Bounds:

@@ -180,6 +180,19 @@ class PusherSettings(Strict, frozen=True):
     """How long a client may stay that neither signed in nor joined a private channel. 0s: for ever."""
 
 
+class AblySettings(Strict, frozen=True):
+    """What Ably's SDKs may do in this app."""
+
+    key: str = ""
+    """The key that Ably's SDKs show, APPID.KEYID:SECRET; left out, it is ID.KEY:SECRET of the app."""
+    keys: dict[str, dict[str, tuple[str, ...]]] = {}
+    """Further keys and what each allows: "KEYNAME:SECRET" = {"chat:*" = ["subscribe", "history"]}."""
+    publishes: Rate = Rate(50, 1000)
+    """Messages published by one connection. Ably: 50 a second."""
+    grace: Duration = Duration(15)
+    """How long members stay whose connection was lost, Ably's own 15 seconds."""
+
+
 class App(Strict, frozen=True):
     id: str
     """Digits, because some vendors' SDKs refuse anything else."""
@@ -203,6 +216,8 @@ class App(Strict, frozen=True):
     """Receivers that are told what happens on the app's channels. One table each."""
     pusher: PusherSettings = PusherSettings()
     """What Pusher's SDKs may do in this app."""
+    ably: AblySettings = AblySettings()
+    """What Ably's SDKs may do in this app."""
 
 
 class History(Strict, frozen=True):

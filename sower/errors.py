@@ -14,13 +14,14 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
 
     SowerError
       BadRequest            malformed input of any kind
-        BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade
+        BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade  BadParameter
         NoProtocol  UnknownProtocol  BadVersion
       NotAuthorised         no credential, or one that proves nothing
-        UnknownKey  BadToken  BadSignature  TokenExpired  WrongSecret
+        UnknownKey  BadToken  TokenExpired  WrongSecret
+        BadSignature  StaleRequest  RequestRepeated
       Forbidden             a good credential that does not allow this
-        OriginRefused  UserMismatch  UserTerminated  AppDisabled  ClientEventsOff  HistoryOff  PresenceOff
-      NotFound  MethodNotAllowed
+        OriginRefused  UserMismatch  NoUser  UserTerminated  AppDisabled  ClientEventsOff  HistoryOff  PresenceOff
+      NotFound  MethodNotAllowed  Finished
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
       TooMany               RateLimited  EventsTooFast  TooManyConnections  AppFull  WatchlistTooLong  ChannelBusy
       TooSlow               HandshakeTimeout  RequestTimeout  NoPong  SlowConsumer
@@ -111,6 +112,12 @@ class BadFrame(BadRequest):
     hint = "Send a JSON text frame with a `type` of publish, presence, token or ping."
 
 
+class BadParameter(BadRequest):
+    code = "bad_parameter"
+    text = "A parameter has a value that is not one of its own."
+    hint = "Mend the parameter that the message names, or leave it out."
+
+
 class BadUpgrade(BadRequest):
     code = "bad_upgrade"
     text = "This route speaks WebSocket, and the request is no WebSocket handshake."
@@ -176,6 +183,18 @@ class BadSignature(NotAuthorised):
     hint = "Sign with the app's current secret, and exactly the text that the message quotes; look at the clock too."
 
 
+class StaleRequest(BadSignature):
+    code = "stale_request"
+    text = "The signed request is too old, or from the future."
+    hint = "Set the clock of the machine that signs, and sign shortly before sending."
+
+
+class RequestRepeated(BadSignature):
+    code = "request_repeated"
+    text = "This signed request was used already."
+    hint = "Sign a new request, with a nonce of its own, for each token."
+
+
 class TokenExpired(NotAuthorised):
     code = "token_expired"
     text = "The token has expired."
@@ -220,6 +239,12 @@ class AppDisabled(Forbidden):
     hint = "Set enabled = true in its [[apps]] table."
 
 
+class NoUser(Forbidden):
+    code = "no_user"
+    text = "This needs a client that says who it is."
+    hint = "Connect as a user, or with a token for one."
+
+
 class ClientEventsOff(Forbidden):
     code = "client_events_off"
     text = "Clients may not publish on this channel."
@@ -248,6 +273,15 @@ class NotFound(SowerError):
     close = 4504
     retry = False
     hint = "Compare the path with the routes in sower(1)."
+
+
+class Finished(SowerError):
+    code = "finished"
+    text = "The client asked to be closed."
+    status = 400
+    close = 4530
+    retry = False
+    hint = "Nothing is wrong."
 
 
 class MethodNotAllowed(SowerError):

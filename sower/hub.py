@@ -7,7 +7,6 @@ Rule 2: what one channel raises never reaches another: each tree is supervised a
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 
 import structlog
@@ -53,7 +52,6 @@ class Hub:
     ) -> None:
         self.journal = journal
         self.tally = Tally()
-        self.epoch = secrets.token_hex(4)
         self.queue_limit = config.limits.channel_queue
         self.most_members = config.limits.members
         self.remember_ids = float(config.store.remember_ids)
@@ -89,10 +87,6 @@ class Hub:
     def settled(self) -> int:
         """The serial up to which every message of this node was told, or never will be."""
         return min(self.in_flight.values()) - 1 if self.in_flight else self._last_serial
-
-    def epoch_of(self, channel: str) -> str:
-        """The epoch of a channel's positions: the journal's where it keeps history, else this process'."""
-        return self.epoch if self.rules.of(channel).history is None else self.journal.epoch
 
     def tree(self, app: str, name: str) -> ChannelTree:
         """The channel's tree, a new record where there is none."""

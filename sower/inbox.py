@@ -9,7 +9,17 @@ from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from sower.core.channel import Audience, Channel
-from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, UpdateMeta
+from sower.core.command import (
+    SUBSCRIBING,
+    Appear,
+    Publish,
+    Receipt,
+    SocketAnswer,
+    SocketCommand,
+    Subscribe,
+    UpdateMeta,
+)
+from sower.core.grants import Can
 from sower.core.message import Delivery, Position
 from sower.errors import SowerError
 
@@ -27,6 +37,8 @@ class Subscriber(Hashable, Protocol):
 
     @property
     def closed(self) -> bool: ...
+    @property
+    def connection(self) -> str: ...
     def write(self, data: bytes) -> None: ...
     def answer(self, command: SocketCommand, answer: SocketAnswer) -> None: ...
     def refuse(self, command: SocketCommand, error: SowerError) -> None: ...
@@ -34,6 +46,7 @@ class Subscriber(Hashable, Protocol):
     def tell_gap(self, channel: str, since: Position, position: Position) -> None: ...
     def hold(self) -> None: ...
     def write_ahead(self, data: bytes) -> None: ...
+    def answer_ahead(self, command: SocketCommand, answer: SocketAnswer) -> None: ...
     async def drained(self) -> None: ...
     def release(self) -> None: ...
 
@@ -45,24 +58,44 @@ class Ticket(Protocol):
 
 
 class Subscription:
-    """One subscriber on one channel. user: the member that the subscriber is, where it is one."""
+    """One subscriber on one channel.
 
-    __slots__ = ("audience", "subscriber", "tree", "user")
+    user:    the member that the subscriber is by subscribing, where it is one
+    members: all members that its connection is; the channel's to know
+    grace:   seconds that they stay when it is lost, None for what the channel's rule says
+    """
+
+    __slots__ = ("audience", "grace", "members", "subscriber", "tree", "user")
 
     def __init__(self, tree: Inbox, subscriber: Subscriber, audience: Audience, user: str | None) -> None:
         self.tree = tree
         self.subscriber = subscriber
         self.audience = audience
         self.user = user
+        self.members: tuple[str, ...] = ()
+        self.grace: float | None = None
 
     @property
     def channel(self) -> str:
         """The channel's name."""
         return self.tree.name
 
-    def begin(self, command: Subscribe, meta: bytes | None) -> None:
-        """Enter the channel. meta: JSON bytes that the member brings, None for none. Raises as Inbox.post."""
-        self.tree.post(Arrival(self, command, meta))
+    def begin(
+        self,
+        command: Subscribe,
+        meta: bytes | None,
+        can: frozenset[Can] = SUBSCRIBING,
+        audience: Audience | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Enter the channel, or follow it in another way. Raises as Inbox.post.
+
+        meta: JSON bytes that the member brings, None for none
+        can:  what of what it wants it may do
+        again: it follows the channel already, so it misses nothing
+        """
+        self.tree.post(Arrival(self, command, meta, can, audience or self.audience, again=again))
 
     def end(self, *, at_once: bool = False) -> None:
         """Leave the channel. at_once: the client asked for it, so its member gets no grace period."""
@@ -70,12 +103,24 @@ class Subscription:
 
 
 class Arrival:
-    __slots__ = ("command", "meta", "subscription")
+    __slots__ = ("again", "audience", "can", "command", "meta", "subscription")
 
-    def __init__(self, subscription: Subscription, command: Subscribe, meta: bytes | None) -> None:
+    def __init__(
+        self,
+        subscription: Subscription,
+        command: Subscribe,
+        meta: bytes | None,
+        can: frozenset[Can],
+        audience: Audience,
+        *,
+        again: bool,
+    ) -> None:
         self.subscription = subscription
         self.command = command
         self.meta = meta
+        self.can = can
+        self.audience = audience
+        self.again = again
 
 
 class Departure:
@@ -87,11 +132,14 @@ class Departure:
 
 
 class MetaChange:
-    __slots__ = ("command", "subscription")
+    """Something new of a member: of the one that the subscriber is, or of this user."""
 
-    def __init__(self, subscription: Subscription, command: UpdateMeta) -> None:
+    __slots__ = ("command", "subscription", "user")
+
+    def __init__(self, subscription: Subscription, command: UpdateMeta | Appear, user: str) -> None:
         self.subscription = subscription
         self.command = command
+        self.user = user
 
 
 class Publication:

@@ -194,7 +194,7 @@ def _command(path: str, command: Any) -> list[str]:
 
 
 def _routes() -> Iterable[str]:
-    protocol = native(str)
+    protocol = native("")
     for pattern, meaning in ROUTES.items():
         yield f".It GET {_roff(pattern)}"
         yield _roff(meaning)

@@ -73,7 +73,7 @@ class Parts:
         self._router = Router()
         Watching(self.health, metrics, access).install(self._router)
         routes = Routes(access, api, self.clients, activity)
-        for dialect in (native(self.hub.epoch_of), pusher(config.apps)):
+        for dialect in (native(journal.epoch), pusher(config.apps)):
             routes.install(dialect, self._router)
         files.install(self._router, config.web)
 

@@ -84,13 +84,14 @@ class Routes:
 
     def _socket(self, route: SocketRoute, dialect: str):
         async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+            call = _call(request, params)
             try:
-                opened = route.open(_call(request, params))
+                opened = route.open(call)
                 session = self._session(wire, opened, request.compression, dialect)
             except SowerError as error:
                 told = self._access.refusal(wire.address, error)
                 self._activity.refused(None, wire.address, request.path, told)
-                await _turn_away(wire, route.refuse(told), told)
+                await _turn_away(wire, route.refuse(call, told), told)
                 return
             self._clients.came(session, buffered)
 
@@ -153,7 +154,8 @@ def _call(request: Request, params: Mapping[str, str]) -> HttpCall:
 async def _turn_away(wire: Wire, refusal: Refusal, error: SowerError) -> None:
     """Say why over the socket, because a browser cannot read a failed handshake; then close it."""
     with trio.move_on_after(CLOSE_WITHIN):
-        await wire.send_all(frames.text(refusal.payload) + frames.close(refusal.code, error.code))
+        frame = frames.text if refusal.is_text else frames.binary
+        await wire.send_all(frame(refusal.payload) + frames.close(refusal.code, error.code))
         inbound = frames.Inbound(frames.MAX_REASON)
         while not inbound.ended and (data := await wire.recv()):
             inbound.feed(data)

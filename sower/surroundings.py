@@ -17,7 +17,6 @@ class Surroundings(Protocol):
     """in_flight: the trees that hold messages which are not told yet, and the lowest serial of each."""
 
     journal: Journal
-    epoch: str
     queue_limit: int
     most_members: int
     remember_ids: float

@@ -10,12 +10,13 @@ import pytest
 import trio
 import trio.testing
 
-from sower import channel_tree
+from sower import channel_tree, replays
 from sower import hub as hub_module
 from sower.config import App, ChannelRule, Config, History, Limits
 from sower.core.channel import Channel
 from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, Welcome
-from sower.core.message import Delivery, Left, Message, Position
+from sower.core.message import Appearance, Delivery, Left, Message, Position
+from sower.core.presence import Presence
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.hub import Hub
 from sower.inbox import Publication, Subscriber, Subscription
@@ -82,8 +83,14 @@ class Listener:
     def write(self, data: bytes) -> None:
         (self.said if self._held is None else self._held).append(data.decode())
 
+    @property
+    def connection(self) -> str:
+        return str(id(self))
+
     def answer(self, command: SocketCommand, answer: SocketAnswer) -> None:
         self.said.append("welcome" if isinstance(answer, Welcome) else answer)
+
+    answer_ahead = answer
 
     def refuse(self, command: SocketCommand, error: SowerError) -> None:
         self.said.append(error.code)
@@ -119,7 +126,7 @@ class Plain:
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         if isinstance(delivery, Message):
             return delivery.data + b" "
-        return f"{type(delivery).__name__}({delivery.user}) ".encode()
+        return b"" if isinstance(delivery, Appearance) else f"{type(delivery).__name__}({delivery.user}) ".encode()
 
 
 class Waiting:
@@ -218,7 +225,7 @@ async def test_a_tap_begins_behind_who_is_here_and_takes_all_that_is_told_from_t
         assert earlier.heard == "Joined(bob) one "
         bob.end(at_once=True)
         await settle()
-        assert tap.taken[1:] == [Left("bob", b"null")]
+        assert [told for told in tap.taken[1:] if not isinstance(told, Appearance)] == [Left("bob", b"null")]
         assert not tree.state.vacant if tree.state else False
 
 
@@ -267,7 +274,7 @@ AWAITS = ["append begins", "append ends", "head begins", "head ends", "since beg
 async def test_a_fault_at_each_await_of_a_channel_loses_nothing_and_touches_no_neighbour(
     place: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_tree, "REPLAY_PAGE", 2)
+    monkeypatch.setattr(replays, "REPLAY_PAGE", 2)
     async with a_house() as house:
         earlier = [Message(n, "e", b"%d" % n) for n in range(1, 6)]
         house.journal.rows["1", "kept-sick"] = list(earlier)
@@ -354,19 +361,19 @@ async def test_a_fault_where_the_loop_waits_for_work_is_not_noticed_by_anybody(
 async def test_a_fault_in_the_presence_clock_delays_a_leave_and_loses_none(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, faults = trio.sleep_until, [1]
+    genuine, faults = Presence.expire, [1]
 
-    async def failing(deadline: float) -> None:
+    def failing(presence: Presence, now: float, serial: int) -> Sequence[Delivery]:
         if faults[0]:
             faults[0] -= 1
             raise RuntimeError("injected in the clock")
-        await genuine(deadline)
+        return genuine(presence, now, serial)
 
     async with a_house() as house:
         watcher, _ = house.subscribe("presence-room", user="ada")
         _, leaver = house.subscribe("presence-room", user="bob")
         await settle()
-        monkeypatch.setattr(trio, "sleep_until", failing)
+        monkeypatch.setattr(Presence, "expire", failing)
         leaver.end()
         await trio.sleep(channel_tree.QUARANTINE / 10 + 1)
         assert faults == [0]
@@ -462,9 +469,9 @@ async def test_a_channel_without_history_tells_a_gap_only_where_something_was_mi
         await settle()
         state = house.hub.tree("1", "room").state
         assert state is not None
-        here = Position(house.hub.epoch, state.head)
+        here = Position(house.journal.epoch, state.head)
         present, _ = house.subscribe("room", since=here)
-        behind, _ = house.subscribe("room", since=Position(house.hub.epoch, state.head - 1))
+        behind, _ = house.subscribe("room", since=Position(house.journal.epoch, state.head - 1))
         await settle()
         assert present.said == ["welcome"]
         assert behind.said == ["welcome", "gap"]

@@ -73,7 +73,7 @@ def test_every_command_option_and_error_is_in_the_manual() -> None:
     assert {path.split()[0] for path, _ in sorted_commands()} == set(COMMANDS)
     for code in tree():
         assert f".It Er {code}\n" in manual
-    protocol = native(str)
+    protocol = native("")
     for route in (*protocol.http, *protocol.sockets, *protocol.streams):
         assert route.pattern in manual
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from sower.core.message import Delivery, Joined, Left, Message, Position, Updated
+from sower.core.message import Delivery, Message, Position
 from sower.core.presence import Presence
 from sower.core.rules import Rules
 
@@ -64,15 +64,17 @@ class Parcel(Generic[S]):
 class Channel(Generic[S]):
     """One channel's state.
 
-    head:   the serial of the last message handed out, or of the channel's beginning
-    missed: whether a newcomer has already found no event to begin with
-    taps:   those that have begun, and those that are about to
+    head:     the serial of the last message handed out, or of the channel's beginning
+    presence: its members, None while there never were any and its rule asks for none
+    missed:   whether a newcomer has already found no event to begin with
+    taps:     those that have begun, and those that are about to
     """
 
     __slots__ = (
         "_cached",
         "_cached_until",
         "_ids",
+        "_most_members",
         "audiences",
         "head",
         "missed",
@@ -89,6 +91,7 @@ class Channel(Generic[S]):
         self.head = head
         self.audiences: dict[Audience, set[S]] = {}
         self.presence = Presence(rules.grace, most_members) if rules.presence else None
+        self._most_members = most_members
         self.missed = False
         self.taps: tuple[Tap, ...] = ()
         self.new_taps: tuple[Tap, ...] = ()
@@ -106,26 +109,23 @@ class Channel(Generic[S]):
         """Whether nobody follows the channel, fetches from it, or is still shown as present."""
         return not self.audiences and not self.presence and not self.taps and not self.new_taps
 
-    def add(
-        self, subscriber: S, audience: Audience, user: str | None, meta: bytes | None, most: int | None = None
-    ) -> Joined | Updated | None:
-        """Let a subscriber in; with a user, as a member. Raises TooMany, and then nothing has changed."""
-        change = self.presence.enter(user, subscriber, meta, most) if self.presence is not None and user else None
-        self.audiences.setdefault(audience, set()).add(subscriber)
-        return change
+    def present(self) -> Presence:
+        """Its members, also where its rule asks for none and a protocol knows members everywhere."""
+        if self.presence is None:
+            self.presence = Presence(self.rules.grace, self._most_members)
+        return self.presence
 
-    def remove(
-        self, subscriber: S, audience: Audience, user: str | None, now: float, *, at_once: bool = False
-    ) -> Left | None:
+    def add(self, subscriber: S, audience: Audience) -> None:
+        """Let a subscriber in."""
+        self.audiences.setdefault(audience, set()).add(subscriber)
+
+    def remove(self, subscriber: S, audience: Audience) -> None:
         """Let a subscriber go. Harmless for one who is not there."""
         followers = self.audiences.get(audience)
         if followers is not None:
             followers.discard(subscriber)
             if not followers:
                 del self.audiences[audience]
-        if self.presence is None or user is None:
-            return None
-        return self.presence.leave(user, subscriber, now, at_once=at_once)
 
     def parcels(self, deliveries: Sequence[Delivery], *, besides: Iterable[S] = ()) -> list[Parcel[S]]:
         """What goes to whom: each delivery encoded once per audience, each message kept from its own sender.

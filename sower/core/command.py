@@ -5,17 +5,36 @@ A dialect makes Commands out of bytes and bytes out of Answers. Nothing between 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
 import msgspec
 
-from sower.core.message import Kind, Message, Position
+from sower.core.grants import Can, Credential, Grant
+from sower.core.message import Appearance, Delivery, Did, Kind, Message, Position
 from sower.core.presence import MemberView
 from sower.errors import SowerError
+
+SUBSCRIBING = frozenset({Can.SUBSCRIBE})
+
+Verify = Callable[[str, Mapping[str, Credential], float], Grant]
+"""Reads a token: its text, the credentials by key, and the time in seconds since 1970. Raises SowerError."""
+
+
+class Wording(Protocol):
+    """How one channel's deliveries are said; it compares equal to those that say the same."""
+
+    @property
+    def is_text(self) -> bool: ...
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes: ...
 
 
 class Credentials(msgspec.Struct, frozen=True):
     """What somebody showed to be let in; nothing of it is checked yet.
 
-    user: the user id that a client gives itself; a token's own user wins over it
+    user:   the user id that a client gives itself; a token's own user wins over it
+    verify: how the protocol reads its tokens, where they are not the daemon's own
     """
 
     key: str | None = None
@@ -23,6 +42,7 @@ class Credentials(msgspec.Struct, frozen=True):
     token: str | None = None
     user: str | None = None
     signature: Signature | None = None
+    verify: Verify | None = None
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -40,6 +60,7 @@ class Signature(msgspec.Struct, frozen=True):
     timestamp: seconds since 1970, as the request says
     skew:      seconds by which it may be off
     app:       the id of the app that is asked, None where the key alone says it
+    nonce:     what makes the request one of its kind, so that it is not used twice
     """
 
     key: str
@@ -48,6 +69,7 @@ class Signature(msgspec.Struct, frozen=True):
     timestamp: float
     skew: float
     app: str | None = None
+    nonce: str | None = None
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
@@ -76,13 +98,21 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
 
 
 class PublishAll(msgspec.Struct, frozen=True):
-    """Publish several events; all are checked before the first is accepted.
+    """Publish several events; all are checked before the first is accepted. Those of one channel stay together.
 
+    Over a socket it needs no subscription.
     counted: whether the answer says how many follow each channel
     """
 
     publishes: tuple[Publish, ...]
     counted: bool = False
+
+
+class Rewind(msgspec.Struct, frozen=True):
+    """How far back a newcomer begins: with the last so many messages, or those of the last so many seconds."""
+
+    messages: int | None = None
+    seconds: float | None = None
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -93,6 +123,10 @@ class Subscribe(msgspec.Struct, frozen=True):
     meta:      JSON bytes that the member brings
     as_member: whether there is no following it without being a member
     most:      members that the channel may have for this subscriber to become one
+    rewind:    how far back to begin, where there is no position
+    wants:     what the subscriber means to do: it may do what of this its grant allows, and must be allowed some
+    encoder:   how this channel's deliveries are said, where it is not as the socket's other ones
+    grace:     seconds that its members stay when its socket is lost, where it is not as the channel's rule has it
     """
 
     channel: str
@@ -102,12 +136,32 @@ class Subscribe(msgspec.Struct, frozen=True):
     meta: bytes | None = None
     as_member: bool = False
     most: int | None = None
+    rewind: Rewind | None = None
+    wants: frozenset[Can] = SUBSCRIBING
+    encoder: Wording | None = None
+    grace: float | None = None
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
     """Stop following a channel; its member leaves at once."""
 
     channel: str
+
+
+class Appear(msgspec.Struct, frozen=True):
+    """Be a member of a channel that one follows, say something new of that member, or let it leave.
+
+    user: None for whoever the client is; one connection may have several members
+    meta: JSON bytes
+    id, extra: as of Appearance
+    """
+
+    channel: str
+    did: Did
+    user: str | None
+    meta: bytes
+    id: str | None = None
+    extra: bytes | None = None
 
 
 class UpdateMeta(msgspec.Struct, frozen=True):
@@ -119,10 +173,28 @@ class UpdateMeta(msgspec.Struct, frozen=True):
 
 
 class Renew(msgspec.Struct, frozen=True):
-    """Go on with a new token before the old one expires."""
+    """Go on with a new token before the old one expires.
+
+    verify:  as of Credentials
+    partial: whether channels that the new token does not allow are left; else the token is refused for them
+    """
 
     token: str
     id: str | None = None
+    verify: Verify | None = None
+    partial: bool = False
+
+
+class Connect(msgspec.Struct, frozen=True):
+    """Be a connection that outlives its socket. statement: the one with which an earlier one is continued."""
+
+    statement: str | None = None
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """End the connection. at_once: for good, so its members get no grace period."""
+
+    at_once: bool = True
 
 
 class SignIn(msgspec.Struct, frozen=True):
@@ -173,9 +245,10 @@ class ReadHistory(msgspec.Struct, frozen=True):
 
 
 class ReadPresence(msgspec.Struct, frozen=True):
-    """Read who is in a channel."""
+    """Read who is in a channel. seen: connection by connection, also where the channel's rule has no presence."""
 
     channel: str
+    seen: bool = False
 
 
 class ListChannels(msgspec.Struct, frozen=True):
@@ -214,6 +287,10 @@ class Kick(msgspec.Struct, frozen=True):
     session: str
 
 
+class ReadTime(msgspec.Struct, frozen=True):
+    """Read the daemon's clock."""
+
+
 class Mint(msgspec.Struct, frozen=True):
     """Make a token. ttl: seconds. meta: any JSON value. can: names of capabilities; None for all."""
 
@@ -224,15 +301,42 @@ class Mint(msgspec.Struct, frozen=True):
     meta: object = None
 
 
-SocketCommand = Publish | Subscribe | Unsubscribe | UpdateMeta | Renew | SignIn | Greet | Complain | Ping
+class Issue(msgspec.Struct, frozen=True):
+    """Make a token in a protocol's own form.
+
+    make: given the credential, the time in seconds since 1970 and a random id, the token; raises SowerError
+    user: for the audit
+    """
+
+    make: Callable[[Credential, float, str], str]
+    user: str | None = None
+
+
+SocketCommand = (
+    Publish
+    | PublishAll
+    | Subscribe
+    | Unsubscribe
+    | Appear
+    | UpdateMeta
+    | Connect
+    | Renew
+    | SignIn
+    | Greet
+    | Complain
+    | Ping
+    | Finish
+)
 HttpCommand = (
     PublishAll
     | ReadHistory
     | ReadPresence
     | ListChannels
     | ReadOccupancy
+    | ReadTime
     | Terminate
     | Mint
+    | Issue
     | ListSessions
     | ReadStats
     | Kick
@@ -272,14 +376,36 @@ class Welcome(msgspec.Struct, frozen=True):
 
     user:    the member or user that the subscriber is
     members: who is there, the newcomer included; None where the channel has no presence
-    replays: whether what was missed since the position that was asked for comes first
+    seen:    the members' connections, as they appeared last
+    can:     what of what it wanted the subscriber may do
+    resumed: whether nothing is missing since the position that it asked for
+    backlog: whether messages follow that came before
+    follows: the position after which messages follow, where it is not `position`
     """
 
     channel: str
     position: Position
     user: str | None = None
     members: tuple[MemberView, ...] | None = None
-    replays: bool = False
+    seen: tuple[Appearance, ...] = ()
+    can: frozenset[Can] = SUBSCRIBING
+    resumed: bool = False
+    backlog: bool = False
+    follows: Position | None = None
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """A connection's name, and the statement that continues it.
+
+    user:    who the client is; any_user: whether it may speak for anybody
+    refused: why it is not the one that was to be continued
+    """
+
+    connection: str
+    statement: str
+    user: str | None
+    any_user: bool
+    refused: SowerError | None = None
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -299,6 +425,7 @@ class HistoryPage(msgspec.Struct, frozen=True):
 class Members(msgspec.Struct, frozen=True):
     channel: str
     members: tuple[MemberView, ...]
+    seen: tuple[Appearance, ...] = ()
 
 
 class ChannelList(msgspec.Struct, frozen=True):
@@ -355,6 +482,18 @@ class Stats(msgspec.Struct, frozen=True):
     memory: int
 
 
+class Issued(msgspec.Struct, frozen=True):
+    """A token in a protocol's own form."""
+
+    token: str
+
+
+class Time(msgspec.Struct, frozen=True):
+    """Seconds since 1970."""
+
+    now: float
+
+
 class Minted(msgspec.Struct, frozen=True):
     """A token. expires: seconds since 1970."""
 
@@ -370,5 +509,17 @@ class Watched(msgspec.Struct, frozen=True):
     offline: tuple[str, ...] = ()
 
 
-SocketAnswer = Receipt | Welcome | Acknowledged
-HttpAnswer = Published | HistoryPage | Members | ChannelList | Occupancy | Minted | Acknowledged | SessionList | Stats
+SocketAnswer = Receipt | Published | Welcome | Connected | Acknowledged
+HttpAnswer = (
+    Published
+    | HistoryPage
+    | Members
+    | ChannelList
+    | Occupancy
+    | Minted
+    | Issued
+    | Time
+    | Acknowledged
+    | SessionList
+    | Stats
+)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import jwt
 import msgspec
@@ -53,25 +53,43 @@ SHARED_CLAIMS = 256
 
 
 class Can(StrEnum):
-    """A capability on a channel."""
+    """A capability on a channel. metadata: to see how many follow it."""
 
     SUBSCRIBE = "subscribe"
     PUBLISH = "publish"
     PRESENCE = "presence"
     HISTORY = "history"
+    METADATA = "metadata"
 
 
 ALL = frozenset(Can)
 
 
+class Names(Protocol):
+    """A set of channel names. text: how it is written."""
+
+    @property
+    def text(self) -> str: ...
+
+    def matches(self, name: str) -> bool: ...
+
+
+Claims = tuple[tuple[Names, frozenset[Can]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One app's key. old_secret: still accepted while an app rotates."""
+    """One of an app's keys.
+
+    old_secret: still accepted while an app rotates
+    claims:     what the key allows, None for everything
+    """
 
     app: str
     key: str
     secret: bytes
     old_secret: bytes | None = None
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,9 @@ class Grant:
     server:  whether they hold the secret: everything is allowed
     claims:  what a token allows, by pattern
     meta:    JSON bytes that a token gives its member, None where it gives none
+    closed:  whether the claims alone decide, on public channels too
+    any_user: whether they may speak for anybody, message by message
+    keyed:   whether they hold a key's secret, and no token made with it
     """
 
     app: str
@@ -90,19 +111,25 @@ class Grant:
     user: str | None = None
     expires: float | None = None
     server: bool = False
-    claims: tuple[tuple[Pattern, frozenset[Can]], ...] = ()
+    claims: Claims = ()
     meta: bytes | None = None
+    closed: bool = False
+    any_user: bool = False
+    keyed: bool = False
 
     def allows(self, can: Can, channel: str, rules: Rules, client_events: bool) -> bool:
         """Whether this is allowed. client_events: whether the app's clients may publish at all."""
         if self.server:
             return True
-        if channel.startswith(RESERVED):
+        if self.closed:
+            return self._claimed(can, channel)
+        if channel.startswith(RESERVED) or can is Can.METADATA:
             return False
         if can is Can.PUBLISH and not (client_events and rules.client_events):
             return False
-        if not rules.private:
-            return True
+        return not rules.private or self._claimed(can, channel)
+
+    def _claimed(self, can: Can, channel: str) -> bool:
         for pattern, allowed in self.claims:  # noqa: SIM110 - a generator for `any` costs more than the match
             if can in allowed and pattern.matches(channel):
                 return True
@@ -121,11 +148,15 @@ class Grant:
         """Raise what is missing: NotAuthorised without a token, ClientEventsOff, or Forbidden."""
         if self.allows(can, channel, rules, client_events):
             return
-        if can is Can.PUBLISH and not (client_events and rules.client_events):
+        if can is Can.PUBLISH and not (self.closed or (client_events and rules.client_events)):
             raise ClientEventsOff(f"Clients may not publish on {channel!r}.")
-        if not self.claims:
+        if not self.claims and not self.closed:
             raise NotAuthorised(f"The channel {channel!r} is private: a token that allows {can.value} is needed.")
-        raise Forbidden(f"The token does not allow {can.value} on {channel!r}.")
+        raise Forbidden(f"The credential does not allow {can.value} on {channel!r}.")
+
+    def speaks_for(self, user: str) -> bool:
+        """Whether a message may be said to be this user's."""
+        return user == self.user or (self.user is None and (self.server or self.any_user))
 
 
 def anonymous(app: str, key: str, user: str | None) -> Grant:
@@ -133,9 +164,17 @@ def anonymous(app: str, key: str, user: str | None) -> Grant:
     return Grant(app, key, user)
 
 
-def server_grant(app: str, key: str) -> Grant:
+def server_grant(app: str, key: str, user: str | None = None) -> Grant:
     """The grant of who shows key and secret."""
-    return Grant(app, key, server=True)
+    return Grant(app, key, user, server=True, keyed=True)
+
+
+def key_grant(credential: Credential, user: str | None) -> Grant:
+    """The grant of who shows a key and its secret, and may say who they are."""
+    if credential.claims is None:
+        return server_grant(credential.app, credential.key, user)
+    app, key, anybody = credential.app, credential.key, user is None
+    return Grant(app, key, user, claims=credential.claims, closed=True, any_user=anybody, keyed=True)
 
 
 def same(a: bytes, b: bytes) -> bool:
@@ -192,7 +231,7 @@ def mint(
 
 def verify(token: str, credentials: Mapping[str, Credential], *, now: float, leeway: float = LEEWAY) -> Grant:
     """Read a token. credentials: by key. Raises BadToken, UnknownKey, TokenExpired."""
-    header = _header(token)
+    header = header_of(token)
     if header.get("alg") != ALGORITHM:
         raise BadToken(f"The token is signed with {str(header.get('alg'))[:16]!r}; only {ALGORITHM} is accepted.")
     key = header.get("kid")
@@ -201,14 +240,14 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
     credential = credentials.get(key)
     if credential is None:
         raise UnknownKey(f"No app has the key {key[:64]!r} that the token names.")
-    claims = _signed_claims(token, credential)
-    expires = _time(claims, "exp")
+    claims = signed_claims(token, credential)
+    expires = time_claim(claims, "exp")
     if expires is None:
         raise BadToken("The token has no `exp`: a token must expire.")
     if expires + leeway <= now:
         raise TokenExpired(f"The token expired {now - expires:.0f} s ago.")
     for claim in ("iat", "nbf"):
-        begins = _time(claims, claim)
+        begins = time_claim(claims, claim)
         if begins is not None and begins - leeway > now:
             raise BadToken(f"The token's `{claim}` is {begins - now:.0f} s in the future.")
     user, meta = _user(claims), _meta(claims)
@@ -217,7 +256,7 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
 
 def inspect(token: str) -> dict[str, dict[str, Any]]:
     """A token's header and claims, unproven. Raises BadToken for what is no token."""
-    header = _header(token)
+    header = header_of(token)
     try:
         claims = _decode(token, options={"verify_signature": False, "verify_exp": False})
     except jwt.PyJWTError as error:
@@ -225,7 +264,8 @@ def inspect(token: str) -> dict[str, dict[str, Any]]:
     return {"header": header, "claims": claims}
 
 
-def _header(token: str) -> dict[str, Any]:
+def header_of(token: str) -> dict[str, Any]:
+    """A JWT's header, unproven. Raises BadToken."""
     if len(token) > MAX_TOKEN:
         raise BadToken(f"The token has {len(token)} bytes; at most {MAX_TOKEN} are read.")
     try:
@@ -234,7 +274,8 @@ def _header(token: str) -> dict[str, Any]:
         raise BadToken("The token is not a JWT: three base64url parts with dots between them.") from error
 
 
-def _signed_claims(token: str, credential: Credential) -> dict[str, Any]:
+def signed_claims(token: str, credential: Credential) -> dict[str, Any]:
+    """A JWT's claims, signed with the current or the retiring secret. Raises BadToken."""
     options = {
         "verify_exp": False,
         "verify_nbf": False,
@@ -254,7 +295,7 @@ def _signed_claims(token: str, credential: Credential) -> dict[str, Any]:
     raise BadToken(f"The token's signature is not one of the key {credential.key!r}.")
 
 
-def _time(claims: Mapping[str, Any], name: str) -> float | None:
+def time_claim(claims: Mapping[str, Any], name: str) -> float | None:
     """A claim in seconds since 1970; NaN, infinity and booleans are no times."""
     value = claims.get(name)
     if value is None:
@@ -286,11 +327,11 @@ def _meta(claims: Mapping[str, Any]) -> bytes | None:
         raise BadToken("The token's `meta` cannot be written as JSON.") from error
 
 
-def _patterns(claims: Mapping[str, Any]) -> tuple[tuple[Pattern, frozenset[Can]], ...]:
+def _patterns(claims: Mapping[str, Any]) -> Claims:
     channels = claims.get("channels", {})
     if not isinstance(channels, dict):
         raise BadToken("The token's `channels` is not an object of pattern -> capabilities.")
-    patterns: list[tuple[Pattern, frozenset[Can]]] = []
+    patterns: list[tuple[Names, frozenset[Can]]] = []
     for pattern, named in cast(dict[str, Any], channels).items():
         if not isinstance(named, list):
             raise BadToken(f"The token's capabilities on {pattern[:64]!r} are not a list.")
@@ -302,7 +343,7 @@ def _patterns(claims: Mapping[str, Any]) -> tuple[tuple[Pattern, frozenset[Can]]
 
 
 @lru_cache(SHARED_CLAIMS)
-def _claim(pattern: str, can: frozenset[Can]) -> tuple[Pattern, frozenset[Can]]:
+def _claim(pattern: str, can: frozenset[Can]) -> tuple[Names, frozenset[Can]]:
     return Pattern(pattern), _shared(can)
 
 

@@ -83,6 +83,33 @@ class Updated(msgspec.Struct, frozen=True):
     meta: bytes = b"null"
 
 
+class Did(IntEnum):
+    """What a connection of a member did."""
+
+    ENTERED = 0
+    UPDATED = 1
+    LEFT = 2
+
+
+class Appearance(msgspec.Struct, frozen=True, gc=False):
+    """One connection of a member, and what it did last, for protocols in which each connection is a member of its own.
+
+    connection: what the connection is called
+    meta:       JSON bytes, what this connection said of itself last
+    serial:     when
+    id:         what its own protocol calls this; None where the daemon made it
+    extra:      as of Message
+    """
+
+    did: Did
+    user: str
+    connection: str
+    meta: bytes
+    serial: int
+    id: str | None = None
+    extra: bytes | None = None
+
+
 class CacheMiss(msgspec.Struct, frozen=True):
     """A newcomer to a channel that remembers its last event found none."""
 
@@ -93,7 +120,7 @@ class Counted(msgspec.Struct, frozen=True):
     subscribers: int
 
 
-Delivery = Message | Joined | Left | Updated | CacheMiss | Counted
+Delivery = Message | Joined | Left | Updated | Appearance | CacheMiss | Counted
 """What a channel tells its subscribers, before a dialect encodes it."""
 
 

@@ -1,8 +1,10 @@
-"""Who is in a channel: members by user id, each with one or more connections.
+"""Who is in a channel: members by user id, each with one or more connections, and what each of those said last.
 
 Rule 1: a user's first connection makes a Joined, the last one that goes makes a Left; what lies between is silent.
-Rule 2: with a grace period the Left waits, so that a page reload is silent.
-Rule 3: nothing here outlives the process, so a restart leaves no ghosts.
+Rule 2: whatever a connection does makes an Appearance, for protocols in which each connection is a member.
+Rule 3: with a grace period a connection that is gone stays until the period is over, so that a page reload is silent,
+        and so is a client that comes back under the same name.
+Rule 4: nothing here outlives the process, so a restart leaves no ghosts.
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from sower.core.message import Joined, Left, Updated
+import msgspec
+
+from sower.core.message import Appearance, Did, Joined, Left, Updated
 from sower.errors import TooMany
+
+Change = Joined | Left | Updated | Appearance
 
 
 class MemberView(NamedTuple):
@@ -22,18 +28,29 @@ class MemberView(NamedTuple):
     connections: int
 
 
+class _Connection:
+    """owner: whoever may take it away. until: when it is gone for good, None while it is there."""
+
+    __slots__ = ("appearance", "owner", "until")
+
+    def __init__(self, owner: Hashable, appearance: Appearance) -> None:
+        self.owner = owner
+        self.appearance = appearance
+        self.until: float | None = None
+
+
 class _Member:
     __slots__ = ("connections", "meta")
 
     def __init__(self, meta: bytes) -> None:
         self.meta = meta
-        self.connections: set[Hashable] = set()
+        self.connections: dict[str, _Connection] = {}
 
 
 class Presence:
     """The members of one channel.
 
-    grace: seconds that a member without connections stays
+    grace: seconds that a connection which is gone stays, where it does not say otherwise itself
     most:  members at the same time; one more raises TooMany
     """
 
@@ -43,61 +60,94 @@ class Presence:
         self.grace = grace
         self._most = most
         self._members: dict[str, _Member] = {}
-        self._leaving: dict[str, float] = {}
+        self._leaving: dict[str, set[str]] = {}
+        """Connection -> its users whose grace period runs."""
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def enter(
-        self, user: str, connection: Hashable, meta: bytes | None = None, most: int | None = None
-    ) -> Joined | Updated | None:
-        """A connection of `user` came. A meta of None leaves what is there. most: its protocol's own limit.
+    def enter(self, said: Appearance, owner: Hashable, *, keep: bool = False, most: int | None = None) -> list[Change]:
+        """A connection of a user came, or says something new of itself.
 
+        keep: it says nothing of the user, so that what is known already stays. most: its protocol's own limit.
         Raises TooMany.
         """
-        member = self._members.get(user)
+        member = self._members.get(said.user)
+        changes: list[Change] = []
         if member is None:
             most = self._most if most is None else min(most, self._most)
             if len(self._members) >= most:
-                raise TooMany(
-                    f"The channel has {len(self._members)} members; limits.members or its protocol allow {most}."
-                )
-            member = self._members[user] = _Member(b"null" if meta is None else meta)
-            member.connections.add(connection)
-            return Joined(user, member.meta)
-        member.connections.add(connection)
-        self._leaving.pop(user, None)
-        return None if meta is None else self.update(user, meta)
+                count = len(self._members)
+                raise TooMany(f"The channel has {count} members; limits.members or its protocol allow {most}.")
+            member = self._members[said.user] = _Member(said.meta)
+            changes.append(Joined(said.user, said.meta))
+        elif not keep and member.meta != said.meta:
+            member.meta = said.meta
+            changes.append(Updated(said.user, said.meta))
+        before = member.connections.get(said.connection)
+        if before is None:
+            member.connections[said.connection] = _Connection(owner, said)
+            changes.append(said)
+            return changes
+        self._stay(said.user, said.connection, before)
+        before.owner = owner
+        if said.id is None or said.id != before.appearance.id:
+            before.appearance = said
+            changes.append(said)
+        return changes
 
-    def update(self, user: str, meta: bytes) -> Updated | None:
-        """Replace a member's meta. None where nothing changes or nobody is there."""
+    def update(self, said: Appearance, owner: Hashable) -> list[Change]:
+        """A connection says something new of itself. Nothing where it is not there, or nothing is new."""
+        member = self._members.get(said.user)
+        connection = member.connections.get(said.connection) if member is not None else None
+        if connection is None or (said.id is None and connection.appearance.meta == said.meta):
+            return []
+        return self.enter(said, owner)
+
+    def leave(
+        self,
+        user: str,
+        connection: str,
+        owner: Hashable,
+        now: float,
+        serial: int,
+        *,
+        at_once: bool = False,
+        grace: float | None = None,
+        said: Appearance | None = None,
+    ) -> list[Change]:
+        """A connection of `user` went.
+
+        at_once: the client asked for it, so there is no grace period. grace: as of Presence
+        said: its last words; where they say nothing of itself, what it said before is repeated
+        """
         member = self._members.get(user)
-        if member is None or member.meta == meta:
-            return None
-        member.meta = meta
-        return Updated(user, meta)
+        gone = member.connections.get(connection) if member is not None else None
+        if gone is None or gone.owner is not owner:
+            return []
+        grace = self.grace if grace is None else grace
+        if at_once or grace <= 0:
+            return self._remove(user, connection, serial, lost=not at_once, said=said)
+        gone.until = now + grace
+        self._leaving.setdefault(connection, set()).add(user)
+        return []
 
-    def leave(self, user: str, connection: Hashable, now: float, *, at_once: bool = False) -> Left | None:
-        """A connection of `user` went. at_once: the user asked for it, so no grace period."""
-        member = self._members.get(user)
-        if member is None or connection not in member.connections:
-            return None
-        member.connections.discard(connection)
-        if member.connections:
-            return None
-        if at_once or self.grace <= 0:
-            return self._remove(user, lost=not at_once)
-        self._leaving[user] = now + self.grace
-        return None
+    def adopt(self, connection: str, owner: Hashable) -> tuple[str, ...]:
+        """Somebody came back under this name: the users whose grace period that ends, without a word."""
+        users = tuple(self._leaving.pop(connection, ()))
+        for user in users:
+            back = self._members[user].connections[connection]
+            back.owner, back.until = owner, None
+        return users
 
-    def expire(self, now: float) -> list[Left]:
-        """Take away the members whose grace period is over at `now`."""
-        over = [user for user, at in self._leaving.items() if at <= now]
-        return [self._remove(user, lost=True) for user in over]
+    def expire(self, now: float, serial: int) -> list[Change]:
+        """Take away the connections whose grace period is over at `now`."""
+        over = [(user, name) for name, user, until in self._grace_periods() if until <= now]
+        return [change for user, name in over for change in self._remove(user, name, serial, lost=True, said=None)]
 
     def next_expiry(self) -> float | None:
-        """When the first grace period ends. All have one length, so the oldest ends first."""
-        return next(iter(self._leaving.values()), None)
+        """When the first grace period ends."""
+        return min((until for _, _, until in self._grace_periods()), default=None)
 
     def view(self) -> list[MemberView]:
         """Every member, in the order in which they joined."""
@@ -108,6 +158,36 @@ class Presence:
         member = self._members.get(user)
         return None if member is None else MemberView(user, member.meta, len(member.connections))
 
-    def _remove(self, user: str, *, lost: bool) -> Left:
-        self._leaving.pop(user, None)
-        return Left(user, self._members.pop(user).meta, lost)
+    def seen(self) -> list[Appearance]:
+        """Every connection of every member, as it appeared last."""
+        return [c.appearance for m in self._members.values() for c in m.connections.values()]
+
+    def _grace_periods(self) -> list[tuple[str, str, float]]:
+        return [
+            (name, user, self._members[user].connections[name].until or 0.0)
+            for name, users in self._leaving.items()
+            for user in users
+        ]
+
+    def _stay(self, user: str, connection: str, stays: _Connection) -> None:
+        if stays.until is None:
+            return
+        stays.until = None
+        users = self._leaving[connection]
+        users.discard(user)
+        if not users:
+            del self._leaving[connection]
+
+    def _remove(self, user: str, connection: str, serial: int, *, lost: bool, said: Appearance | None) -> list[Change]:
+        member = self._members[user]
+        gone = member.connections.pop(connection)
+        self._stay(user, connection, gone)
+        last = gone.appearance
+        if said is None:
+            said = Appearance(Did.LEFT, user, connection, last.meta, serial, None, last.extra)
+        elif said.meta == b"null" and said.extra is None:
+            said = msgspec.structs.replace(said, meta=last.meta, extra=last.extra)
+        if member.connections:
+            return [said]
+        del self._members[user]
+        return [said, Left(user, member.meta, lost)]

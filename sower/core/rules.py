@@ -81,6 +81,7 @@ class Rules:
 
     grace: seconds. cache: seconds that the last event is kept for newcomers, 0 for not.
     match: the pattern of the rule, empty where none matched
+    members: whether clients may be members where presence is not, in protocols that know members everywhere
     """
 
     private: bool
@@ -90,6 +91,12 @@ class Rules:
     history: History | None
     match: str
     cache: float = 0.0
+    members: bool = True
+
+
+RESERVED_RULES = Rules(
+    private=True, presence=False, grace=0.0, client_events=False, history=None, match=RESERVED, members=False
+)
 
 
 class RuleBook:
@@ -101,7 +108,7 @@ class RuleBook:
 
     def _of(self, name: str) -> Rules:
         if name.startswith(RESERVED):
-            return Rules(private=True, presence=False, grace=0.0, client_events=False, history=None, match=RESERVED)
+            return RESERVED_RULES
         for pattern, rule in self._rules:
             if pattern.matches(name):
                 return _rules(name, rule)
@@ -121,4 +128,5 @@ def _rules(name: str, rule: ChannelRule) -> Rules:
         history=rule.history,
         match=rule.match,
         cache=cache if rule.cache is None else float(rule.cache),
+        members=rule.presence is not False and not of_one_user,
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from sower.config import Rate
 from sower.core.command import Credentials, HttpAnswer, HttpCommand, SocketAnswer, SocketCommand, Watched
 from sower.core.message import Delivery, Position
 from sower.errors import SowerError
@@ -66,11 +67,28 @@ class HttpRoute(NamedTuple):
     refuse: Callable[[HttpCall, SowerError], Reply] | None = None
 
 
-class Conversation(Protocol):
-    """One socket's side of a protocol. It may remember what the protocol makes it remember, and must be small.
+Said = bytes | tuple[bytes, ...]
+"""The payload of a message, or of several, in the format of the socket's encoder; empty ones are not sent."""
 
-    All bytes are payloads of messages, in the format of the socket's encoder; empty bytes are not sent.
-    """
+
+class Conversation(Protocol):
+    """One socket's side of a protocol. It may remember what the protocol makes it remember, and must be small."""
+
+    __slots__ = ()
+
+    @property
+    def longest(self) -> int:
+        """Bytes that one message of the client may have, where that is more than limits.message."""
+        return 0
+
+    @property
+    def publishes(self) -> Rate | None:
+        """How fast the client may publish, where it is not limits.client_events."""
+        return None
+
+    def heartbeat(self) -> Said:
+        """What a silent client is told besides being pinged."""
+        return b""
 
     def begin(self) -> Sequence[SocketCommand]:
         """What opening the socket asks for."""
@@ -80,11 +98,11 @@ class Conversation(Protocol):
         """What a message asks for. Raises the SowerError that says what is wrong with it."""
         ...
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> Said:
         """The words for an answer."""
         ...
 
-    def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
+    def refuse(self, command: SocketCommand | None, error: SowerError) -> Said:
         """The words for an error; command is None where the message was none."""
         ...
 
@@ -160,10 +178,11 @@ class Opened(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The words for a socket that is not taken (a text message), and the code that it is closed with."""
+    """The words for a socket that is not taken, and the code that it is closed with."""
 
     payload: bytes
     code: int
+    is_text: bool = True
 
 
 class SocketRoute(NamedTuple):
@@ -175,7 +194,7 @@ class SocketRoute(NamedTuple):
 
     pattern: str
     open: Callable[[HttpCall], Opened]
-    refuse: Callable[[SowerError], Refusal]
+    refuse: Callable[[HttpCall, SowerError], Refusal]
     subprotocols: tuple[str, ...] = ()
 
 

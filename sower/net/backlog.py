@@ -10,7 +10,7 @@ import trio
 class Backlog:
     """Two queues in one line: `ahead` (a replay's pages) goes out first, `behind` (what comes live) after it.
 
-    held:  whether `behind` must wait because more may still come ahead
+    held:  for how many replays `behind` must wait because more may still come ahead
     size:  bytes that wait, the chunk that is being sent included
     since: when the oldest of them began to wait, on trio's clock
     """
@@ -22,7 +22,7 @@ class Backlog:
         self._behind: deque[bytes] = deque()
         self._more = trio.Event()
         self._spent = trio.Event()
-        self.held = False
+        self.held = 0
         self.size = 0
         self.since = now
 
@@ -41,20 +41,21 @@ class Backlog:
 
     def hold(self) -> None:
         """From now on `behind` waits; what waits already stays before what comes ahead."""
-        self.held = True
-        self._ahead.extend(self._behind)
-        self._behind.clear()
+        if not self.held:
+            self._ahead.extend(self._behind)
+            self._behind.clear()
+        self.held += 1
 
     def release(self) -> None:
-        """Nothing more comes ahead."""
-        self.held = False
+        """Nothing more comes ahead of one replay."""
+        self.held = max(self.held - 1, 0)
         self._more.set()
 
     def cut(self, last: bytes) -> None:
         """Drop all that waits, but for the chunk that is being sent, and end with `last`."""
         self._ahead.clear()
         self._behind.clear()
-        self.held = False
+        self.held = 0
         self._spent.set()
         self.add(last)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from sower.core.command import Wording
 from sower.core.message import Delivery
-from sower.dialects.interface import Encoder, Stream
+from sower.dialects.interface import Stream
 
 
 class Received(NamedTuple):
@@ -105,11 +106,23 @@ class FramedAudience:
 
     __slots__ = ("_encoder", "dialect", "frame", "framing")
 
-    def __init__(self, encoder: Encoder, framing: Framing, dialect: str = "native") -> None:
+    def __init__(self, encoder: Wording, framing: Framing, dialect: str = "native") -> None:
         self._encoder = encoder
         self.dialect = dialect
         self.framing = framing
         self.frame = framing.text if encoder.is_text else framing.binary
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FramedAudience):
+            return False
+        return self.framing is other.framing and self._encoder == other._encoder
+
+    def __hash__(self) -> int:
+        return hash((self._encoder, self.framing))
+
+    def of(self, encoder: Wording) -> FramedAudience:
+        """Sessions of this kind, told in other words."""
+        return FramedAudience(encoder, self.framing, self.dialect)
 
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         """The whole frame for a delivery; empty where the protocol does not say it."""

@@ -11,16 +11,16 @@ Rule 4: a session has no task. Everything that a client can ask is done or poste
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
 from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched
+from sower.core.connection import name_of
 from sower.core.grants import Grant
 from sower.core.limits import Bucket
 from sower.core.message import Position
-from sower.dialects.interface import Conversation
+from sower.dialects.interface import Conversation, Said
 from sower.errors import (
     BadRequest,
     EventsTooFast,
@@ -33,8 +33,8 @@ from sower.errors import (
 )
 from sower.net.backlog import Backlog
 from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Inbound
+from sower.net.shared import Shared
 from sower.net.wire import Wire
-from sower.tally import Tally
 
 if TYPE_CHECKING:
     from sower.inbox import Subscription
@@ -47,48 +47,6 @@ SECRET_DIGITS = 12
 
 READ = 16 * 1024
 """Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one session may use, in bytes, seconds and frames: [session] and [limits] of the config."""
-
-    backlog: int
-    backlog_age: float
-    ping_every: float
-    pong_within: float
-    sleep_after: float
-    message: int
-    violations: int
-
-
-class Door(Protocol):
-    """Where a session's commands go. now: trio's clock, as it was at the keepalive's last tick."""
-
-    @property
-    def now(self) -> float: ...
-
-    def perform(self, session: Session, command: SocketCommand) -> None:
-        """Do it, now or later. Raises SowerError."""
-        ...
-
-    def look_again(self, session: Session, after: float) -> None:
-        """Have the session tended within so many seconds."""
-        ...
-
-    def drop(self, session: Session, subscription: Subscription) -> None:
-        """End one of its subscriptions."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all sessions of a daemon have in common. nursery: where their writers run."""
-
-    door: Door
-    bounds: Bounds
-    nursery: trio.Nursery
-    tally: Tally
 
 
 State = Literal["awake", "asleep", "backlogged"]
@@ -114,6 +72,7 @@ class Speech:
 class Session:
     """One WebSocket after its handshake, or one stream. secret: 48 random bits.
 
+    continues:    the name of the connection that it goes on with, None while nobody asked for it
     ending:       why this side closes it, None while it does not
     closed:       nothing more is written to it
     farewell:     how it ended, while the client may still be talking: what it says is read and dropped
@@ -130,6 +89,7 @@ class Session:
         "_shared",
         "audience",
         "closed",
+        "continues",
         "conversation",
         "due",
         "ending",
@@ -160,6 +120,7 @@ class Session:
         self.subscriptions: tuple[Subscription, ...] = ()
         self.speech: Speech | None = None
         self.closed = False
+        self.continues: str | None = None
         self.ending: SowerError | None = None
         self.farewell: Farewell | None = None
         self.heard = False
@@ -173,6 +134,13 @@ class Session:
     def id(self) -> str:
         """What other parts and `exclude` call it: its file number, and 48 random bits that nobody guesses."""
         return f"{self._secret:0{SECRET_DIGITS}x}{self.wire.fileno & 0xFFFFFFFF:x}"
+
+    @property
+    def connection(self) -> str:
+        """What its connection is called, which others may know; it stays so when the socket is gone."""
+        if self.continues is None:
+            self.continues = name_of(self.id)
+        return self.continues
 
     @property
     def address(self) -> str:
@@ -208,7 +176,8 @@ class Session:
     def write_ahead(self, data: bytes) -> None:
         """Send before everything that is held."""
         if self._backlog is None or not self._backlog.held:
-            self.write(data)
+            if data:
+                self.write(data)
         elif data:
             self._backlog.add_ahead(data)
 
@@ -236,6 +205,10 @@ class Session:
         """Say the answer to a command."""
         self._say(self.conversation.answer(self.id, command, answer))
 
+    def answer_ahead(self, command: SocketCommand, answer: SocketAnswer) -> None:
+        """Say the answer to a command before everything that is held."""
+        self.write_ahead(self._framed(self.conversation.answer(self.id, command, answer)))
+
     def refuse(self, command: SocketCommand | None, error: SowerError) -> None:
         """Say why a command was not done; where the protocol has it so, that ends the session."""
         if self.conversation.ends(command):
@@ -254,18 +227,15 @@ class Session:
 
     def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         """Say that something after `since` is gone."""
-        payload = self.conversation.gap(channel, since, position)
-        if payload:
-            self.write_ahead(self.audience.frame(payload))
+        self.write_ahead(self._framed(self.conversation.gap(channel, since, position)))
 
     def end(self, error: SowerError) -> None:
         """Close from this side: an error frame, a close frame, and a deadline for the client to answer it."""
         if self.ending is not None or self.closed:
             return
         self.ending = error
-        payload = self.conversation.refuse(None, error)
         code = self.conversation.close(error)
-        goodbye = (self.audience.frame(payload) if payload else b"") + self.audience.framing.close(code, error.code)
+        goodbye = self._framed(self.conversation.refuse(None, error)) + self.audience.framing.close(code, error.code)
         if self._backlog is not None:
             self._backlog.cut(goodbye)
         else:
@@ -279,9 +249,14 @@ class Session:
         if self.closed and self._backlog is None and not self.audience.framing.answers:
             self.wire.finish()
 
-    def _say(self, payload: bytes) -> None:
-        if payload:
-            self.write(self.audience.frame(payload))
+    def _say(self, said: Said) -> None:
+        if said:
+            self.write(self._framed(said))
+
+    def _framed(self, said: Said) -> bytes:
+        if isinstance(said, bytes):
+            return self.audience.frame(said) if said else b""
+        return b"".join([self.audience.frame(payload) for payload in said if payload])
 
     def _add(self, backlog: Backlog, data: bytes) -> None:
         tally = self._shared.tally
@@ -340,7 +315,8 @@ class Session:
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speech
         if speech is None:
-            speech = self.speech = Speech(self.audience.framing.inbound(self._shared.bounds.message))
+            limit = max(self._shared.bounds.message, self.conversation.longest)
+            speech = self.speech = Speech(self.audience.framing.inbound(limit))
         for message in speech.inbound.feed(data):
             if self.closed:
                 break

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sower.config import ChannelRule
 from sower.core.channel import IDS_REMEMBERED, Channel
-from sower.core.message import Delivery, Joined, Message
+from sower.core.message import Appearance, Delivery, Did, Joined, Message
 from sower.core.rules import RuleBook
 
 
@@ -39,8 +39,8 @@ def received(room: Channel[str], deliveries: list[Delivery], **more: object) -> 
 def test_a_batch_is_encoded_once_for_each_audience() -> None:
     room, short, long = channel(), Spelled(b"s"), Spelled(b"l")
     for name in ("ada", "bob", "cy"):
-        room.add(name, short, None, None)
-    room.add("dan", long, None, None)
+        room.add(name, short)
+    room.add("dan", long)
     got = received(room, [Message(1, "e", b"1"), Message(2, "e", b"2")])
     assert got == {"ada": b"s1;s2;", "bob": b"s1;s2;", "cy": b"s1;s2;", "dan": b"l1;l2;"}
     assert (short.encoded, long.encoded) == (2, 2)
@@ -49,38 +49,40 @@ def test_a_batch_is_encoded_once_for_each_audience() -> None:
 def test_a_sender_gets_all_of_a_batch_but_its_own() -> None:
     room, audience = channel(), Spelled()
     for name in ("ada", "bob", "cy"):
-        room.add(name, audience, None, None)
+        room.add(name, audience)
     got = received(room, [Message(1, "e", b"1", sender="ada"), Message(2, "e", b"2", sender="bob")])
     assert got == {"ada": b"2;", "bob": b"1;", "cy": b"1;2;"}
 
 
 def test_newcomers_get_none_of_what_came_before_them() -> None:
     room, audience = channel(), Spelled()
-    room.add("ada", audience, None, None)
-    room.add("bob", audience, None, None)
+    room.add("ada", audience)
+    room.add("bob", audience)
     assert received(room, [Message(1, "e", b"1")], besides=["bob"]) == {"ada": b"1;"}
 
 
 def test_an_audience_that_is_told_nothing_gets_no_parcel() -> None:
     room = channel()
-    room.add("ada", Spelled(), None, None)
+    room.add("ada", Spelled())
     assert room.parcels([Joined("bob")]) == []
 
 
 def test_a_recipient_list_does_not_change_while_it_is_handed_out() -> None:
     room, audience = channel(), Spelled()
-    room.add("ada", audience, None, None)
+    room.add("ada", audience)
     parcel = room.parcels([Message(1, "e", b"1")])[0]
-    room.add("bob", audience, None, None)
-    room.remove("ada", audience, None, 0.0)
+    room.add("bob", audience)
+    room.remove("ada", audience)
     assert list(parcel.recipients) == ["ada"]
 
 
 def test_a_channel_that_everybody_left_is_vacant() -> None:
     room, audience = channel("presence-room", grace=0), Spelled()
-    room.add("tab", audience, "ada", b"1")
+    room.add("tab", audience)
+    room.present().enter(Appearance(Did.ENTERED, "ada", "tab", b"1", 1), "tab")
+    room.remove("tab", audience)
     assert not room.vacant
-    room.remove("tab", audience, "ada", 0.0)
+    room.present().leave("ada", "tab", "tab", 0.0, 2)
     assert room.vacant
     assert room.audiences == {}
 
@@ -115,7 +117,7 @@ def test_each_subscriber_gets_each_message_once_in_order_and_never_its_own(
 ) -> None:
     room, audiences = channel(), (Spelled(), Spelled())
     for name, audience in members.items():
-        room.add(name, audiences[audience], None, None)
+        room.add(name, audiences[audience])
     batch: list[Delivery] = [Message(n, "e", b"%d" % n, sender=sender) for n, sender in enumerate(senders)]
     expected = {name: b"".join(b"%d;" % n for n, sender in enumerate(senders) if sender != name) for name in members}
     assert received(room, batch) == {name: data for name, data in expected.items() if data}

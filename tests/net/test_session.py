@@ -13,13 +13,14 @@ import trio.testing
 from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
 from sower.core.grants import anonymous
 from sower.core.message import Delivery, Position
-from sower.dialects.interface import EVENT_STREAM
+from sower.dialects.interface import EVENT_STREAM, Conversation
 from sower.errors import BadFrame, Draining, SowerError
 from sower.net import frames
 from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import Farewell, FramedAudience, Framing, StreamFraming
 from sower.net.reader import Reader
-from sower.net.session import Bounds, Session, Shared
+from sower.net.session import Session
+from sower.net.shared import Bounds, Shared
 from sower.net.wire import Wire
 from sower.tally import Tally
 from tests.e2e.raw import closes_with, masked
@@ -36,7 +37,7 @@ class Plain:
         return b""
 
 
-class Parrot:
+class Parrot(Conversation):
     """A conversation that takes every text as a ping, and says errors by their code."""
 
     def begin(self) -> Sequence[SocketCommand]:

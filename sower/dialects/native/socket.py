@@ -20,7 +20,7 @@ from sower.core.command import (
     Welcome,
 )
 from sower.core.message import Position, check_channel_name, check_event_name
-from sower.dialects.interface import HttpCall, Opened, Refusal, SocketRoute
+from sower.dialects.interface import Conversation, HttpCall, Opened, Refusal, SocketRoute
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.words import ENCODER
 from sower.errors import BadFrame, SowerError
@@ -60,7 +60,7 @@ class _Ping(msgspec.Struct, tag_field="type", tag="ping"):
 _decode = msgspec.json.Decoder(_Publish | _Presence | _Token | _Ping).decode
 
 
-class NativeConversation:
+class NativeConversation(Conversation):
     """A socket on one channel. It goes on after a refusal, unless that is of its subscription."""
 
     __slots__ = ("_channel", "_since")
@@ -125,7 +125,7 @@ class NativeConversation:
         return _encode({"type": "gap", "since": str(since), "position": str(position)})
 
 
-def refuse(error: SowerError) -> Refusal:
+def refuse(call: HttpCall, error: SowerError) -> Refusal:
     """An error frame."""
     return Refusal(_error(error), error.close)
 

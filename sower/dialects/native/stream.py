@@ -10,11 +10,11 @@ is the position from which its client goes on after it, so that a browser's Even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched, Welcome
 from sower.core.message import Delivery, Joined, Left, Message, Position, Updated, check_channel_name
-from sower.dialects.interface import EVENT_STREAM, HttpCall, Opened, StreamRoute
+from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Opened, StreamRoute
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.socket import NativeConversation
 from sower.dialects.native.words import ENCODER
@@ -29,34 +29,32 @@ NAMES: dict[type[Delivery], str] = {Message: "event", Joined: "join", Left: "lea
 
 
 class StreamEncoder:
-    """Server-sent events. epoch_of: the epoch of a channel's positions."""
+    """Server-sent events. epoch: of all positions."""
 
     is_text = True
 
-    def __init__(self, epoch_of: Callable[[str], str]) -> None:
-        self._epoch_of = epoch_of
+    def __init__(self, epoch: str) -> None:
+        self._epoch = epoch
 
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         """The event for a delivery. Only messages have a position."""
         word = ENCODER.encode(channel, delivery)
         if not word:
             return b""
-        position = Position(self._epoch_of(channel), delivery.serial) if isinstance(delivery, Message) else None
+        position = Position(self._epoch, delivery.serial) if isinstance(delivery, Message) else None
         return event(NAMES[type(delivery)], word, position)
 
 
-class StreamConversation:
+class StreamConversation(Conversation):
     """A stream of one channel, which says what a socket says and hears nothing.
 
-    since:   where the client goes on from
-    replays: whether what it missed is told before anything else, so that it is no further than `since` as yet
+    replays: whether what it missed is told before anything else
     """
 
-    __slots__ = ("_replays", "_since", "_socket")
+    __slots__ = ("_replays", "_socket")
 
     def __init__(self, channel: str, since: Position | None) -> None:
         self._socket = NativeConversation(channel, since)
-        self._since = since
         self._replays = False
 
     def begin(self) -> Sequence[SocketCommand]:
@@ -71,8 +69,8 @@ class StreamConversation:
         """A welcome."""
         if not isinstance(command, Subscribe) or not isinstance(answer, Welcome):
             return b""
-        self._replays = answer.replays
-        position = self._since if answer.replays else answer.position
+        self._replays = answer.follows is not None
+        position = answer.follows or answer.position
         return event("welcome", self._socket.answer(session, command, answer), position)
 
     def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
@@ -104,9 +102,9 @@ def event(name: str, word: bytes, position: Position | None = None) -> bytes:
     return f"{place}event: {name}\ndata: ".encode() + word
 
 
-def stream_routes(epoch_of: Callable[[str], str]) -> tuple[StreamRoute, ...]:
-    """The route, for a node whose positions have these epochs."""
-    encoder = StreamEncoder(epoch_of)
+def stream_routes(epoch: str) -> tuple[StreamRoute, ...]:
+    """The route, for a node whose positions have this epoch."""
+    encoder = StreamEncoder(epoch)
 
     def open_stream(call: HttpCall) -> Opened:
         """Follow a channel as server-sent events, from since= or the Last-Event-ID header on.

@@ -30,7 +30,7 @@ from sower.core.command import (
     Welcome,
 )
 from sower.core.message import Position
-from sower.dialects.interface import HttpCall, Opened, Refusal, SocketRoute
+from sower.dialects.interface import Conversation, HttpCall, Opened, Refusal, SocketRoute
 from sower.dialects.pusher import words
 from sower.dialects.pusher.names import check_channel, check_event, check_user, is_presence, socket_id
 from sower.errors import (
@@ -99,7 +99,7 @@ _decode_member = msgspec.json.Decoder(_Member).decode
 _decode_user = msgspec.json.Decoder(_User).decode
 
 
-class PusherConversation:
+class PusherConversation(Conversation):
     """What the sockets of one app say and are told."""
 
     __slots__ = ("_settings", "_verbs")
@@ -277,6 +277,6 @@ class Sockets:
         return Opened(Credentials(key), self._conversations[key], words.ENCODER, app.pusher.authorised_within)
 
 
-def refuse(error: SowerError) -> Refusal:
+def refuse(call: HttpCall, error: SowerError) -> Refusal:
     """pusher:error, for clients that do not know close codes, and the close code."""
     return Refusal(words.last_words(error), words.close_code(error))

@@ -1,0 +1,53 @@
+"""What a connection is called, and the statement with which a client continues one over a new socket.
+
+Rule 1: the name is public and tells nothing of the session's id, which is nobody's to know.
+Rule 2: the statement is signed with the key's secret, so that no table of connections is kept: it outlives its
+        socket and the daemon. It names the key and the user whose it is, and is worth nothing to anybody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import NamedTuple
+
+from sower.core.grants import Credential, check_signature, sign
+from sower.errors import BadSignature
+
+NAME_BYTES = 9
+"""Twelve characters of base64url."""
+
+
+class Continued(NamedTuple):
+    """What a statement says. session: the socket that the connection had last."""
+
+    connection: str
+    session: str
+
+
+def name_of(session: str) -> str:
+    """What a new connection over this session is called."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(session.encode(), digest_size=NAME_BYTES).digest()).decode()
+
+
+def state(credential: Credential, connection: str, session: str, user: str | None) -> str:
+    """The statement that this connection, over this session, is of this key and user."""
+    signature = sign(credential.secret, _signed(credential.key, connection, session, user))
+    return f"{connection}!{session}!{base64.urlsafe_b64encode(bytes.fromhex(signature)).decode().rstrip('=')}"
+
+
+def read(credential: Credential, statement: str, user: str | None) -> Continued:
+    """What a statement says. Raises BadSignature where it is none, or another key's or user's."""
+    connection, _, rest = statement.partition("!")
+    session, _, signature = rest.partition("!")
+    try:
+        digits = base64.urlsafe_b64decode(signature + "=").hex()
+    except (binascii.Error, ValueError) as error:
+        raise BadSignature("This is not the key of a connection.") from error
+    check_signature(credential, (_signed(credential.key, connection, session, user),), digits)
+    return Continued(connection, session)
+
+
+def _signed(key: str, connection: str, session: str, user: str | None) -> str:
+    return "\n".join(("connection", key, connection, session, user or ""))

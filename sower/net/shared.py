@@ -1,0 +1,57 @@
+"""What all sessions of a daemon have in common: their bounds, and where what they ask for goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from sower.core.command import SocketCommand
+from sower.tally import Tally
+
+if TYPE_CHECKING:
+    from sower.inbox import Subscription
+    from sower.net.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one session may use, in bytes, seconds and frames: [session] and [limits] of the config."""
+
+    backlog: int
+    backlog_age: float
+    ping_every: float
+    pong_within: float
+    sleep_after: float
+    message: int
+    violations: int
+
+
+class Door(Protocol):
+    """Where a session's commands go. now: trio's clock, as it was at the keepalive's last tick."""
+
+    @property
+    def now(self) -> float: ...
+
+    def perform(self, session: Session, command: SocketCommand) -> None:
+        """Do it, now or later. Raises SowerError."""
+        ...
+
+    def look_again(self, session: Session, after: float) -> None:
+        """Have the session tended within so many seconds."""
+        ...
+
+    def drop(self, session: Session, subscription: Subscription) -> None:
+        """End one of its subscriptions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of a daemon have in common. nursery: where their writers run."""
+
+    door: Door
+    bounds: Bounds
+    nursery: trio.Nursery
+    tally: Tally

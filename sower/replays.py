@@ -1,0 +1,143 @@
+"""What newcomers to a channel are given of what was said before: each by a task of its own, page by page.
+
+Rule 1: a newcomer is welcomed by its replay, when the journal has said whether something is missing: what is told
+        of a gap is the truth.
+Rule 2: what comes live meanwhile is held behind the replay; what is above the head at which the newcomer entered
+        comes live, so the seam has no gap and no duplicate.
+Rule 3: where a replay stands is kept here and not in its task, so that a restarted channel goes on with it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import trio
+
+from sower.config import History
+from sower.core.command import Subscribe, Welcome
+from sower.core.message import SERIALS_PER_SECOND, Message, Position
+from sower.inbox import Subscription
+from sower.store.journal import Page
+from sower.surroundings import Surroundings
+
+REPLAY_PAGE = 200
+"""Messages read from the journal at a time for a replay. Centrifugo recovers at most 300 at all."""
+
+MOST_REWOUND = 100
+"""Messages that a newcomer may begin with, Ably's limit for `rewind` by count."""
+
+
+class Channel(Protocol):
+    """The channel whose messages are replayed."""
+
+    app: str
+    name: str
+
+
+class Replay(msgspec.Struct):
+    """What one newcomer still misses: the messages after `since` up to the head that it entered at.
+
+    welcome: None once it was told
+    """
+
+    command: Subscribe
+    welcome: Welcome | None
+    since: Position
+    upto: int
+
+
+class Replays:
+    """The replays of one channel with history."""
+
+    def __init__(self, channel: Channel, history: History, node: Surroundings) -> None:
+        self._channel = channel
+        self._history = history
+        self._journal = node.journal
+        self._tally = node.tally
+        self._now = node.now
+        self._waiting: dict[Subscription, Replay] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def begin(self, newcomer: Subscription, command: Subscribe, welcome: Welcome, head: int) -> None:
+        """Give a newcomer what it asked for of the messages up to the head, and its welcome before."""
+        newcomer.subscriber.hold()
+        self._waiting[newcomer] = Replay(command, welcome, command.since or self._rewound(command), head)
+        self._start(newcomer)
+
+    def run(self, nursery: trio.Nursery) -> None:
+        """Run the replays in this nursery from now on, those that were interrupted too."""
+        self._nursery = nursery
+        for newcomer in self._waiting:
+            self._start(newcomer)
+
+    def _rewound(self, command: Subscribe) -> Position:
+        seconds = command.rewind.seconds if command.rewind is not None else None
+        return Position("", 0 if seconds is None else int((self._now() - seconds) * SERIALS_PER_SECOND))
+
+    def _start(self, newcomer: Subscription) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._replay, newcomer, name=f"replay {self._channel.name}")
+
+    async def _replay(self, newcomer: Subscription) -> None:
+        """Give one newcomer what it missed, as fast as it reads; then let it go live."""
+        subscriber, replay = newcomer.subscriber, self._waiting[newcomer]
+        while not subscriber.closed:
+            count = replay.command.rewind.messages if replay.command.rewind is not None else None
+            page = await (self._newest(replay, count) if count is not None else self._next(replay))
+            self._welcome(newcomer, replay, page)
+            encode = newcomer.audience.encode
+            subscriber.write_ahead(b"".join([encode(self._channel.name, message) for message in page.messages]))
+            if not page.more:
+                break
+            replay.since = Position(self._journal.epoch, page.messages[-1].serial)
+            await subscriber.drained()
+        del self._waiting[newcomer]
+        subscriber.release()
+
+    async def _next(self, replay: Replay) -> Page:
+        since = 0 if self._lost(replay) else replay.since.serial
+        channel = self._channel
+        return await self._journal.since(
+            channel.app, channel.name, since, upto=replay.upto, limit=REPLAY_PAGE, history=self._history
+        )
+
+    async def _newest(self, replay: Replay, count: int) -> Page:
+        page = await self._journal.page(
+            self._channel.app,
+            self._channel.name,
+            before=replay.upto + 1,
+            limit=min(count, MOST_REWOUND),
+            newest_first=True,
+            history=self._history,
+        )
+        return Page(page.messages[::-1], gap=False, more=False)
+
+    def _lost(self, replay: Replay) -> bool:
+        return replay.since.epoch not in ("", self._journal.epoch)
+
+    def _welcome(self, newcomer: Subscription, replay: Replay, page: Page) -> None:
+        """Welcome it when its first page is there; and say whether something between is gone."""
+        position, since = Position(self._journal.epoch, replay.upto), replay.command.since
+        missing = since is not None and (page.gap or self._lost(replay))
+        if replay.welcome is not None:
+            welcome = msgspec.structs.replace(
+                replay.welcome,
+                resumed=since is not None and not missing and since.serial <= replay.upto,
+                follows=since if since is not None and not missing else _before(page.messages, position),
+                backlog=bool(page.messages),
+            )
+            replay.welcome = None
+            newcomer.subscriber.answer_ahead(replay.command, welcome)
+        if since is not None and replay.welcome is not None:
+            self._tally.recover(whole=not missing)
+        if missing:
+            newcomer.subscriber.tell_gap(self._channel.name, replay.since, position)
+
+
+def _before(messages: list[Message], position: Position) -> Position:
+    """The position before the first of these; where there are none, this one."""
+    return Position(position.epoch, messages[0].serial - 1) if messages else position
