@@ -37,13 +37,18 @@ class Access:
     """The apps and their keys. now: seconds since 1970."""
 
     def __init__(self, apps: Sequence[App], limits: Limits, *, now: Callable[[], float]) -> None:
-        self.apps = {app.id: app for app in apps}
+        self.apps: dict[str, App] = {}
+        self._nonces: dict[tuple[str, str], float] = {}
+        self._now = now
+        self.use(apps, limits)
+
+    def use(self, apps: Sequence[App], limits: Limits) -> None:
+        """Go on with these apps. Who is connected to one that is gone stays so."""
+        self.apps.update({app.id: app for app in apps})
         self._credentials = {credential.key: credential for app in apps for credential in _credentials(app)}
         self._first = apps[0].key if apps else ""
         self._anonymous = {c.key: anonymous(c.app, c.key, None) for c in self._credentials.values() if c.claims is None}
         self._refusals = Buckets(limits.refusals)
-        self._nonces: dict[tuple[str, str], float] = {}
-        self._now = now
 
     def authorise(self, shown: Credentials) -> Grant:
         """The grant for what was shown. No key named: the first app.
@@ -73,7 +78,7 @@ class Access:
         """Accept what was signed with the secret of this key. Raises BadSignature."""
         if proof.key != key:
             raise BadSignature(f"The signature is of the key {proof.key[:64]!r}, this connection of {key!r}.")
-        check_signature(self._credentials[key], (proof.signed,), proof.signature)
+        check_signature(self._known(key), (proof.signed,), proof.signature)
 
     def credential(self, key: str) -> Credential:
         """The credential of a known key, to mint with."""

@@ -39,6 +39,8 @@ from sower.core.command import (
     ReadStats,
     ReadTime,
     Receipt,
+    Reload,
+    Reloaded,
     Terminate,
     Time,
 )
@@ -78,6 +80,7 @@ class Api:
         activity: Activity,
         limits: Limits,
         overview: Overview,
+        reload: Callable[[], Reloaded],
         *,
         now: Callable[[], float],
     ) -> None:
@@ -85,10 +88,15 @@ class Api:
         self._access = access
         self._clients = clients
         self._activity = activity
-        self._limits = limits
         self._overview = overview
-        self._publishes = Buckets(limits.publishes)
+        self._reload = reload
         self._now = now
+        self.use(limits)
+
+    def use(self, limits: Limits) -> None:
+        """Go on with these limits."""
+        self._limits = limits
+        self._publishes = Buckets(limits.publishes)
 
     def ask(self, asked: Asked, address: str) -> Coroutine[Any, Any, HttpAnswer]:
         """Do what was asked. A publish is posted before this returns; its commit is what is awaited.
@@ -119,7 +127,7 @@ class Api:
             return _at_once(self._occupancy(grant, command.channel))
         if isinstance(command, Terminate):
             return _at_once(self._terminate(grant, address, command))
-        if isinstance(command, ListSessions | ReadStats | Kick):
+        if isinstance(command, ListSessions | ReadStats | Kick | Reload):
             return self._operation(grant, address, command)
         if isinstance(command, ReadTime):
             return _at_once(Time(self._now()))
@@ -235,12 +243,14 @@ class Api:
         return Acknowledged()
 
     def _operation(
-        self, grant: Grant, address: str, command: ListSessions | ReadStats | Kick
+        self, grant: Grant, address: str, command: ListSessions | ReadStats | Kick | Reload
     ) -> Coroutine[Any, Any, HttpAnswer]:
         if not grant.server:
             raise Forbidden("Only a server (Basic key:secret) may look at the daemon.")
         if isinstance(command, Kick):
             return _at_once(self._kick(grant, address, command))
+        if isinstance(command, Reload):
+            return _at_once(self._reload())
         return self._overview.stats() if isinstance(command, ReadStats) else self._overview.sessions(grant.app, command)
 
     def _kick(self, grant: Grant, address: str, command: Kick) -> Acknowledged:

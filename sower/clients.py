@@ -83,8 +83,7 @@ class Clients:
         now: Callable[[], float],
     ) -> None:
         self._limits = config.limits
-        self._bounds = session_bounds(config)
-        self.shared = Shared(self, self._bounds, nursery, hub.tally)
+        self.shared = Shared(self, session_bounds(config), nursery, hub.tally)
         self.reader = Reader(self._went)
         self.users = Users()
         self._by_app: Counter[str] = Counter()
@@ -96,6 +95,11 @@ class Clients:
         self._keepalive = keepalive
         self._collector = collector
         self._now = now
+
+    def use(self, config: Config) -> None:
+        """Go on with this config; who is connected is held to its bounds from the next look on."""
+        self._limits = config.limits
+        self.shared.bounds = session_bounds(config)
 
     # Coming and going
 
@@ -145,13 +149,13 @@ class Clients:
             for subscription in session.subscriptions:
                 subscription.end(at_once=True)
             raise
-        session.wire.acknowledged_within(self._bounds.pong_within)
+        session.wire.acknowledged_within(self.shared.bounds.pong_within)
         session.write(head)
         self._enter(session)
 
     def _enter(self, session: Session) -> None:
         expires = session.grant.expires
-        first = self._bounds.ping_every
+        first = self.shared.bounds.ping_every
         self.reader.add(session)
         self._by_app[session.grant.app] += 1
         self._collector.came()

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from sower import __version__
 from sower.config import Config
 from sower.core.rules import RuleBook
 from sower.drain import drain
+from sower.errors import ConfigError
 from sower.net.listen import Listener, accept_loop, bind
 from sower.parts import Parts
+from sower.reload import Reloader
 from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 from sower.systemd import Systemd
@@ -39,21 +42,24 @@ async def serve(
     config: Config,
     *,
     ready: Callable[[Sequence[Listener]], None],
+    reread: Callable[[], Config] | None = None,
     systemd: Systemd | None = None,
     inherited: Sequence[socket.socket] = (),
     now: Callable[[], float] = time.time,
 ) -> None:
-    """Run the daemon until SIGTERM or SIGINT, then drain. A second signal ends it at once.
+    """Run the daemon until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reloads.
 
-    ready: told of the listeners once they listen and the journal has answered
+    ready:     told of the listeners once they listen and the journal has answered
+    reread:    reads and checks the config file anew, or raises ConfigError
     inherited: sockets that listen already, from a socket unit
     Raises ConfigError, StoreError, AddressInUse.
     """
     systemd = systemd or Systemd()
+    reread = reread or (lambda: config)
     listeners = await bind(config.server.listen, inherited)
     rules = RuleBook(config.channels)
     try:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with Journal.open(
                 config.store.path,
                 sync=config.store.sync,
@@ -66,7 +72,7 @@ async def serve(
             ) as journal:
                 audit = Audit(journal)
                 _note_start(config, audit)
-                await _serve(config, journal, audit, listeners, ready, systemd, signals, now)
+                await _serve(config, journal, audit, listeners, ready, reread, systemd, signals, now)
                 audit.count_publishes()
                 audit.record("stopped", detail=f"sower {__version__}")
     finally:
@@ -80,13 +86,14 @@ async def _serve(
     audit: Audit,
     listeners: Sequence[Listener],
     ready: Callable[[Sequence[Listener]], None],
+    reread: Callable[[], Config],
     systemd: Systemd,
     signals: AsyncIterator[int],
     now: Callable[[], float],
 ) -> None:
     async with trio.open_nursery() as services:
         async with trio.open_nursery() as connections:
-            parts = Parts(config, journal, audit, systemd, connections, now=now)
+            parts = Parts(config, journal, audit, systemd, connections, reread, now=now)
             await services.start(parts.hub.run, name="hub")
             for name, run in parts.services.items():
                 services.start_soon(run, name=name)
@@ -97,7 +104,7 @@ async def _serve(
                 await journal.ping()
                 ready(listeners)
                 systemd.ready(f"listening at {' '.join(map(str, listeners))}")
-                await _signal(signals)
+                await _until_told_to_end(signals, parts.reloader)
                 accepting.cancel_scope.cancel()
             drain_for = parts.config.server.drain_for
             systemd.stopping(f"draining {len(parts.clients)} sessions within {drain_for:g} s")
@@ -109,13 +116,19 @@ async def _serve(
         services.cancel_scope.cancel()
 
 
-async def _signal(signals: AsyncIterator[int]) -> None:
-    number = await anext(signals)
-    log.info("draining", signal=signal.Signals(number).name)
+async def _until_told_to_end(signals: AsyncIterator[int], reloader: Reloader | None = None) -> None:
+    """Wait for SIGTERM or SIGINT. At each SIGHUP the config is reloaded, where there is a reloader."""
+    async for number in signals:
+        if number != signal.SIGHUP:
+            log.info("draining" if reloader is not None else "ending_at_once", signal=signal.Signals(number).name)
+            return
+        if reloader is not None:
+            with suppress(ConfigError):  # told already; the config from before stays in force
+                reloader.reload()
 
 
 async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await _signal(signals)
+    await _until_told_to_end(signals)
     scope.cancel()
 
 

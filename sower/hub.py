@@ -52,8 +52,7 @@ class Hub:
     ) -> None:
         self.journal = journal
         self.tally = Tally()
-        self.queue_limit = config.limits.channel_queue
-        self.most_members = config.limits.members
+        self.use(config)
         self.remember_ids = float(config.store.remember_ids)
         self.rules = RuleBook(config.channels)
         self.now = now
@@ -65,6 +64,11 @@ class Hub:
         self._last_serial = journal.last_serial
         self._trees: dict[tuple[str, str], ChannelTree] = {}
         self._nursery: trio.Nursery | None = None
+
+    def use(self, config: Config) -> None:
+        """Go on with this config's limits."""
+        self.queue_limit = config.limits.channel_queue
+        self.most_members = config.limits.members
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the channels' task trees until cancelled."""

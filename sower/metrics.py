@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -19,8 +19,11 @@ from sower.hub import Hub
 from sower.net.listen import Caps
 from sower.net.session import State
 from sower.store.journal import Journal
+from sower.webhooks import Webhooks
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+disable_created_metrics()  # when each histogram was made would be one more series for each of them
 
 Labelled = Mapping[tuple[str, ...], float]
 
@@ -28,10 +31,13 @@ Labelled = Mapping[tuple[str, ...], float]
 class Metrics(Collector):
     """The registry of one daemon."""
 
-    def __init__(self, hub: Hub, clients: Clients, journal: Journal, caps: Caps, health: Health) -> None:
+    def __init__(
+        self, hub: Hub, clients: Clients, journal: Journal, webhooks: Webhooks, caps: Caps, health: Health
+    ) -> None:
         self._hub = hub
         self._clients = clients
         self._journal = journal
+        self._webhooks = webhooks
         self._caps = caps
         self._health = health
         self._census: Mapping[tuple[str, State], int] = {}
@@ -62,7 +68,19 @@ class Metrics(Collector):
         yield _gauge("sower_channels", "Channels that are not forgotten.", {(): len(self._hub)})
         high = {(): self._hub.tally.backlog_high}
         yield _gauge("sower_backlog_high_bytes", "The most bytes that ever waited for one client.", high)
+        posts = sum(sender.waiting for sender in self._webhooks.senders.values())
+        yield _gauge("sower_webhooks_waiting", "POSTs that wait for their receivers.", {(): posts})
         yield _gauge("sower_journal_waiting_rows", "Rows that wait for the journal.", {(): self._journal.waiting})
+
+    def _posts(self) -> Labelled:
+        """POSTs that were accepted and refused, what was given up, and what was never stored."""
+        senders = self._webhooks.senders.values()
+        return {
+            ("accepted",): sum(sender.accepted for sender in senders),
+            ("refused",): sum(sender.refused for sender in senders),
+            ("given_up",): sum(sender.given_up for sender in senders),
+            ("dropped",): self._webhooks.dropped,
+        }
 
     def _counters(self) -> Iterator[Metric]:
         tally = self._hub.tally
@@ -81,6 +99,7 @@ class Metrics(Collector):
         yield _counter("sower_slow_consumers", "Clients closed for reading too slowly.", slow, "reason")
         refusals = {(code,): count for code, count in tally.refusals.items()}
         yield _counter("sower_refusals", "What was refused, by the error's code.", refusals, "code")
+        yield _counter("sower_webhooks", "What became of webhooks.", self._posts(), "outcome")
         restarts = {("channel",): tally.restarts}
         yield _counter("sower_restarts", "Restarts by a supervisor.", restarts, "supervisor")
 

@@ -25,6 +25,7 @@ from sower.net.listen import Caps, attend
 from sower.net.routing import Router
 from sower.net.wire import Wire
 from sower.overview import Overview
+from sower.reload import Reloader
 from sower.routes import Routes
 from sower.store.audit import Audit
 from sower.store.journal import Journal
@@ -46,10 +47,12 @@ class Parts:
         audit: Audit,
         systemd: Systemd,
         connections: trio.Nursery,
+        reread: Callable[[], Config],
         *,
         now: Callable[[], float],
     ) -> None:
         self.config = config
+        self.reloader = Reloader(config, reread, self._use, audit, systemd)
         self._closing = Closing()
         self.caps = Caps(config.limits)
         self.hub = Hub(config, journal, now=now)
@@ -63,19 +66,39 @@ class Parts:
         self._webhooks = Webhooks(config.apps, Outbox(journal), audit, now=now)
         self.hub.failed = activity.failed
         self.hub.hears, self.hub.happened = self._webhooks.hears, self._webhooks.happened
-        access = Access(config.apps, config.limits, now=now)
+        access = self._access = Access(config.apps, config.limits, now=now)
         self.clients = Clients(
             config, self.hub, access, activity, self._keepalive, self._collector, connections, now=now
         )
         overview = Overview(self.hub, self.clients, self.health, self._pace)
-        api = Api(self.hub, access, self.clients, activity, config.limits, overview, now=now)
-        metrics = Metrics(self.hub, self.clients, journal, self.caps, self.health)
-        self._router = Router()
-        Watching(self.health, metrics, access).install(self._router)
-        routes = Routes(access, api, self.clients, activity)
-        for dialect in (native(journal.epoch), pusher(config.apps)):
-            routes.install(dialect, self._router)
-        files.install(self._router, config.web)
+        api = self._api = Api(
+            self.hub, access, self.clients, activity, config.limits, overview, self.reloader.reload, now=now
+        )
+        metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.health)
+        self._journal = journal
+        self._watching = Watching(self.health, metrics, access)
+        self._routes = Routes(access, api, self.clients, activity)
+        self._router = self._route(config)
+
+    def _route(self, config: Config) -> Router:
+        """All routes of a config's apps."""
+        router = Router()
+        self._watching.install(router)
+        for dialect in (native(self._journal.epoch), pusher(config.apps)):
+            self._routes.install(dialect, router)
+        files.install(router, config.web)
+        return router
+
+    def _use(self, config: Config) -> None:
+        """Go on with another config. Raises ConfigError, and then nothing has changed."""
+        self._router = self._route(config)  # those who are connected stay with the one that they came by
+        self._access.use(config.apps, config.limits)
+        self._api.use(config.limits)
+        self._webhooks.use(config.apps)
+        self.caps.use(config.limits)
+        self.clients.use(config)
+        self.hub.use(config)
+        self.config = config
 
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

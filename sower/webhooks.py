@@ -97,6 +97,12 @@ class Webhooks:
         self._last_id = 0
         self._work = trio.Event()
 
+    def use(self, apps: Sequence[App]) -> None:
+        """Sign with these apps' secrets from now on."""
+        by_id = {app.id: app for app in apps}
+        for sender in self.senders.values():
+            sender.app = by_id.get(sender.app.id, sender.app)
+
     # Where things happen
 
     def hears(self, app: str, fact: Fact) -> bool:

@@ -28,6 +28,7 @@ COMMANDS = {
     "webhooks": "List the webhooks that wait, and why.",
     "key": "Make, rotate and retire the keys of apps.",
     "config": "Make, check and show the config.",
+    "reload": "Have the daemon take a changed config over.",
     "explain": "Explain an error code, a close code or a status.",
     "completion": "Print the completion script of a shell.",
 }

@@ -17,7 +17,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from sower.cli import terminal
-from sower.config_file import Loaded, find_config, load_dev
+from sower.config import Config
+from sower.config_file import Loaded, find_config, load, load_dev
 from sower.daemon import serve as run_daemon
 from sower.errors import ConfigError
 from sower.net.listen import Listener
@@ -44,9 +45,12 @@ def serve(
     def ready(listeners: Sequence[Listener]) -> None:
         _show(loaded, [str(listener) for listener in listeners], dev=dev)
 
+    def reread() -> Config:
+        return load(loaded.path).config
+
     systemd, inherited = Systemd.from_environment(os.environ), inherited_sockets(os.environ)
     trio.run(
-        lambda: run_daemon(loaded.config, ready=ready, systemd=systemd, inherited=inherited),
+        lambda: run_daemon(loaded.config, ready=ready, reread=reread, systemd=systemd, inherited=inherited),
         strict_exception_groups=True,
     )
 

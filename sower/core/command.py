@@ -291,6 +291,10 @@ class ReadTime(msgspec.Struct, frozen=True):
     """Read the daemon's clock."""
 
 
+class Reload(msgspec.Struct, frozen=True):
+    """Take the changed config over."""
+
+
 class Mint(msgspec.Struct, frozen=True):
     """Make a token. ttl: seconds. meta: any JSON value. can: names of capabilities; None for all."""
 
@@ -340,6 +344,7 @@ HttpCommand = (
     | ListSessions
     | ReadStats
     | Kick
+    | Reload
 )
 
 
@@ -494,6 +499,13 @@ class Time(msgspec.Struct, frozen=True):
     now: float
 
 
+class Reloaded(msgspec.Struct, frozen=True):
+    """taken: the settings that are in force now. waiting: those that need a restart."""
+
+    taken: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
 class Minted(msgspec.Struct, frozen=True):
     """A token. expires: seconds since 1970."""
 
@@ -522,4 +534,5 @@ HttpAnswer = (
     | Acknowledged
     | SessionList
     | Stats
+    | Reloaded
 )

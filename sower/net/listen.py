@@ -195,10 +195,14 @@ class Caps:
     """How many connections there are, in all (`total`) and by address, and how fast they come."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._rate = Buckets(limits.connects)
+        self.use(limits)
         self._open: Counter[str] = Counter()
         self.total = 0
+
+    def use(self, limits: Limits) -> None:
+        """Count by these limits from now on."""
+        self._limits = limits
+        self._rate = Buckets(limits.connects)
 
     def enter(self, address: str, now: float) -> SowerError | None:
         """Count a connection, or say why it may not come."""

@@ -47,9 +47,9 @@ class Door(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shared:
-    """What all sessions of a daemon have in common. nursery: where their writers run."""
+    """What all sessions of a daemon have in common. nursery: where their writers run. bounds: may be exchanged."""
 
     door: Door
     bounds: Bounds

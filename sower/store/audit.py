@@ -45,6 +45,8 @@ KINDS = (
     "key_rotated",
     "key_retired",
     "config_changed",
+    "reloaded",
+    "reload_refused",
     "started",
     "stopped",
     "channel_restarted",

@@ -1,10 +1,10 @@
-"""The native HTTP API for whoever operates the daemon: its sessions, its numbers, and ending a session."""
+"""The native HTTP API for whoever operates the daemon: its sessions, its numbers, ending a session, a reload."""
 
 from __future__ import annotations
 
 import msgspec
 
-from sower.core.command import HttpAnswer, Kick, ListSessions, ReadStats, SessionList, Stats
+from sower.core.command import HttpAnswer, Kick, ListSessions, ReadStats, Reload, Reloaded, SessionList, Stats
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.http import read_limit
@@ -58,8 +58,22 @@ def decode_kick(call: HttpCall) -> Asked:
     return Asked(read_credentials(call.headers, call.query), Kick(session), reply)
 
 
+def decode_reload(call: HttpCall) -> Asked:
+    """POST /reload. Reads the config anew, as SIGHUP does.
+
+    Answers {"taken", "waiting"}: the settings that are in force now, and those that need a restart; bad_config where
+    the config is wrong, and then the one from before stays in force.
+    """
+    return Asked(read_credentials(call.headers, call.query), Reload(), _reloaded_reply)
+
+
+def _reloaded_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, Reloaded) else {}))
+
+
 OPERATOR_ROUTES = (
     HttpRoute("GET", "/sessions", decode_sessions),
     HttpRoute("DELETE", "/sessions/{session}", decode_kick),
     HttpRoute("GET", "/stats", decode_stats),
+    HttpRoute("POST", "/reload", decode_reload),
 )
