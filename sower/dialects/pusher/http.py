@@ -101,10 +101,8 @@ class HttpApi:
         app = self._app(call)
         batch = _read(call.body, _decode_batch).batch
         if not 0 < len(batch) <= app.pusher.batch:
-            raise BadRequest(
-                f"A batch has 1 to {app.pusher.batch} events, batch in [apps.pusher]; this has {len(batch)}."
-            )
-        if any(event.channel is None for event in batch):
+            raise BadRequest(f"A batch has 1 to {app.pusher.batch} events, batch in [apps.pusher]; this {len(batch)}.")
+        if any(event.channel is None or event.channels is not None for event in batch):
             raise BadRequest("Each event of a batch names its one `channel`.")
         infos = [_info(event.info) for event in batch]
         publishes = tuple(publish for event in batch for publish in _publishes(app, event))

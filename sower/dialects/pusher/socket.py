@@ -148,8 +148,9 @@ class PusherConversation(Conversation):
             return words.subscription_error(command.channel, error)
         if isinstance(command, Complain) and command.channel is not None:
             return words.subscription_error(command.channel, error)
-        goes_on = command is not None or isinstance(error, BadRequest | TooLarge)
-        return words.complaint(error) if goes_on else words.last_words(error)
+        if command is None and not isinstance(error, BadRequest | TooLarge):
+            return words.last_words(error)
+        return words.complaint(error, of_event=isinstance(command, Publish))
 
     def ends(self, command: SocketCommand | None) -> bool:
         """Who is not whom they say they are is not talked to."""

@@ -22,9 +22,7 @@ from sower.errors import (
     BadEvent,
     BadRequest,
     BadVersion,
-    ClientEventsOff,
     Draining,
-    EventsTooFast,
     Forbidden,
     MessageTooLarge,
     NoPong,
@@ -67,12 +65,12 @@ CLOSE_CODES: tuple[tuple[type[SowerError], int], ...] = (
 )
 """The first that fits. 4000-4099: do not come back; 4100-4199: come back after a second; 4200-4299: at once."""
 
+EVENT_REJECTED = 4301
+
 ERROR_CODES: tuple[tuple[type[SowerError], int], ...] = (
     (WatchlistTooLong, 4302),
-    (ClientEventsOff, 4301),
-    (EventsTooFast, 4301),
-    (MessageTooLarge, 4301),
-    (BadEvent, 4301),
+    (MessageTooLarge, EVENT_REJECTED),
+    (BadEvent, EVENT_REJECTED),
     (SowerError, 4300),
 )
 """For what does not end the socket. As a close code, 4300 and above would keep pusher-js from coming back."""
@@ -184,9 +182,9 @@ def last_words(error: SowerError) -> bytes:
     return _error(close_code(error), why)
 
 
-def complaint(error: SowerError) -> bytes:
-    """What was wrong with a frame; the socket goes on."""
-    return _error(_first_fit(ERROR_CODES, error), error.message)
+def complaint(error: SowerError, *, of_event: bool) -> bytes:
+    """What was wrong with a frame; the socket goes on. of_event: whether it was a client's event."""
+    return _error(EVENT_REJECTED if of_event else _first_fit(ERROR_CODES, error), error.message)
 
 
 def close_code(error: SowerError) -> int:

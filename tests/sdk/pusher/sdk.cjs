@@ -2,6 +2,7 @@
 // argv: port key secret
 
 const readline = require("readline");
+const { pathToFileURL } = require("url");
 const PusherJs = require("pusher-js");
 const Server = require("pusher");
 
@@ -53,8 +54,10 @@ function shown(members) {
   return { all, count: members.count, me: members.me };
 }
 
-function echo({ client, broadcaster, authorizer, ...more }) {
-  const Echo = require("laravel-echo").default ?? require("laravel-echo");
+async function echo({ client, broadcaster }) {
+  // Its CommonJS build is marked as an ES module, which Node refuses; the ES build is the same code.
+  const build = require.resolve("laravel-echo").replace("echo.common.js", "echo.js");
+  const { default: Echo } = await import(pathToFileURL(build));
   const made = new Echo({
     broadcaster,
     key,
@@ -68,7 +71,6 @@ function echo({ client, broadcaster, authorizer, ...more }) {
       authorize: (socketId, done) =>
         done(null, server.authorizeChannel(socketId, channel.name, { user_id: "ada", user_info: { name: "Ada" } })),
     }),
-    ...more,
   });
   made.channel("orders").listen("Shipped", (data) => tell({ echo: "Shipped", data }));
   made.private("orders").listenForWhisper("typing", (data) => tell({ echo: "whisper", data }))

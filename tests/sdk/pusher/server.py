@@ -13,7 +13,7 @@ client = pusher.Pusher(
     host="127.0.0.1",
     port=port,
     ssl=False,
-    encryption_master_key_base64="Bw" * 21 + "A=",
+    encryption_master_key_base64="BwcH" * 10 + "Bwc=",
 )
 
 for line in sys.stdin:

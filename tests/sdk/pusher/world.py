@@ -75,7 +75,7 @@ def sign(text: str) -> str:
 
 def signed_path(method: str, path: str, body: bytes = b"", **query: str) -> str:
     """A path with its signature, made by the vendor's written rules."""
-    query |= {"auth_key": KEY, "auth_timestamp": str(int(time.time())), "auth_version": "1.0"}
+    query = {"auth_key": KEY, "auth_timestamp": str(int(time.time())), "auth_version": "1.0", **query}
     if body:
         query["body_md5"] = hashlib.md5(body).hexdigest()
     text = "&".join(f"{name}={value}" for name, value in sorted(query.items()))
