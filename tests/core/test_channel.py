@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from sower.config import ChannelRule
 from sower.core.channel import IDS_REMEMBERED, Channel
 from sower.core.message import Appearance, Delivery, Did, Joined, Message
 from sower.core.rules import RuleBook
+from sower.errors import TooMany
 
 
 class Spelled:
@@ -121,3 +123,30 @@ def test_each_subscriber_gets_each_message_once_in_order_and_never_its_own(
     batch: list[Delivery] = [Message(n, "e", b"%d" % n, sender=sender) for n, sender in enumerate(senders)]
     expected = {name: b"".join(b"%d;" % n for n, sender in enumerate(senders) if sender != name) for name in members}
     assert received(room, batch) == {name: data for name, data in expected.items() if data}
+
+
+def test_the_last_event_is_remembered_until_its_time_is_over() -> None:
+    room, first, last = channel(), Message(1, "e", b"1"), Message(2, "e", b"2")
+    assert room.cached(0.0) is None
+    room.cache(first, until=10.0)
+    room.cache(last, until=20.0)
+    assert room.cached(5.0) == (last, 15.0)
+    assert room.remembers(19.9)
+    assert room.cached(20.0) is None
+    assert not room.remembers(20.0)
+
+
+def test_a_new_event_makes_the_next_miss_news_again() -> None:
+    room = channel()
+    room.missed = True
+    room.cache(Message(1, "e", b"1"), until=10.0)
+    assert not room.missed
+
+
+def test_who_finds_no_room_as_a_member_is_no_subscriber_either() -> None:
+    room, audience = channel("presence-room", grace=0), Spelled()
+    room.add("tab1", audience, "ada", None, most=1)
+    room.add("tab2", audience, "ada", None, most=1)
+    with pytest.raises(TooMany):
+        room.add("tab3", audience, "bob", None, most=1)
+    assert room.subscribers == 2

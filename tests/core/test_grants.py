@@ -255,3 +255,23 @@ def test_secrets_are_compared_in_one_place() -> None:
     assert [file.name for file in files for line in file.read_text().splitlines() if "compare_digest" in line] == [
         "grants.py"
     ]
+
+
+def test_what_is_proved_for_one_channel_is_for_that_one_alone_whatever_it_is_called() -> None:
+    grant = (
+        Grant("1001", "key", expires=NOW).proved("private-*").proved("#server-to-user-*", frozenset({Can.SUBSCRIBE}))
+    )
+    assert grant.expires is None
+    for name, may in (
+        ("private-*", True),
+        ("private-a", False),
+        ("#server-to-user-*", True),
+        ("#server-to-user-a", False),
+    ):
+        assert grant.allows(Can.SUBSCRIBE, name, BOOK.of(name), True) is may, name
+    assert grant.allows(Can.PUBLISH, "private-*", BOOK.of("private-*"), True)
+    assert not grant.allows(Can.PUBLISH, "#server-to-user-*", BOOK.of("#server-to-user-*"), True)
+    left = grant.without("private-*")
+    assert not left.allows(Can.SUBSCRIBE, "private-*", BOOK.of("private-*"), True)
+    assert left.allows(Can.SUBSCRIBE, "#server-to-user-*", BOOK.of("#server-to-user-*"), True)
+    assert left.without("private-*") is left

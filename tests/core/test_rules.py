@@ -71,3 +71,25 @@ def test_the_daemons_own_channels_are_private_and_keep_nothing() -> None:
 
 def test_grace_is_the_rules_own() -> None:
     assert RuleBook([ChannelRule(match="*", grace=Duration(7))]).of("presence-a").grace == 7.0
+
+
+@pytest.mark.parametrize("prefix", ["cache-", "private-cache-", "private-encrypted-cache-", "presence-cache-"])
+def test_pushers_cache_channels_remember_their_last_event_unless_a_rule_says_else(prefix: str) -> None:
+    assert RuleBook([]).of(prefix + "a").cache == 1800.0
+    assert RuleBook([ChannelRule(match="*", cache=Duration(5))]).of(prefix + "a").cache == 5.0
+    assert RuleBook([ChannelRule(match="*", cache=Duration(0))]).of(prefix + "a").cache == 0.0
+
+
+def test_other_channels_remember_theirs_where_a_rule_says_so() -> None:
+    assert RuleBook([]).of("private-a-cache-").cache == 0.0
+    assert RuleBook([ChannelRule(match="price-*", cache=Duration(60))]).of("price-a").cache == 60.0
+
+
+def test_a_users_own_channel_is_private_without_presence_and_clients_do_not_speak_there() -> None:
+    rules = RuleBook([ChannelRule(match="*", private=False, presence=True, client_events=True)]).of("#server-to-user-a")
+    assert (rules.private, rules.presence, rules.client_events) == (True, False, False)
+
+
+@given(name=NAMES | ALIKE, other=NAMES | ALIKE)
+def test_the_pattern_of_exactly_one_name_is_no_pattern(name: str, other: str) -> None:
+    assert Pattern.exactly(name).matches(other) is (name == other)
