@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +9,6 @@ from sower.config import ChannelRule
 from sower.core.channel import IDS_REMEMBERED, Channel
 from sower.core.message import Appearance, Delivery, Did, Joined, Message
 from sower.core.rules import RuleBook
-from sower.errors import TooMany
 
 
 class Spelled:
@@ -141,12 +139,3 @@ def test_a_new_event_makes_the_next_miss_news_again() -> None:
     room.missed = True
     room.cache(Message(1, "e", b"1"), until=10.0)
     assert not room.missed
-
-
-def test_who_finds_no_room_as_a_member_is_no_subscriber_either() -> None:
-    room, audience = channel("presence-room", grace=0), Spelled()
-    room.add("tab1", audience, "ada", None, most=1)
-    room.add("tab2", audience, "ada", None, most=1)
-    with pytest.raises(TooMany):
-        room.add("tab3", audience, "bob", None, most=1)
-    assert room.subscribers == 2
