@@ -81,8 +81,8 @@ class Access:
         check_signature(self._known(key), (proof.signed,), proof.signature)
 
     def credential(self, key: str) -> Credential:
-        """The credential of a known key, to mint with."""
-        return self._credentials[key]
+        """The credential of a key, to mint with. Raises UnknownKey: a reload may have taken it away."""
+        return self._known(key)
 
     def refusal(self, address: str, error: SowerError) -> SowerError:
         """The error that a refused address is told: its own, or to wait where it is refused too often."""

@@ -17,6 +17,8 @@ from sower.clients import Clients
 from sower.config import History, Limits
 from sower.core.command import (
     Acknowledged,
+    Answers,
+    Batch,
     ChannelList,
     HistoryPage,
     HttpAnswer,
@@ -129,11 +131,24 @@ class Api:
             return _at_once(self._terminate(grant, address, command))
         if isinstance(command, ListSessions | ReadStats | Kick | Reload):
             return self._operation(grant, address, command)
+        if isinstance(command, Batch):
+            return self._batch(grant, command)
         if isinstance(command, ReadTime):
             return _at_once(Time(self._now()))
         if isinstance(command, Issue):
             return _at_once(self._issue(grant, address, command))
         return _at_once(self._mint(grant, address, command))
+
+    def _batch(self, grant: Grant, command: Batch) -> Coroutine[Any, Any, Answers]:
+        begun: list[Coroutine[Any, Any, Published | Members] | SowerError] = []
+        for one in command.commands:
+            try:
+                begun.append(
+                    self._publish(grant, one) if isinstance(one, PublishAll) else _at_once(self._presence(grant, one))
+                )
+            except SowerError as error:
+                begun.append(error)
+        return _each(begun)
 
     def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
         publishes = command.publishes
@@ -212,26 +227,34 @@ class Api:
         return Members(command.channel, tuple(presence.view()), tuple(presence.seen()) if command.seen else ())
 
     def _channels(self, grant: Grant, command: ListChannels) -> ChannelList:
-        if not grant.server:
+        if not (grant.server or (grant.closed and self._may_look(grant, "*"))):
             raise Forbidden("Only a server (Basic key:secret) may list the channels.")
         found: list[Occupancy] = []
         for tree in self._hub.occupied(grant.app, command.prefix):
             if tree.state is not None and not tree.name.startswith("[meta]"):
                 presence = tree.state.presence
                 members = None if presence is None else len(presence)
-                found.append(Occupancy(tree.name, tree.state.subscribers, members, published=tree.published))
+                seen = 0 if presence is None else len(presence.seen())
+                followers, published = tree.state.subscribers, tree.published
+                found.append(Occupancy(tree.name, followers, members, published=published, present=seen))
         found.sort(key=lambda occupancy: occupancy.channel)
         return ChannelList(tuple(found[: command.limit]))
 
     def _occupancy(self, grant: Grant, channel: str) -> Occupancy:
-        if not grant.server:
+        if not self._may_look(grant, channel):
             raise Forbidden("Only a server may ask how many follow a channel.")
         tree = self._hub.look(grant.app, channel)
         if tree is None or tree.state is None:
             return Occupancy(channel, 0, 0 if self._hub.rules.of(channel).presence else None)
         state = tree.state
         members = None if state.presence is None else len(state.presence)
-        return Occupancy(channel, state.subscribers, members, state.cached(trio.current_time()))
+        seen = 0 if state.presence is None else len(state.presence.seen())
+        return Occupancy(channel, state.subscribers, members, state.cached(trio.current_time()), present=seen)
+
+    def _may_look(self, grant: Grant, channel: str) -> bool:
+        """Whether this grant may see how many follow a channel."""
+        app = self._access.apps[grant.app]
+        return grant.allows(Can.METADATA, channel, self._hub.rules.of(channel), app.client_events)
 
     def _terminate(self, grant: Grant, address: str, command: Terminate) -> Acknowledged:
         if not grant.server:
@@ -290,6 +313,17 @@ class Api:
         )
         self._activity.minted(grant, address, command.channel, command.user)
         return Minted(command.channel, token, now + command.ttl)
+
+
+async def _each(begun: list[Coroutine[Any, Any, Published | Members] | SowerError]) -> Answers:
+    """The outcome of each."""
+    answers: list[Published | Members | SowerError] = []
+    for one in begun:
+        try:
+            answers.append(one if isinstance(one, SowerError) else await one)
+        except SowerError as error:
+            answers.append(error)
+    return Answers(tuple(answers))
 
 
 async def _at_once(answer: A) -> A:

@@ -83,7 +83,7 @@ class Clients:
         now: Callable[[], float],
     ) -> None:
         self._limits = config.limits
-        self.shared = Shared(self, session_bounds(config), nursery, hub.tally)
+        self.shared = Shared(self, Bounds.of(config), nursery, hub.tally)
         self.reader = Reader(self._went)
         self.users = Users()
         self._by_app: Counter[str] = Counter()
@@ -99,7 +99,8 @@ class Clients:
     def use(self, config: Config) -> None:
         """Go on with this config; who is connected is held to its bounds from the next look on."""
         self._limits = config.limits
-        self.shared.bounds = session_bounds(config)
+        self._publishing.use(config.limits)
+        self.shared.bounds = Bounds.of(config)
 
     # Coming and going
 
@@ -434,17 +435,3 @@ class Silent:
 
 
 SILENT = Silent()
-
-
-def session_bounds(config: Config) -> Bounds:
-    """What one session may use."""
-    session, limits = config.session, config.limits
-    return Bounds(
-        backlog=session.backlog,
-        backlog_age=session.backlog_age,
-        ping_every=session.ping_every,
-        pong_within=session.pong_within,
-        sleep_after=session.sleep_after,
-        message=limits.message,
-        violations=limits.violations,
-    )

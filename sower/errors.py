@@ -14,13 +14,14 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
 
     SowerError
       BadRequest            malformed input of any kind
-        BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade  BadParameter
+        BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade  BadParameter  BadData
         NoProtocol  UnknownProtocol  BadVersion
       NotAuthorised         no credential, or one that proves nothing
         UnknownKey  BadToken  TokenExpired  WrongSecret
-        BadSignature  StaleRequest  RequestRepeated
+        BadSignature  StaleRequest  RequestRepeated  TokenRevoked
       Forbidden             a good credential that does not allow this
-        OriginRefused  UserMismatch  NoUser  UserTerminated  AppDisabled  ClientEventsOff  HistoryOff  PresenceOff
+        OriginRefused  UserMismatch  NoUser  NeedsKey  UserTerminated  AppDisabled
+        ClientEventsOff  HistoryOff  PresenceOff
       NotFound  MethodNotAllowed  Finished
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
       TooMany               RateLimited  EventsTooFast  TooManyConnections  AppFull  WatchlistTooLong  ChannelBusy
@@ -118,6 +119,12 @@ class BadParameter(BadRequest):
     hint = "Mend the parameter that the message names, or leave it out."
 
 
+class BadData(BadRequest):
+    code = "bad_data"
+    text = "The data is not what its encoding says."
+    hint = "Send data that is what its encoding says, or leave the encoding out."
+
+
 class BadUpgrade(BadRequest):
     code = "bad_upgrade"
     text = "This route speaks WebSocket, and the request is no WebSocket handshake."
@@ -202,6 +209,13 @@ class TokenExpired(NotAuthorised):
     hint = "Get a new token and reconnect with it, or send it in a `token` frame before the old one ends."
 
 
+class TokenRevoked(NotAuthorised):
+    code = "token_revoked"
+    text = "The token was revoked."
+    close = 4002
+    hint = "Get a new token and connect with it."
+
+
 class Forbidden(SowerError):
     code = "forbidden"
     text = "The credential does not allow this."
@@ -243,6 +257,12 @@ class NoUser(Forbidden):
     code = "no_user"
     text = "This needs a client that says who it is."
     hint = "Connect as a user, or with a token for one."
+
+
+class NeedsKey(Forbidden):
+    code = "needs_key"
+    text = "Only who shows a key itself may do this."
+    hint = "Show the key as Basic, and no token."
 
 
 class ClientEventsOff(Forbidden):

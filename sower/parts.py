@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
 import trio
@@ -13,6 +13,8 @@ from sower.api import Api
 from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
+from sower.dialects.ably import ably
+from sower.dialects.interface import Dialect
 from sower.dialects.native import native
 from sower.dialects.pusher import pusher
 from sower.health import Health
@@ -84,7 +86,7 @@ class Parts:
         """All routes of a config's apps."""
         router = Router()
         self._watching.install(router)
-        for dialect in (native(self._journal.epoch), pusher(config.apps)):
+        for dialect in _dialects(config, self._journal.epoch):
             self._routes.install(dialect, router)
         files.install(router, config.web)
         return router
@@ -127,3 +129,10 @@ class Parts:
 
     async def _serve_on(self, wire: Wire, given_back: GivenBack) -> None:
         await attend(wire, partial(self.handle, given_back=given_back))
+
+
+def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:
+    """Every protocol that is spoken. epoch: of all positions."""
+    yield native(epoch)
+    yield pusher(config.apps)
+    yield ably(config.apps, epoch, float(config.session.ping_every))

@@ -33,6 +33,10 @@ class Publishing:
         self._access = access
         self._activity = activity
 
+    def use(self, limits: Limits) -> None:
+        """Go on with these limits."""
+        self._limits = limits
+
     def publish(self, session: Session, command: Publish) -> None:
         """One message of a subscriber. Raises SowerError."""
         subscription = session.subscription(command.channel)

@@ -32,7 +32,7 @@ from sower.net import frames
 from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import FramedAudience, Framing, StreamFraming
 from sower.net.http import Request, Response
-from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint
+from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint, When
 from sower.net.session import CLOSE_WITHIN, Session
 from sower.net.wire import Wire
 
@@ -56,7 +56,7 @@ class Routes:
     def install(self, dialect: Dialect, router: Router) -> None:
         """Add all routes of a dialect."""
         for route in dialect.http:
-            router.add(route.method, route.pattern, self._http(route))
+            router.add(route.method, route.pattern, self._http(route), _when(route))
         for route in dialect.sockets:
             router.add("GET", route.pattern, SocketEndpoint(self._socket(route, dialect.name), route.subprotocols))
         for route in dialect.streams:
@@ -127,6 +127,11 @@ class Routes:
             grant = replace(grant, expires=self._clients.wall + opened.proves_within)
         audience = self._audience(opened.encoder, how, dialect)
         return Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
+
+
+def _when(route: HttpRoute) -> When | None:
+    when = route.when
+    return None if when is None else lambda request: when(_call(request, {}))
 
 
 async def _answered(

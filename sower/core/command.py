@@ -305,6 +305,12 @@ class Mint(msgspec.Struct, frozen=True):
     meta: object = None
 
 
+class Batch(msgspec.Struct, frozen=True):
+    """Several commands, each of which may fail alone."""
+
+    commands: tuple[PublishAll | ReadPresence, ...]
+
+
 class Issue(msgspec.Struct, frozen=True):
     """Make a token in a protocol's own form.
 
@@ -341,6 +347,7 @@ HttpCommand = (
     | Terminate
     | Mint
     | Issue
+    | Batch
     | ListSessions
     | ReadStats
     | Kick
@@ -366,6 +373,7 @@ class Occupancy(msgspec.Struct, frozen=True):
     subscribers: int
     members: int | None
     cached: tuple[Message, float] | None = None
+    present: int = 0
     published: int = 0
 
 
@@ -487,6 +495,12 @@ class Stats(msgspec.Struct, frozen=True):
     memory: int
 
 
+class Answers(msgspec.Struct, frozen=True):
+    """What a batch came to, command by command."""
+
+    answers: tuple[Published | Members | SowerError, ...]
+
+
 class Issued(msgspec.Struct, frozen=True):
     """A token in a protocol's own form."""
 
@@ -530,6 +544,7 @@ HttpAnswer = (
     | Occupancy
     | Minted
     | Issued
+    | Answers
     | Time
     | Acknowledged
     | SessionList

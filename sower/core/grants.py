@@ -104,6 +104,8 @@ class Grant:
     closed:  whether the claims alone decide, on public channels too
     any_user: whether they may speak for anybody, message by message
     keyed:   whether they hold a key's secret, and no token made with it
+    issued:  seconds since 1970, when the token was made
+    group:   what the token can be revoked by, besides its user
     """
 
     app: str
@@ -116,6 +118,8 @@ class Grant:
     closed: bool = False
     any_user: bool = False
     keyed: bool = False
+    issued: float | None = None
+    group: str | None = None
 
     def allows(self, can: Can, channel: str, rules: Rules, client_events: bool) -> bool:
         """Whether this is allowed. client_events: whether the app's clients may publish at all."""

@@ -59,12 +59,14 @@ class HttpRoute(NamedTuple):
 
     decode: a request into a command and the words of its answer, or the SowerError that says what is wrong with it
     refuse: an error in the protocol's words; None where the daemon's own will do
+    when:   which calls are this protocol's, where another one has the same route; None for all the others
     """
 
     method: str
     pattern: str
     decode: Callable[[HttpCall], Asked]
     refuse: Callable[[HttpCall, SowerError], Reply] | None = None
+    when: Callable[[HttpCall], bool] | None = None
 
 
 Said = bytes | tuple[bytes, ...]

@@ -47,6 +47,14 @@ class TakingEndpoint:
 
 Endpoint = HttpEndpoint | SocketEndpoint | TakingEndpoint
 
+When = Callable[[Request], bool]
+"""Whether a request is one of this endpoint's, where several share a method and a path."""
+
+
+class _Candidate(NamedTuple):
+    endpoint: Endpoint
+    when: When | None
+
 
 class Match(NamedTuple):
     endpoint: Endpoint
@@ -59,7 +67,13 @@ class _Route:
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.segments = pattern.split("/")[1:]
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints: dict[str, list[_Candidate]] = {}
+
+    def endpoint(self, method: str, request: Request) -> Endpoint | None:
+        """The endpoint of a request. Where a socket and something else share a path, an upgrade goes to the socket."""
+        candidates = [c.endpoint for c in self.endpoints.get(method, ()) if c.when is None or c.when(request)]
+        fitting = (e for e in candidates if isinstance(e, SocketEndpoint) == request.upgrade)
+        return next(fitting, next(iter(candidates), None))
 
     def params(self, given: list[str]) -> dict[str, str] | None:
         """The raw values of the named segments, None where the path is another one."""
@@ -78,15 +92,17 @@ class Router:
     def __init__(self) -> None:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
 
-    def add(self, method: str, pattern: str, endpoint: Endpoint) -> None:
-        """Add a route."""
+    def add(self, method: str, pattern: str, endpoint: Endpoint, when: When | None = None) -> None:
+        """Add a route. when: which requests it takes of those that another route has too; None for the others."""
         segments = pattern.split("/")[1:]
         routes = self._routes.setdefault((segments[0], len(segments)), [])
         route = next((r for r in routes if r.pattern == pattern), None)
         if route is None:
             route = _Route(pattern)
             routes.append(route)
-        route.endpoints[method] = endpoint
+        candidates = route.endpoints.setdefault(method, [])
+        candidates.append(_Candidate(endpoint, when))
+        candidates.sort(key=lambda candidate: candidate.when is None)
 
     def match(self, request: Request) -> Match:
         """The endpoint of a request. HEAD is answered by GET, unless that would take the connection.
@@ -98,7 +114,7 @@ class Router:
             params = route.params(segments)
             if params is not None:
                 method = "GET" if request.method == "HEAD" else request.method
-                endpoint = route.endpoints.get(method)
+                endpoint = route.endpoint(method, request)
                 if endpoint is None or (isinstance(endpoint, TakingEndpoint) and method != request.method):
                     raise MethodNotAllowed(
                         f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from sower.config import Config
 from sower.core.command import SocketCommand
 from sower.tally import Tally
 
@@ -26,6 +27,20 @@ class Bounds:
     sleep_after: float
     message: int
     violations: int
+
+    @classmethod
+    def of(cls, config: Config) -> Bounds:
+        """What this config allows."""
+        session, limits = config.session, config.limits
+        return cls(
+            backlog=session.backlog,
+            backlog_age=session.backlog_age,
+            ping_every=session.ping_every,
+            pong_within=session.pong_within,
+            sleep_after=session.sleep_after,
+            message=limits.message,
+            violations=limits.violations,
+        )
 
 
 class Door(Protocol):

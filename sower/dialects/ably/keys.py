@@ -28,3 +28,9 @@ def _limited(app: App, text: str, capability: Mapping[str, tuple[str, ...]]) -> 
     limited = {resource: list(operations) for resource, operations in capability.items()}
     everything = any(r in ("*", "[*]*") and "*" in operations for r, operations in limited.items())
     return Credential(app.id, name, secret.encode(), claims=None if everything else claims_of(limited))
+
+
+def key_names(app: App) -> list[str]:
+    """The names of an app's Ably keys."""
+    own = app.ably.key or f"{app.id}.{app.key}"
+    return [text.partition(":")[0] for text in (own, *app.ably.keys)]

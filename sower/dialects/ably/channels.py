@@ -1,0 +1,128 @@
+"""Channels as Ably's clients name and attach them: `[?rewind=1]name`, modes, params; and how they are told things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from sower.core.command import Rewind
+from sower.core.grants import Can
+from sower.core.message import Appearance, Delivery, Message, check_channel_name
+from sower.dialects.ably import messages
+from sower.dialects.ably.wire import EVERY_MODE, MODES, Action, Flag, Format, OutFrame
+from sower.errors import BadChannelName, BadParameter
+
+CAPABILITIES = {
+    Flag.PRESENCE: Can.PRESENCE,
+    Flag.PUBLISH: Can.PUBLISH,
+    Flag.SUBSCRIBE: Can.SUBSCRIBE,
+    Flag.PRESENCE_SUBSCRIBE: Can.SUBSCRIBE,
+}
+"""What each mode needs."""
+
+MOST_REWOUND = 100
+"""Messages that rewind by count may ask for."""
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Named(NamedTuple):
+    """A channel's own name, and the params that its qualifier gives."""
+
+    name: str
+    params: dict[str, str]
+
+
+def read_name(written: str | None) -> Named:
+    """A channel as a client wrote it. Raises BadChannelName."""
+    if not written:
+        raise BadChannelName("The frame names no channel.")
+    name, params = written, dict[str, str]()
+    if written.startswith("[?"):
+        qualifier, closed, name = written[2:].partition("]")
+        if not closed:
+            raise BadChannelName(f"The qualifier of {written[:64]!r} is not closed.")
+        params = dict(parse_qsl(qualifier, keep_blank_values=True))
+    check_channel_name(name)
+    if name.startswith((":", "[")):
+        raise BadChannelName(f"The channel name {name[:64]!r} begins with a sign that is reserved.")
+    return Named(name, params)
+
+
+def read_rewind(text: str) -> Rewind:
+    """`N` messages, or those of a period: 30s, 5m, 2h. Raises BadParameter."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in UNITS else (text, "")
+    if not (number.isascii() and number.isdigit() and len(number) < 7):
+        raise BadParameter(f"rewind is a number of messages, or a period such as 30s or 5m; this is {text[:20]!r}.")
+    if unit:
+        return Rewind(seconds=float(int(number) * UNITS[unit]))
+    return Rewind(messages=min(int(number), MOST_REWOUND))
+
+
+def wanted_modes(flags: int | None, params: Mapping[str, str]) -> Flag:
+    """The modes that are asked for, of those that are known; none of the known ones for others alone."""
+    asked = (flags or 0) & EVERY_MODE
+    if not asked and params.get("modes"):
+        names = {name.strip().upper() for name in params["modes"].split(",")}
+        return Flag(sum(mode for mode in MODES if mode.name in names))
+    return Flag(asked) & MODES if asked else MODES
+
+
+class ChannelWords:
+    """How one format tells the deliveries of a channel: the encoder of the default attachment, and of particular ones.
+
+    written: the channel as the client wrote it, None for its plain name
+    params:  what of the params is understood
+    """
+
+    __slots__ = ("_epoch", "_format", "modes", "params", "written")
+
+    def __init__(
+        self,
+        wire: Format,
+        epoch: str,
+        written: str | None = None,
+        modes: Flag = MODES,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        self._format = wire
+        self._epoch = epoch
+        self.written = written
+        self.modes = modes
+        self.params = params or {}
+
+    @property
+    def is_text(self) -> bool:
+        """JSON goes out as text."""
+        return not self._format.binary
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return self._format, self._epoch, self.written, self.modes & (Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ChannelWords) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """MESSAGE and PRESENCE frames. Users as such are not told: each connection is a member."""
+        name = self.written or channel
+        if isinstance(delivery, Message):
+            if Flag.SUBSCRIBE not in self.modes:
+                return b""
+            message = messages.out(delivery, self._epoch, self._format)
+            frame = OutFrame(Action.MESSAGE, channel=name, channelSerial=message.serial, messages=[message])
+            return self._format.encode(frame)
+        if isinstance(delivery, Appearance) and Flag.PRESENCE_SUBSCRIBE in self.modes:
+            presence = [messages.out_presence(delivery, self._format)]
+            # Without a channelSerial: SDKs take theirs from any frame, and presence is not part of the message order.
+            return self._format.encode(OutFrame(Action.PRESENCE, channel=name, presence=presence))
+        return b""
+
+
+def granted(modes: Flag, can: frozenset[Can]) -> Flag:
+    """The modes of these that the client may have."""
+    return Flag(sum(mode for mode in modes if CAPABILITIES[mode] in can))

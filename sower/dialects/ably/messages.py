@@ -1,0 +1,161 @@
+"""Messages and members between Ably's shapes and the core's.
+
+What the core has no place for goes into `extra`: what remains of the encoding, the extras, and the connection that
+published. Nothing there is needed to read a message in another protocol.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from sower.core.command import Appear, Publish
+from sower.core.message import Appearance, Did, Kind, Message
+from sower.dialects.ably import payload, serials
+from sower.dialects.ably.payload import NULL, Content
+from sower.dialects.ably.wire import Format, InMessage, InPresence, OutMessage, OutPresence, PresenceAction
+from sower.errors import BadParameter, MessageTooLarge, UserMismatch
+
+MAX_MESSAGE = 65536
+"""Bytes of one publish: names, client ids, extras and data of all its messages."""
+
+MAX_ID = 256
+"""Characters of a message's id."""
+
+NOBODY = "*"
+"""What stands for any client id in a token, and is none itself."""
+
+_to_json = msgspec.json.Encoder().encode
+
+DID = {PresenceAction.ENTER: Did.ENTERED, PresenceAction.UPDATE: Did.UPDATED, PresenceAction.LEAVE: Did.LEFT}
+ACTIONS = {did: action for action, did in DID.items()}
+
+
+NO_EXTRAS = msgspec.Raw()
+
+
+class Extra(msgspec.Struct, omit_defaults=True):
+    """What a message or a member says besides. binary: a member's data is bytes, kept as base64."""
+
+    encoding: str | None = None
+    extras: msgspec.Raw = NO_EXTRAS
+    connection: str | None = None
+    binary: bool = False
+
+
+_decode_extra = msgspec.json.Decoder(Extra).decode
+NOTHING = Extra()
+
+
+def publish(
+    message: InMessage, channel: str, *, message_id: str | None, connection: str | None, echo: bool = True
+) -> Publish:
+    """One message of a client. Raises BadData, BadParameter, UserMismatch."""
+    content = payload.read(message.data, message.encoding)
+    extras = NO_EXTRAS if message.extras is None else msgspec.Raw(_to_json(message.extras))
+    extra = Extra(content.encoding, extras, connection)
+    if message.id is not None and not 0 < len(message.id) <= MAX_ID:
+        raise BadParameter(f"A message's id has 1 to {MAX_ID} characters, this one {len(message.id)}.")
+    return Publish(
+        channel,
+        message.name or "",
+        content.data,
+        content.kind,
+        user=checked_user(message.clientId),
+        id=message.id or message_id,
+        echo=echo,
+        extra=_to_json(extra) if extra != NOTHING else None,
+        stored=not _ephemeral(message.extras),
+    )
+
+
+def check_size(messages: list[InMessage], publishes: list[Publish]) -> None:
+    """Whether one publish is small enough. Raises MessageTooLarge."""
+    size = 0
+    for message, command in zip(messages, publishes, strict=True):
+        extras = 0 if message.extras is None else len(_to_json(message.extras))
+        data = 0 if command.data == NULL else len(command.data)
+        size += len(command.event.encode()) + len((command.user or "").encode()) + extras + data
+    if size > MAX_MESSAGE:
+        raise MessageTooLarge(f"The publish has {size} bytes; {MAX_MESSAGE} are allowed.")
+
+
+def out(message: Message, epoch: str, wire: Format, channel: str | None = None) -> OutMessage:
+    """A message for a client."""
+    extra = NOTHING if message.extra is None else _decode_extra(message.extra)
+    data, encoding = payload.write(Content(message.data, message.kind, extra.encoding), binary=wire.binary)
+    serial = serials.write(message.serial, epoch)
+    return OutMessage(
+        message.id or f"{serial}:0",
+        message.time_ms,
+        serial,
+        0,
+        message.event or None,
+        data,
+        encoding,
+        message.user,
+        extra.connection,
+        wire.extras(extra.extras),
+        channel,
+    )
+
+
+def appear(presence: InPresence, channel: str, presence_id: str) -> Appear:
+    """What a client says of a member. Raises BadData, BadParameter, UserMismatch."""
+    try:
+        did = DID[PresenceAction(presence.action)]
+    except (ValueError, KeyError) as error:
+        raise BadParameter(
+            f"{presence.action} is no presence action of clients: 2 enter, 3 leave, 4 update."
+        ) from error
+    content = payload.read(presence.data, presence.encoding)
+    extras = NO_EXTRAS if presence.extras is None else msgspec.Raw(_to_json(presence.extras))
+    extra = Extra(content.encoding, extras, binary=content.kind == Kind.BINARY)
+    meta = content.data
+    if content.kind == Kind.TEXT:
+        meta = _to_json(meta.decode())
+    elif content.kind == Kind.BINARY:
+        meta = _to_json(base64.b64encode(meta).decode())
+    user, extra_json = checked_user(presence.clientId), _to_json(extra) if extra != NOTHING else None
+    return Appear(channel, did, user, meta, presence.id or presence_id, extra_json)
+
+
+def out_presence(seen: Appearance, wire: Format, *, sync: bool = False) -> OutPresence:
+    """A member's connection for a client. sync: it is told because it is there, not because something happened."""
+    extra = NOTHING if seen.extra is None else _decode_extra(seen.extra)
+    data, encoding = payload.write(_content(seen.meta, extra), binary=wire.binary)
+    return OutPresence(
+        # An id that does not begin with the connection's name tells SDKs that the daemon made the event.
+        seen.id or f"{seen.serial}:0:0",
+        PresenceAction.PRESENT if sync else ACTIONS[seen.did],
+        seen.user,
+        seen.connection,
+        seen.serial // 10_000,
+        data,
+        encoding,
+        wire.extras(extra.extras),
+    )
+
+
+def _content(meta: bytes, extra: Extra) -> Content:
+    if extra.binary:
+        return Content(base64.b64decode(msgspec.json.decode(meta, type=str)), Kind.BINARY, extra.encoding)
+    if meta[:1] == b'"':
+        return Content(msgspec.json.decode(meta, type=str).encode(), Kind.TEXT, extra.encoding)
+    return Content(meta, Kind.JSON)
+
+
+def checked_user(user: str | None) -> str | None:
+    """A client id that may be shown to others. Raises UserMismatch, BadParameter."""
+    if user is None:
+        return None
+    if user == NOBODY:
+        raise UserMismatch("The client id * stands for any, and is nobody's own.")
+    if not 0 < len(user.encode()) <= MAX_ID or not user.isprintable():
+        raise BadParameter(f"A client id is 1 to {MAX_ID} bytes without control characters.")
+    return user
+
+
+def _ephemeral(extras: object) -> bool:
+    return isinstance(extras, dict) and extras.get("ephemeral") is True  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
