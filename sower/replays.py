@@ -132,8 +132,8 @@ class Replays:
             )
             replay.welcome = None
             newcomer.subscriber.answer_ahead(replay.command, welcome)
-        if since is not None and replay.welcome is not None:
-            self._tally.recover(whole=not missing)
+            if since is not None:
+                self._tally.recover(whole=not missing)
         if missing:
             newcomer.subscriber.tell_gap(self._channel.name, replay.since, position)
 

@@ -70,7 +70,8 @@ class StreamConversation(Conversation):
         if not isinstance(command, Subscribe) or not isinstance(answer, Welcome):
             return b""
         self._replays = answer.follows is not None
-        position = answer.follows or answer.position
+        # Cut off before a gap is told, the client asks for the same again, and is told then.
+        position = answer.position if answer.follows is None else command.since or answer.follows
         return event("welcome", self._socket.answer(session, command, answer), position)
 
     def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
