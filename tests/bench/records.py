@@ -14,9 +14,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import trio
 
@@ -66,6 +67,8 @@ class Stub:
 
 class World:
     """What the stubs have in common. wanted: how many are to come; sent: how often something was sent to them."""
+
+    family = socket.AF_INET
 
     def __init__(self, handshake: bytes) -> None:
         self.handshake = handshake
@@ -210,8 +213,8 @@ async def main(count: int) -> dict[str, tuple[float, str]]:
     world = World(NATIVE.handshake(target, CHANNEL))
     measured: dict[str, tuple[float, str]] = {}
 
-    async def with_stubs(addresses: tuple[str, ...]) -> list[Listener]:
-        return [*await bind(addresses), Listener(world)]  # type: ignore[arg-type]
+    async def with_stubs(*addresses: Sequence[Any]) -> list[Listener]:
+        return [*await bind(*addresses), Listener(world)]  # type: ignore[arg-type]
 
     sower.daemon.bind = with_stubs  # type: ignore[assignment]
     sower.net.reader.select = SimpleNamespace(  # type: ignore[assignment]
