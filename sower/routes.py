@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +33,11 @@ from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import FramedAudience, Framing, StreamFraming
 from sower.net.http import Request, Response
 from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint, When
-from sower.net.session import CLOSE_WITHIN, Session
+from sower.net.session import CLOSE_WITHIN, SECRET_DIGITS, Session
 from sower.net.wire import Wire
+
+SECRETS_AT_ONCE = 256
+"""Sessions' secrets that are drawn at a time: one by one, the system call was a twelfth of letting a client in."""
 
 
 class Routes:
@@ -51,6 +54,7 @@ class Routes:
         self._api = api
         self._clients = clients
         self._activity = activity
+        self._secrets = _secrets()
         self._audiences: dict[tuple[Encoder, Compression | Stream, str], FramedAudience] = {}
 
     def install(self, dialect: Dialect, router: Router) -> None:
@@ -126,7 +130,16 @@ class Routes:
         if opened.proves_within:
             grant = replace(grant, expires=self._clients.wall + opened.proves_within)
         audience = self._audience(opened.encoder, how, dialect)
-        return Session(wire, secrets.randbits(48), grant, opened.conversation, audience, self._clients.shared)
+        return Session(wire, next(self._secrets), grant, opened.conversation, audience, self._clients.shared)
+
+
+def _secrets() -> Iterator[int]:
+    """A secret for each session."""
+    size = SECRET_DIGITS // 2
+    while True:
+        drawn = secrets.token_bytes(SECRETS_AT_ONCE * size)
+        for start in range(0, len(drawn), size):
+            yield int.from_bytes(drawn[start : start + size], "big")
 
 
 def _when(route: HttpRoute) -> When | None:

@@ -10,21 +10,15 @@ Rule 4: when this side ends a connection that the client would go on with, it li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from functools import cache
+from collections.abc import Coroutine
 from typing import Any, Literal, NamedTuple
 
 import structlog
 import trio
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake
-from websockets.http11 import Request as HandshakeRequest
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from sower.config import Server
 from sower.errors import BadUpgrade, Draining, HandshakeTimeout, OriginRefused, RequestTimeout, SowerError
-from sower.net.frames import OFFER, Compression
+from sower.net.handshake import accept
 from sower.net.held import GivenBack
 from sower.net.http import Header, Request, Response
 from sower.net.parser import RequestParser
@@ -32,8 +26,6 @@ from sower.net.routing import Router, SocketEndpoint, Taken, TakingEndpoint
 from sower.net.wire import READ_AT_ONCE, Wire
 
 log = structlog.get_logger(__name__)
-
-SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -318,30 +310,5 @@ def _handshake(request: Request, endpoint: SocketEndpoint, settings: Server, clo
         raise OriginRefused(f"Pages of {origin[:100]!r} may not connect.")
     if closing.begun:
         raise Draining()
-    protocol = _negotiator(endpoint.subprotocols)
-    try:
-        accept, extensions, subprotocol = protocol.process_request(
-            HandshakeRequest(request.target, Headers(request.headers))
-        )
-    except InvalidHandshake as error:
-        raise BadUpgrade(f"The handshake is not one of WebSocket 13: {error}.") from error
-    request.compression = Compression.agreed(protocol.extensions)
-    lines = [SWITCHING, f"Sec-WebSocket-Accept: {accept}"]
-    if extensions is not None:
-        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
-    if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-@cache
-def _negotiator(subprotocols: tuple[str, ...]) -> ServerProtocol:
-    """websockets' sans-IO judge of handshakes: one for all of a route, because it keeps nothing between two."""
-    known = [Subprotocol(name) for name in subprotocols]
-    return ServerProtocol(extensions=[OFFER], subprotocols=known or None, select_subprotocol=_first_known)
-
-
-def _first_known(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """A client that offers none, or none that is known, is served without one."""
-    known = protocol.available_subprotocols or ()
-    return next((name for name in known if name in offered), None)
+    accepted, request.compression = accept(request.headers, endpoint.subprotocols)
+    return accepted

@@ -92,6 +92,7 @@ class Listener:
             host, port = sock.getsockname()[:2]
             self.port = int(port)
             self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # and so for whatever it accepts
 
     def __str__(self) -> str:
         return self._name
@@ -274,8 +275,6 @@ async def accept_loop(
 
 def _wire(sock: socket.socket, address: str, caps: Caps) -> Wire:
     sock.setblocking(False)
-    with suppress(OSError):  # the peer is gone, as the first read will find
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Wire(sock, address, caps.leave)
 
 

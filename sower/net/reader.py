@@ -83,9 +83,8 @@ class Reader:
         fd = session.wire.fileno
         self._by_fd[fd] = None
         self._count -= 1
-        self._epoll.unregister(fd)
         self._went(session, farewell)
-        session.wire.close()
+        session.wire.close()  # which takes it out of the epoll set, too
 
     def _read(self, fd: int) -> None:
         session = self._by_fd[fd]

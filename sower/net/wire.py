@@ -26,7 +26,7 @@ class Wire:
     on_close: told the address once when it closes
     """
 
-    __slots__ = ("_on_close", "address", "closed", "kept", "sock")
+    __slots__ = ("_on_close", "_waited_for", "address", "closed", "kept", "sock")
 
     def __init__(self, sock: socket.socket, address: str, on_close: Callable[[str], None] | None = None) -> None:
         self.sock = sock
@@ -34,6 +34,7 @@ class Wire:
         self.closed = False
         self.kept = False
         self._on_close = on_close
+        self._waited_for = False
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the socket takes at once. Returns bytes sent. Raises BrokenResourceError when the peer is gone."""
@@ -70,6 +71,7 @@ class Wire:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return data
         while data is None:
+            self._waited_for = True
             try:
                 await trio.lowlevel.wait_readable(self.sock)
             except (trio.ClosedResourceError, OSError, ValueError):
@@ -83,6 +85,7 @@ class Wire:
         if sent == len(data):
             return
         rest = memoryview(data)[sent:]
+        self._waited_for = True
         while rest:
             await trio.lowlevel.wait_writable(self.sock)
             rest = rest[self.send_now(rest) :]
@@ -119,7 +122,8 @@ class Wire:
         """Give the socket back. Whoever waits on it gets ClosedResourceError."""
         if not self.closed:
             self.closed = True
-            trio.lowlevel.notify_closing(self.sock)
+            if self._waited_for:  # else trio knows nothing of it, and finding that out costs two system calls
+                trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
             if self._on_close is not None:
                 self._on_close(self.address)

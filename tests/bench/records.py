@@ -101,6 +101,7 @@ class World:
         self.came += 1
         return Stub(FIRST_FILE + number, self), (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1)
 
+    def setsockopt(self, *values: int) -> None: ...
     def fileno(self) -> int:
         return self._rung.fileno()
 

@@ -306,3 +306,21 @@ async def test_an_inherited_socket_stands_for_its_address_and_one_that_no_entry_
     assert [listener.sock for listener in listeners] == [named, other]
     for listener in listeners:
         listener.close()
+
+
+async def test_what_is_accepted_sends_without_delay_though_only_the_listener_was_told_so() -> None:
+    (listener,) = await bind(("127.0.0.1:0",))
+    heard: list[int] = []
+
+    async def look(wire: Wire) -> None:
+        heard.append(wire.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        done.set()
+
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept_loop, listener, nursery, look, Caps(Limits()))
+        with dial(listener), trio.fail_after(5):
+            await done.wait()
+        nursery.cancel_scope.cancel()
+    listener.close()
+    assert heard[0] != 0
