@@ -82,6 +82,11 @@ class Activity:
         self._audit.record("kicked", app=grant.app, who=_who(grant, address), detail=session)
         self._say(grant.app, "kicked", session=session)
 
+    def admitted(self, grant: Grant, address: str) -> None:
+        """Somebody was let into the dashboard."""
+        self._audit.record("dashboard_opened", app=grant.app, who=_who(grant, address))
+        self._say(grant.app, "dashboard_opened", address=address)
+
     def minted(self, grant: Grant, address: str, channel: str, user: str | None) -> None:
         """A token was made over HTTP."""
         detail = f"for {user}" if user else "for nobody in particular"

@@ -25,9 +25,7 @@ from sower.core.command import (
     HttpCommand,
     Issue,
     Issued,
-    Kick,
     ListChannels,
-    ListSessions,
     Members,
     Mint,
     Minted,
@@ -38,11 +36,8 @@ from sower.core.command import (
     ReadHistory,
     ReadOccupancy,
     ReadPresence,
-    ReadStats,
     ReadTime,
     Receipt,
-    Reload,
-    Reloaded,
     Terminate,
     Time,
 )
@@ -54,9 +49,7 @@ from sower.errors import (
     BadRequest,
     Forbidden,
     HistoryOff,
-    Kicked,
     MessageTooLarge,
-    NotFound,
     PresenceOff,
     RateLimited,
     SowerError,
@@ -66,7 +59,7 @@ from sower.errors import (
 )
 from sower.hub import Hub
 from sower.inbox import Publication
-from sower.overview import Overview
+from sower.operations import Operations
 
 A = TypeVar("A")
 
@@ -81,8 +74,7 @@ class Api:
         clients: Clients,
         activity: Activity,
         limits: Limits,
-        overview: Overview,
-        reload: Callable[[], Reloaded],
+        operations: Operations,
         *,
         now: Callable[[], float],
     ) -> None:
@@ -90,8 +82,7 @@ class Api:
         self._access = access
         self._clients = clients
         self._activity = activity
-        self._overview = overview
-        self._reload = reload
+        self._operations = operations
         self._now = now
         self.use(limits)
 
@@ -129,15 +120,15 @@ class Api:
             return _at_once(self._occupancy(grant, command.channel))
         if isinstance(command, Terminate):
             return _at_once(self._terminate(grant, address, command))
-        if isinstance(command, ListSessions | ReadStats | Kick | Reload):
-            return self._operation(grant, address, command)
         if isinstance(command, Batch):
             return self._batch(grant, command)
         if isinstance(command, ReadTime):
             return _at_once(Time(self._now()))
         if isinstance(command, Issue):
             return _at_once(self._issue(grant, address, command))
-        return _at_once(self._mint(grant, address, command))
+        if isinstance(command, Mint):
+            return _at_once(self._mint(grant, address, command))
+        return self._operations.perform(grant, address, command)
 
     def _batch(self, grant: Grant, command: Batch) -> Coroutine[Any, Any, Answers]:
         begun: list[Coroutine[Any, Any, Published | Members] | SowerError] = []
@@ -263,25 +254,6 @@ class Api:
         for session in sessions:
             session.end(UserTerminated(f"A server ended all connections of {command.user[:64]!r}."))
         self._activity.terminated(grant, address, command.user, len(sessions))
-        return Acknowledged()
-
-    def _operation(
-        self, grant: Grant, address: str, command: ListSessions | ReadStats | Kick | Reload
-    ) -> Coroutine[Any, Any, HttpAnswer]:
-        if not grant.server:
-            raise Forbidden("Only a server (Basic key:secret) may look at the daemon.")
-        if isinstance(command, Kick):
-            return _at_once(self._kick(grant, address, command))
-        if isinstance(command, Reload):
-            return _at_once(self._reload())
-        return self._overview.stats() if isinstance(command, ReadStats) else self._overview.sessions(grant.app, command)
-
-    def _kick(self, grant: Grant, address: str, command: Kick) -> Acknowledged:
-        session = self._clients.find(command.session)
-        if session is None or session.grant.app != grant.app:
-            raise NotFound(f"No session {command.session[:64]!r} of this app is connected.")
-        session.end(Kicked())
-        self._activity.kicked(grant, address, command.session)
         return Acknowledged()
 
     def _issue(self, grant: Grant, address: str, command: Issue) -> Issued:

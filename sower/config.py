@@ -124,6 +124,8 @@ class Limits(Strict, frozen=True):
 
 
 class Web(Strict, frozen=True):
+    dashboard: bool = True
+    """Whether /dashboard is served. It lets in who knows the secret of a key."""
     demo: bool = False
     """Whether /demo is served, with a rule of its own for the channel "demo". `sower serve --dev` switches it on."""
 

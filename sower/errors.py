@@ -20,7 +20,7 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
         UnknownKey  BadToken  TokenExpired  WrongSecret
         BadSignature  StaleRequest  RequestRepeated  TokenRevoked
       Forbidden             a good credential that does not allow this
-        OriginRefused  UserMismatch  NoUser  NeedsKey  UserTerminated  AppDisabled
+        OriginRefused  NotSameOrigin  UserMismatch  NoUser  NeedsKey  UserTerminated  AppDisabled
         ClientEventsOff  HistoryOff  PresenceOff
       NotFound  MethodNotAllowed  Finished
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
@@ -230,6 +230,12 @@ class OriginRefused(Forbidden):
     text = "Pages of this origin may not connect."
     close = 4521
     hint = "Add the origin to server.origins in the config."
+
+
+class NotSameOrigin(Forbidden):
+    code = "not_same_origin"
+    text = "The dashboard answers its own pages alone."
+    hint = "Open /dashboard itself; a proxy in front must pass the Host header on as it came."
 
 
 class UserMismatch(Forbidden):

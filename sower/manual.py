@@ -44,6 +44,7 @@ ENVIRONMENT = {
 
 PAGES_SERVED = {
     "/sower.js": "The client for browsers and Node, an ES module. Its types are at /sower.d.ts.",
+    "/dashboard": "What happens in the daemon, for who knows the secret of a key; see web.dashboard in the config.",
     "/demo": "Two people on one channel; see web.demo in the config.",
 }
 

@@ -12,11 +12,11 @@ import trio
 
 from sower import __version__
 from sower.clients import Clients
-from sower.core.command import ListSessions, SessionList, SessionView, Stats
+from sower.core.command import ListSessions, SessionList, SessionView, Stats, Trend
 from sower.health import Health
 from sower.hub import Hub
 from sower.net.session import Session
-from sower.tally import Pace
+from sower.tally import TREND_EVERY, Pace
 
 CHANNELS_SHOWN = 10
 """Channels of a session that are named; the others are counted."""
@@ -63,8 +63,15 @@ class Overview:
             memory=resident(),
         )
 
+    async def trend(self) -> Trend:
+        """What happened in the last quarter of an hour."""
+        publishes, deliveries = self._pace.trend()
+        return Trend(TREND_EVERY, publishes, deliveries)
+
     async def sessions(self, app: str, command: ListSessions) -> SessionList:
         """The sessions of an app, those first that an operator would look for."""
+        if command.session is not None:
+            return self._one(app, command.session)
         now = trio.current_time()
         count = 0
 
@@ -75,14 +82,17 @@ class Overview:
                     count += 1
                     yield session
 
-        def silence(session: Session) -> float:
-            return 0.0 if session.heard else now - session.silent_since
-
         def weight(session: Session) -> float:
-            return silence(session) if command.by_silence else session.backlog
+            return _silence(session, now) if command.by_silence else session.backlog
 
         found = heapq.nlargest(command.limit, of_app(), key=weight)
-        return SessionList(tuple(_view(session, silence(session)) for session in found), count)
+        return SessionList(tuple(_view(session, _silence(session, now)) for session in found), count)
+
+    def _one(self, app: str, session_id: str) -> SessionList:
+        session = self._clients.find(session_id)
+        if session is None or session.grant.app != app:
+            return SessionList((), 0)
+        return SessionList((_view(session, _silence(session, trio.current_time())),), 1)
 
 
 def resident() -> int:
@@ -90,6 +100,10 @@ def resident() -> int:
     if STATM.exists():
         return int(STATM.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _silence(session: Session, now: float) -> float:
+    return 0.0 if session.heard else now - session.silent_since
 
 
 def _view(session: Session, silent: float) -> SessionView:

@@ -26,6 +26,7 @@ from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps, attend
 from sower.net.routing import Router
 from sower.net.wire import Wire
+from sower.operations import Operations
 from sower.overview import Overview
 from sower.reload import Reloader
 from sower.routes import Routes
@@ -36,6 +37,7 @@ from sower.systemd import Systemd
 from sower.tally import Pace
 from sower.watching import Watching
 from sower.web import files
+from sower.web.dashboard import SESSION, dashboard, sign_out, tell_cookie
 from sower.webhooks import Webhooks
 
 
@@ -73,9 +75,8 @@ class Parts:
             config, self.hub, access, activity, self._keepalive, self._collector, connections, now=now
         )
         overview = Overview(self.hub, self.clients, self.health, self._pace)
-        api = self._api = Api(
-            self.hub, access, self.clients, activity, config.limits, overview, self.reloader.reload, now=now
-        )
+        operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
+        api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.health)
         self._journal = journal
         self._watching = Watching(self.health, metrics, access)
@@ -89,6 +90,9 @@ class Parts:
         for dialect in _dialects(config, self._journal.epoch):
             self._routes.install(dialect, router)
         files.install(router, config.web)
+        if config.web.dashboard:
+            router.add("GET", SESSION, tell_cookie)
+            router.add("DELETE", SESSION, sign_out)
         return router
 
     def _use(self, config: Config) -> None:
@@ -133,6 +137,9 @@ class Parts:
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:
     """Every protocol that is spoken. epoch: of all positions."""
-    yield native(epoch)
+    own = native(epoch)
+    yield own
     yield pusher(config.apps)
     yield ably(config.apps, epoch, float(config.session.ping_every))
+    if config.web.dashboard:
+        yield dashboard(own)

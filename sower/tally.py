@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import length_hint
 from typing import Any, NamedTuple
 
@@ -21,6 +22,12 @@ SAMPLE_EVERY = 1.0
 
 SAMPLES = 11
 """Samples kept: rates are over the last ten seconds."""
+
+TREND_EVERY = 5.0
+"""Seconds between two points of the trend."""
+
+TREND_POINTS = 180
+"""Points kept: a quarter of an hour."""
 
 
 class Tally:
@@ -101,12 +108,16 @@ class Pace:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._samples: deque[_Sample] = deque([self._sample()], SAMPLES)
+        self._trend: deque[_Sample] = deque([self._samples[0]], TREND_POINTS + 1)
 
     async def run(self) -> None:
         """Sample until cancelled."""
         while True:
             await trio.sleep(SAMPLE_EVERY)
-            self._samples.append(self._sample())
+            sample = self._sample()
+            self._samples.append(sample)
+            if sample.at - self._trend[-1].at >= TREND_EVERY:
+                self._trend.append(sample)
 
     def rates(self) -> Rates:
         """What happened in a second, over the time of the samples."""
@@ -115,6 +126,16 @@ class Pace:
         if took <= 0:
             return Rates(0.0, 0.0, 0.0, 0.0)
         return Rates(*((now - then) / took for then, now in zip(first.counts, last.counts, strict=True)))
+
+    def trend(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Publishes and deliveries in a second, between each two points of the trend, the oldest first."""
+        publishes: list[float] = []
+        deliveries: list[float] = []
+        for then, now in pairwise(self._trend):
+            took = now.at - then.at
+            publishes.append(round((now.counts[0] - then.counts[0]) / took, 1))
+            deliveries.append(round((now.counts[1] - then.counts[1]) / took, 1))
+        return tuple(publishes), tuple(deliveries)
 
     def _sample(self) -> _Sample:
         tally = self._tally

@@ -21,6 +21,7 @@ COMMANDS = {
     "tail": "Follow a channel, or the daemon itself with --all.",
     "publish": "Publish an event.",
     "token": "Mint a token for a private channel, or inspect one.",
+    "dashboard": "Print a token with which a person signs in to the dashboard.",
     "presence": "Show who is in a channel.",
     "channels": "List the channels that somebody follows.",
     "history": "Read what a channel has kept.",

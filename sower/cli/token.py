@@ -102,6 +102,8 @@ def show(made: str, now: float, *, as_json: bool) -> None:
     channels = claims.get("channels")
     for pattern, allowed in channels.items() if isinstance(channels, dict) else ():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         out.print(f"allows   {plain(str(pattern))}: {plain(str(allowed))}", markup=False)  # pyright: ignore[reportUnknownArgumentType]
+    if claims.get("admin") is True:
+        out.print("allows   everything that the secret allows", markup=False)
     if "meta" in claims:
         out.print(f"meta     {plain(json.dumps(claims['meta']))}", markup=False)
     for word in odd:
@@ -133,7 +135,9 @@ def suspicions(header: dict[str, Any], claims: dict[str, Any], now: float) -> li
     elif exp > now + 90 * 86400:
         odd.append("it is good for over 90 days")
     channels = claims.get("channels")
-    if not isinstance(channels, dict) or not channels:
+    if claims.get("admin") is True:
+        odd.append("it stands for the secret itself: no client should have it")
+    elif not isinstance(channels, dict) or not channels:
         odd.append("it has no channels claim, so it allows what anybody may do")
     elif "*" in channels:
         odd.append("it is good for every channel")

@@ -13,6 +13,7 @@ import msgspec
 from sower.core.grants import Can, Credential, Grant
 from sower.core.message import Appearance, Delivery, Did, Kind, Message, Position
 from sower.core.presence import MemberView
+from sower.core.record import Record
 from sower.errors import SowerError
 
 SUBSCRIBING = frozenset({Can.SUBSCRIBE})
@@ -271,10 +272,11 @@ class Terminate(msgspec.Struct, frozen=True):
 
 
 class ListSessions(msgspec.Struct, frozen=True):
-    """List the connected clients, those first that most waits for, or that are silent longest."""
+    """List the connected clients, those first that most waits for, or that are silent longest; or this one alone."""
 
     limit: int = 100
     by_silence: bool = False
+    session: str | None = None
 
 
 class ReadStats(msgspec.Struct, frozen=True):
@@ -293,6 +295,28 @@ class ReadTime(msgspec.Struct, frozen=True):
 
 class Reload(msgspec.Struct, frozen=True):
     """Take the changed config over."""
+
+
+class ReadTrend(msgspec.Struct, frozen=True):
+    """Read what the daemon did in the last quarter of an hour."""
+
+
+class ReadAudit(msgspec.Struct, frozen=True):
+    """Read the newest audit records. kinds: none for all. before: seconds since 1970, exclusive."""
+
+    kinds: tuple[str, ...] = ()
+    before: float | None = None
+    limit: int = 100
+
+
+class Admit(msgspec.Struct, frozen=True):
+    """Ask for a token that allows for a while what the secret allows. ttl: seconds."""
+
+    ttl: float
+
+
+class Identify(msgspec.Struct, frozen=True):
+    """Ask whose credential this is."""
 
 
 class Mint(msgspec.Struct, frozen=True):
@@ -337,6 +361,7 @@ SocketCommand = (
     | Ping
     | Finish
 )
+OperatorCommand = ListSessions | ReadStats | ReadTrend | ReadAudit | Kick | Reload | Admit | Identify
 HttpCommand = (
     PublishAll
     | ReadHistory
@@ -348,10 +373,7 @@ HttpCommand = (
     | Mint
     | Issue
     | Batch
-    | ListSessions
-    | ReadStats
-    | Kick
-    | Reload
+    | OperatorCommand
 )
 
 
@@ -520,6 +542,28 @@ class Reloaded(msgspec.Struct, frozen=True):
     waiting: tuple[str, ...]
 
 
+class Trend(msgspec.Struct, frozen=True):
+    """Rates in a second, the oldest first, one for each `every` seconds."""
+
+    every: float
+    publishes: tuple[float, ...]
+    deliveries: tuple[float, ...]
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """The newest first."""
+
+    records: tuple[Record, ...]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whose credential it is. expires: seconds since 1970, None for never."""
+
+    app: str
+    key: str
+    expires: float | None
+
+
 class Minted(msgspec.Struct, frozen=True):
     """A token. expires: seconds since 1970."""
 
@@ -536,6 +580,7 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 SocketAnswer = Receipt | Published | Welcome | Connected | Acknowledged
+OperatorAnswer = SessionList | Stats | Trend | AuditPage | Reloaded | Identity
 HttpAnswer = (
     Published
     | HistoryPage
@@ -547,7 +592,5 @@ HttpAnswer = (
     | Answers
     | Time
     | Acknowledged
-    | SessionList
-    | Stats
-    | Reloaded
+    | OperatorAnswer
 )

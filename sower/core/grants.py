@@ -2,7 +2,8 @@
 
 Rule 1: the algorithm is pinned; a token does not choose how it is verified.
 Rule 2: secrets are compared in `same` and nowhere else (PyJWT compares signatures the same way).
-Rule 3: a token allows what its claims say, and besides only what anybody may do without one.
+Rule 3: a token allows what its claims say, and besides only what anybody may do without one. With the claim
+        `admin` it allows what the secret itself allows, until it expires.
 """
 
 from __future__ import annotations
@@ -218,8 +219,9 @@ def mint(
     expires: float,
     token_id: str,
     meta: object = None,
+    admin: bool = False,
 ) -> str:
-    """Make a token. issued, expires: seconds since 1970. channels: pattern -> capabilities."""
+    """Make a token. issued, expires: seconds since 1970. channels: pattern -> capabilities. admin: as of rule 3."""
     claims: dict[str, object] = {
         "iat": int(issued),
         "exp": math.ceil(expires),
@@ -230,6 +232,8 @@ def mint(
         claims["sub"] = user
     if meta is not None:
         claims["meta"] = meta
+    if admin:
+        claims["admin"] = True
     return _encode(claims, credential.secret, ALGORITHM, headers={"kid": credential.key})
 
 
@@ -255,7 +259,8 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
         if begins is not None and begins - leeway > now:
             raise BadToken(f"The token's `{claim}` is {begins - now:.0f} s in the future.")
     user, meta = _user(claims), _meta(claims)
-    return Grant(credential.app, credential.key, user, expires + leeway, False, _patterns(claims), meta)
+    admin = claims.get("admin") is True and credential.claims is None
+    return Grant(credential.app, credential.key, user, expires + leeway, admin, _patterns(claims), meta)
 
 
 def inspect(token: str) -> dict[str, dict[str, Any]]:

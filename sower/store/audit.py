@@ -16,6 +16,7 @@ import apsw
 import msgspec
 import trio
 
+from sower.core.record import Record
 from sower.errors import StoreError
 from sower.store.journal import Journal
 from sower.store.opening import BUSY_FOR, check_path, store_error
@@ -40,6 +41,7 @@ KINDS = (
     "disconnected",
     "refused",
     "published",
+    "dashboard_opened",
     "token_minted",
     "key_minted",
     "key_rotated",
@@ -54,19 +56,6 @@ KINDS = (
     "webhook_given_up",
     "dropped",
 )
-
-
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record. time: seconds since 1970. who: an address, session, key or user. code: an error's code."""
-
-    time: float
-    kind: str
-    app: str | None = None
-    who: str | None = None
-    channel: str | None = None
-    code: str | None = None
-    detail: str = ""
-    count: int = 1
 
 
 class Audit:
@@ -101,6 +90,13 @@ class Audit:
     def published(self, app: str, key: str, count: int = 1) -> None:
         """Count messages that were published with a key."""
         self._published[app, key] += count
+
+    async def recent(
+        self, *, app: str, kinds: Collection[str] = (), before: float | None = None, limit: int = 100
+    ) -> list[Record]:
+        """The newest records of an app and of none, the newest first. Raises JournalFailed."""
+        rows = await self._journal.select(*_query(app=app, kinds=kinds, before=before, limit=limit))
+        return [Record(*row) for row in rows]
 
     async def run(self) -> None:
         """Have what was noted written, until cancelled."""
@@ -148,18 +144,36 @@ def read(
         db = cast(Database, apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY))
         try:
             db.set_busy_timeout(BUSY_FOR)
-            wanted = "" if not kinds else f"AND kind IN ({','.join('?' * len(kinds))})"
-            rows = db.execute(
-                "SELECT time, kind, app, who, channel, code, detail, count FROM audit"
-                f" WHERE time >= ? {wanted} ORDER BY id DESC LIMIT ?",
-                (since, *kinds, limit),
-            ).fetchall()
+            rows = db.execute(*_query(since=since, kinds=kinds, limit=limit)).fetchall()
         finally:
             db.close()
     except apsw.Error as error:
         raise store_error(path, error) from error
     for row in rows if newest_first else reversed(rows):
-        yield _record(row)
+        yield Record(*row)
+
+
+def _query(
+    *,
+    since: float = 0.0,
+    before: float | None = None,
+    kinds: Collection[str] = (),
+    app: str | None = None,
+    limit: int,
+) -> tuple[str, tuple[Any, ...]]:
+    """SQL for the newest records, the newest first. before: exclusive. app: only of this one, and of none."""
+    where, values = ["time >= ?"], [since]
+    if before is not None:
+        where, values = [*where, "time < ?"], [*values, before]
+    if kinds:
+        where, values = [*where, f"kind IN ({','.join('?' * len(kinds))})"], [*values, *kinds]
+    if app is not None:
+        where, values = [*where, "(app = ? OR app IS NULL)"], [*values, app]
+    return (
+        "SELECT time, kind, app, who, channel, code, detail, count FROM audit"
+        f" WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",
+        (*values, limit),
+    )
 
 
 def last_detail(path: str, kind: str) -> str | None:
@@ -183,7 +197,3 @@ def append(path: str, record: Record) -> None:
             db.close()
     except apsw.Error as error:
         raise store_error(path, error) from error
-
-
-def _record(row: Any) -> Record:
-    return Record(*row)

@@ -66,9 +66,10 @@ async def test_no_path_leads_out_of_the_set(tmp_path: Path, path: str) -> None:
 
 
 async def test_what_is_switched_off_is_not_there(tmp_path: Path) -> None:
-    async with running(tmp_path, CONFIG) as daemon:
+    async with running(tmp_path, CONFIG + "\n[web]\ndashboard = false\n") as daemon:
+        assert (await daemon.request("GET", "/dashboard/api/stats")).status_code == 404
         for path in ALL:
-            gone = path.startswith("/demo")
+            gone = path.startswith(("/demo", "/dashboard"))
             assert (await daemon.request("GET", path, auth=False)).status_code == (404 if gone else 200), path
 
 

@@ -31,6 +31,9 @@ from sower.errors import BadJson, BadRequest
 MAX_PAGE = 1000
 """Events in a page of history. Ably: 1000."""
 
+MAX_CHANNELS = 10_000
+"""Channels in a list: some milliseconds of work."""
+
 MAX_TTL = 30 * 86400.0
 """Seconds. PubNub's grants end after 30 days, Ably's tokens after one."""
 
@@ -188,7 +191,7 @@ def decode_channels(call: HttpCall) -> Asked:
 
     Answers {"channels": [{"channel", "subscribers", "published", "members"?}], "count"}; published since it woke.
     """
-    command = ListChannels(call.query.get("prefix", ""), read_limit(call.query.get("limit") or str(MAX_PAGE)))
+    command = ListChannels(call.query.get("prefix", ""), read_limit(call.query.get("limit") or "1000", MAX_CHANNELS))
     return Asked(read_credentials(call.headers, call.query), command, _channels_reply)
 
 
@@ -206,11 +209,11 @@ def _channels_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode({"channels": channels, "count": len(channels)}))
 
 
-def read_limit(given: str) -> int:
+def read_limit(given: str, most: int = MAX_PAGE) -> int:
     """How many rows a list may have. Raises BadRequest."""
     limit = int(given) if given.isascii() and given.isdecimal() and len(given) < 6 else 0
-    if not 1 <= limit <= MAX_PAGE:
-        raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}, not {given[:20]!r}.")
+    if not 1 <= limit <= most:
+        raise BadRequest(f"limit is a number from 1 to {most}, not {given[:20]!r}.")
     return limit
 
 

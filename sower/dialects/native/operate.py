@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import msgspec
 
-from sower.core.command import HttpAnswer, Kick, ListSessions, ReadStats, Reload, Reloaded, SessionList, Stats
+from sower.core.command import (
+    AuditPage,
+    HttpAnswer,
+    Identify,
+    Identity,
+    Kick,
+    ListSessions,
+    ReadAudit,
+    ReadStats,
+    ReadTrend,
+    Reload,
+    Reloaded,
+    SessionList,
+    Stats,
+    Trend,
+)
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.http import read_limit
@@ -14,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def decode_sessions(call: HttpCall) -> Asked:
-    """GET /sessions?limit=&order=backlog|silence. Raises BadRequest.
+    """GET /sessions?limit=&order=backlog|silence&session=. Raises BadRequest.
 
     Answers {"sessions": [{"session", "dialect", "user", "address", "state", "backlog", "silent", "channels",
     "subscriptions"}], "count"}; state is awake, asleep or backlogged, backlog in bytes, silent in seconds, channels
@@ -23,7 +38,8 @@ def decode_sessions(call: HttpCall) -> Asked:
     order = call.query.get("order") or "backlog"
     if order not in ("backlog", "silence"):
         raise BadRequest(f"order is backlog or silence, not {order[:20]!r}.")
-    command = ListSessions(read_limit(call.query.get("limit") or "100"), by_silence=order == "silence")
+    limit, one = read_limit(call.query.get("limit") or "100"), call.query.get("session")
+    command = ListSessions(limit, by_silence=order == "silence", session=one)
     return Asked(read_credentials(call.headers, call.query), command, _sessions_reply)
 
 
@@ -71,9 +87,57 @@ def _reloaded_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, Reloaded) else {}))
 
 
+def decode_trend(call: HttpCall) -> Asked:
+    """GET /trend.
+
+    Answers {"every", "publishes", "deliveries"}: rates in a second over the last quarter of an hour, the oldest first,
+    one for each `every` seconds.
+    """
+    return Asked(read_credentials(call.headers, call.query), ReadTrend(), _trend_reply)
+
+
+def _trend_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, Trend) else {}))
+
+
+def decode_audit(call: HttpCall) -> Asked:
+    """GET /audit?kind=&before=&limit=. Raises BadRequest.
+
+    Answers {"records": [{"time", "kind", "app", "who", "channel", "code", "detail", "count"}]}, the newest first; kind
+    may name several with commas, before is a time in seconds since 1970.
+    """
+    before = call.query.get("before")
+    try:
+        until = None if not before else float(before)
+    except ValueError as error:
+        raise BadRequest(f"before is a time in seconds since 1970, not {(before or '')[:20]!r}.") from error
+    kinds = tuple(filter(None, call.query.get("kind", "").split(",")))
+    command = ReadAudit(kinds, until, read_limit(call.query.get("limit") or "100"))
+    return Asked(read_credentials(call.headers, call.query), command, _audit_reply)
+
+
+def _audit_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, AuditPage) else {}))
+
+
+def decode_identity(call: HttpCall) -> Asked:
+    """GET /identity.
+
+    Answers {"app", "key", "expires"}: whose credential this is; expires in seconds since 1970, or null.
+    """
+    return Asked(read_credentials(call.headers, call.query), Identify(), _identity_reply)
+
+
+def _identity_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, Identity) else {}))
+
+
 OPERATOR_ROUTES = (
     HttpRoute("GET", "/sessions", decode_sessions),
     HttpRoute("DELETE", "/sessions/{session}", decode_kick),
     HttpRoute("GET", "/stats", decode_stats),
     HttpRoute("POST", "/reload", decode_reload),
+    HttpRoute("GET", "/trend", decode_trend),
+    HttpRoute("GET", "/audit", decode_audit),
+    HttpRoute("GET", "/identity", decode_identity),
 )
