@@ -197,7 +197,7 @@ class AblySettings(Strict, frozen=True):
 
 class App(Strict, frozen=True):
     id: str
-    """Digits, because some vendors' SDKs refuse anything else."""
+    """Letters, digits, - and _. Pusher's SDK for Python demands digits alone."""
     key: str
     """The public name of the app's credential."""
     secret: str = ""

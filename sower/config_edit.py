@@ -17,10 +17,12 @@ from sower.config_file import parse, write_private
 from sower.errors import ConfigError
 from sower.toml_lines import line_of
 
+NEW_FILE = "# Every setting that is not here has its default: see sower.toml(5).\n"
+
 
 def append_table(path: Path, name: str, table: dict[str, Any]) -> None:
-    """Add a table to an array of tables at the end of the file. Raises ConfigError."""
-    text = _read(path)
+    """Add a table to an array of tables at the end of the file, a new one where there is none. Raises ConfigError."""
+    text = _read(path) if path.exists() else NEW_FILE
     intended = tomllib.loads(text)
     intended.setdefault(name, []).append(table)
     fragment = f"\n[[{name}]]\n{tomli_w.dumps(table)}"

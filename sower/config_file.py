@@ -30,6 +30,9 @@ PLACES = (Path("sower.toml"), Path("/etc/sower/sower.toml"))
 
 MAY_BE_ZERO = ("sleep_after", "grace")
 
+APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""soketi's apps have names. `sower key new` gives digits, because Pusher's SDK for Python takes nothing else."""
+
 LEAST_SECRET = 16
 """Characters of a secret. Pusher's have 20, Ably's 43."""
 
@@ -304,8 +307,8 @@ def _positive(struct: Strict, path: tuple[str | int, ...]) -> Iterator[Problem]:
 def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
     for index, app in enumerate(apps):
         path = ("apps", index)
-        if not (app.id.isascii() and app.id.isdigit()):
-            yield Problem((*path, "id"), f"is digits only, as some SDKs demand; this is {app.id!r}")
+        if not APP_ID.fullmatch(app.id):
+            yield Problem((*path, "id"), f"has 1 to 64 letters, digits, - and _; this is {app.id!r}")
         if not app.key or ":" in app.key or not app.key.isprintable():
             yield Problem((*path, "key"), "is a text without a colon")
         for name in ("secret", "old_secret"):

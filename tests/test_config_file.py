@@ -73,7 +73,7 @@ FILE = Path("sower.toml")
         (APP + 'old_secret = "short"\n', "sower.toml:5: apps[0].old_secret: has at least 16 characters"),
         (APP + '[[channels]]\nmatch = "private-*"\nprivate = false\n', "are always private"),
         (APP + APP, "sower.toml:6: apps[1].id: is another app's id already"),
-        (APP.replace('"1"', '"one"'), "sower.toml:2: apps[0].id: is digits only"),
+        (APP.replace('"1"', '"one/two"'), "sower.toml:2: apps[0].id: has 1 to 64 letters, digits"),
         (APP.replace("a-secret-of-sixteen", "short"), "sower.toml:4: apps[0].secret: has at least 16 characters"),
         (APP + 'secret_file = "x"\n', "stands alone"),
         (

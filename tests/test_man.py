@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from sower.cli import terminal
-from sower.config import Webhook
+from sower.config import App, Webhook
 from sower.config_file import PLACES
 from sower.core.happening import Fact
+from sower.dialects.pusher import pusher
+from sower.dialects.pusher.words import CLOSE_CODES, ERROR_CODES
 from sower.errors import tree
 from sower.manual import sorted_commands
 
@@ -65,6 +67,17 @@ def test_every_kind_and_setting_of_webhooks_is_in_their_page() -> None:
         assert f".It Cm {fact}\n" in page, fact
     for field in msgspec.structs.fields(Webhook):
         assert re.search(rf"^(\.Ic )?{field.name}\b", page, re.MULTILINE), field.name
+
+
+def test_every_route_and_close_code_of_pusher_is_in_its_page() -> None:
+    page = (ROOT / "man" / "sower-pusher.7").read_text().replace("\\-", "-")
+    app = App(id="1", key="k", secret="s" * 16)
+    for route in pusher([app]).http:
+        assert f".It Li {route.method} {route.pattern}\n" in page
+    for code in {code for _, code in CLOSE_CODES}:
+        assert f".It {code} Ta " in page, code
+    for code in {code for _, code in ERROR_CODES}:
+        assert f"{code} (" in page, code
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "man").glob("*.[1-8]")), ids=lambda page: page.name)

@@ -28,6 +28,7 @@ COMMANDS = {
     "audit": "Read the record of who was let in, refused, published and minted.",
     "webhooks": "List the webhooks that wait, and why.",
     "key": "Make, rotate and retire the keys of apps.",
+    "migrate": "Take over the keys of another vendor's or server's apps.",
     "config": "Make, check and show the config.",
     "reload": "Have the daemon take a changed config over.",
     "explain": "Explain an error code, a close code or a status.",

@@ -14,7 +14,9 @@ import typer
 
 from sower.cli.client import AppOption, ConfigOption, JsonOption, choose_app
 from sower.cli.terminal import moment, out, plain, print_json, usage
-from sower.config_file import find_config
+from sower.cli.token_formats import MAKERS, Format, Wanted
+from sower.config import App
+from sower.config_file import Loaded, find_config
 from sower.core.grants import ALGORITHM, Can, Credential, inspect, mint
 from sower.core.message import check_channel_name
 from sower.quantities import parse_duration
@@ -23,13 +25,17 @@ from sower.store.audit import Record, append
 
 def token(
     channel: Annotated[str, typer.Argument(help="The channel, or a pattern with *; or the word: inspect.")],
-    given: Annotated[str | None, typer.Argument(help="After inspect: the token, or - for stdin.")] = None,
+    given: Annotated[
+        str | None,
+        typer.Argument(help="After inspect: the token, or - for stdin. With --format pusher: the client's socket_id."),
+    ] = None,
     user: Annotated[str | None, typer.Option(help="The user that the token speaks for.")] = None,
     ttl: Annotated[str, typer.Option(help="How long it is good: 10m, 1h, 30d.")] = "1h",
     can: Annotated[str, typer.Option(help="subscribe, publish, presence, history; several with commas.")] = ",".join(
         Can
     ),
     meta: Annotated[str | None, typer.Option(help="JSON that others see beside the user in presence.")] = None,
+    format: Annotated[Format, typer.Option(help="jwt for Sower's own protocol, or a vendor's.")] = Format.JWT,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     app: AppOption = None,
@@ -39,9 +45,14 @@ def token(
     \b
       sower token private-orders --user ada --ttl 1h --can subscribe,publish
       sower token inspect - < token.txt
+      sower token --format pusher presence-room 123.456 --user ada --meta '{"name": "Ada"}'
     """
     if channel == "inspect":
         show(read_token(given), time.time(), as_json=as_json)
+        return
+    if format in MAKERS:
+        shown = make_for_vendor(format, Wanted(channel, given, user, meta), config, app)
+        print_json(shown) if as_json else print("\n".join(shown.values()))
         return
     if given is not None:
         raise typer.BadParameter(f"one at a time; {given[:40]!r} is too much. Use a pattern.", param_hint="CHANNEL")
@@ -75,10 +86,23 @@ def make(
         meta=shown,
         token_id=secrets.token_hex(8),
     )
-    if Path(loaded.config.store.path).exists():
-        detail = f"by `sower token`, for {user or 'nobody in particular'}, {ttl}"
-        append(loaded.config.store.path, Record(now, "token_minted", owner.id, owner.key, channel, None, detail))
+    _note(loaded, owner, channel, f"by `sower token`, for {user or 'nobody in particular'}, {ttl}")
     return {"token": made, "channel": channel, "expires": int(now + seconds)}
+
+
+def make_for_vendor(format: Format, wanted: Wanted, config: Path | None, app: str | None) -> dict[str, Any]:
+    """Make what a vendor's SDK takes, and note it in the audit where there is a database. Raises SowerError."""
+    loaded = find_config(config, dev_too=True)
+    owner = choose_app(loaded.config, app)
+    made = MAKERS[format](owner, wanted)
+    _note(loaded, owner, wanted.channel, f"by `sower token --format {format}`, for {wanted.user or 'nobody named'}")
+    return made
+
+
+def _note(loaded: Loaded, owner: App, channel: str, detail: str) -> None:
+    if Path(loaded.config.store.path).exists():
+        record = Record(time.time(), "token_minted", owner.id, owner.key, channel, None, detail)
+        append(loaded.config.store.path, record)
 
 
 def read_token(given: str | None) -> str:

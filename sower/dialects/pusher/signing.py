@@ -1,4 +1,4 @@
-"""How Pusher's server SDKs sign a request: HMAC-SHA256 over its method, its path and its query.
+"""How Pusher's server SDKs sign: subscriptions by their socket, and requests by method, path and query (HMAC-SHA256).
 
 Rule 1: what is verified is what was received. The SDKs differ in what they sign (Python's signs the MD5 of an empty
         body, the others none), so nothing is dropped or computed anew.
@@ -12,7 +12,11 @@ import hashlib
 from collections.abc import Callable
 from urllib.parse import unquote, unquote_plus
 
+import msgspec
+
+from sower.config import App
 from sower.core.command import Signature
+from sower.core.grants import sign
 from sower.dialects.interface import HttpCall
 from sower.errors import BadSignature, NotAuthorised
 
@@ -36,6 +40,19 @@ def read_signature(call: HttpCall, app: str | None, skew: float) -> Signature:
     if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
         raise BadSignature(f"auth_timestamp is {timestamp[:32]!r}, not seconds since 1970.")
     return Signature(query["auth_key"], query[SIGNATURE], _readings(call), float(timestamp), skew, app)
+
+
+def authorise(app: App, socket_id: str, channel: str, member: tuple[str, object] | None = None) -> dict[str, str]:
+    """What an app's own server answers to pusher-js that asks to follow a channel.
+
+    member: user id and info, where the client joins a presence channel
+    """
+    text = f"{socket_id}:{channel}"
+    if member is None:
+        return {"auth": f"{app.key}:{sign(app.secret.encode(), text)}"}
+    user, info = member
+    channel_data = msgspec.json.encode({"user_id": user, "user_info": info}).decode()
+    return {"auth": f"{app.key}:{sign(app.secret.encode(), f'{text}:{channel_data}')}", "channel_data": channel_data}
 
 
 def _readings(call: HttpCall) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.cli.shell import sower
 from tests.e2e.daemon import KEY, PATIENCE, SECRET, Daemon
 from tests.sdk.pusher.world import HERE, connected, established, signed_path, subscribed, trigger, world
 from tests.sdk.script import Script, running
@@ -259,3 +260,17 @@ async def test_each_limit_is_a_setting_of_the_app(tmp_path: Path) -> None:
             assert (await bob.subscribe("presence-room", '{"user_id":"bob"}'))[
                 "event"
             ] == "pusher_internal:subscription_succeeded"
+
+
+async def test_sower_token_prints_what_the_node_sdk_would_sign(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        member = {"user_id": "ada", "user_info": {"name": "é"}}
+        signed = (await script.ask("authorize", args=["1.2", "private-a"]))["authorize"]
+        made = await sower(tmp_path, "token", "--format", "pusher", "private-a", "1.2", "--json")
+        assert json.loads(made.out) == signed
+        signed = (await script.ask("authorize", args=["1.2", "presence-a", member]))["authorize"]
+        words = ("token", "--format", "pusher", "presence-a", "1.2", "--user", "ada", "--meta", '{"name": "é"}')
+        made = await sower(tmp_path, *words)
+        assert made.out.splitlines() == [signed["auth"], signed["channel_data"]]
+        for wrong in (("a b", "1.2"), ("a", "nonsense"), ("a",), ("presence-a", "1.2"), ("a", "1.2", "--user", "x")):
+            assert (await sower(tmp_path, "token", "--format", "pusher", *wrong)).code == 2

@@ -1,0 +1,53 @@
+"""`sower migrate`: keys come over as they are, and nothing of the config is lost."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from sower.config_file import load
+from tests.cli.shell import sower
+
+ENV = """\
+APP_NAME=Laravel
+PUSHER_APP_ID=1234567
+PUSHER_APP_KEY="b1e0c4f3a2d5"
+PUSHER_APP_SECRET=0123456789abcdef0123
+VITE_PUSHER_APP_KEY="${PUSHER_APP_KEY}"
+"""
+
+
+async def test_without_a_config_one_is_made_that_the_daemon_takes(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(ENV)
+    ended = await sower(tmp_path, "migrate", "pusher", ".env")
+    assert (ended.code, ended.out) == (0, "sower.toml\n")
+    app = load(tmp_path / "sower.toml").config.apps[0]
+    assert (app.id, app.key, app.secret) == ("1234567", "b1e0c4f3a2d5", "0123456789abcdef0123")
+    assert (tmp_path / "sower.toml").stat().st_mode & 0o077 == 0
+    assert (await sower(tmp_path, "config", "check")).code == 0
+
+
+async def test_to_a_config_an_app_is_added_once_and_the_rest_stays(tmp_path: Path) -> None:
+    before = '# ours\n[[apps]]\nid = "1"\nkey = "one"\nsecret = "0123456789abcdef"\n'
+    file = tmp_path / "other.toml"
+    file.write_text(before)
+    for said in ("Added the app 1234567", "is there already"):
+        ended = await sower(tmp_path, "migrate", "pusher", "-", "--config", "other.toml", stdin=ENV)
+        assert ended.code == 0
+        assert said in ended.err
+    assert file.read_text().startswith(before)
+    assert [app["id"] for app in tomllib.loads(file.read_text())["apps"]] == ["1", "1234567"]
+
+
+async def test_what_cannot_come_over_leaves_all_as_it_was(tmp_path: Path) -> None:
+    taken = '[[apps]]\nid = "1234567"\nkey = "one"\nsecret = "0123456789abcdef"\n'
+    (tmp_path / "taken.toml").write_text(taken)
+    ended = await sower(tmp_path, "migrate", "pusher", "-", "--config", "taken.toml", stdin=ENV)
+    assert (ended.code, "another app's id" in ended.err) == (5, True)
+    assert (tmp_path / "taken.toml").read_text() == taken
+    weak = await sower(tmp_path, "migrate", "pusher", "-", stdin=ENV.replace("0123456789abcdef0123", "app-secret"))
+    assert (weak.code, "at least 16 characters" in weak.err) == (5, True)
+    assert not (tmp_path / "sower.toml").exists()
+    assert (await sower(tmp_path, "migrate", "pusher", "nowhere")).code == 5
+    nothing = await sower(tmp_path, "migrate", "pusher", "-", stdin="A=1\n")
+    assert (nothing.code, "PUSHER_APP_KEY" in nothing.err) == (1, True)
