@@ -81,7 +81,7 @@ const does = {
     return await clients.get(client).channels.get(channel).publish(sent.length === 1 ? sent[0] : sent);
   },
   // all at once, each told when it is acknowledged
-  burst({ client, channel, from, count }) {
+  burst({ client, channel, from = 0, count }) {
     for (let n = from; n < from + count; n++) {
       clients.get(client).channels.get(channel).publish("n", n).then(
         (result) => tell({ acknowledged: n, client, serials: result?.serials }),

@@ -1,4 +1,4 @@
-"""ably-js Realtime, unmodified, in both formats: connect, attach, publish, presence, history, resume."""
+"""ably-js and ably-python Realtime, unmodified, in both formats: connect, attach, publish, presence, history, resume."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from tests.sdk.ably.world import connected, heard, ok, world
 
 WIRES = ["json", "msgpack"]
+BOTH = [(wire, sdk) for wire in WIRES for sdk in ("sdk.cjs", "sdk.py")]
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_what_one_publishes_another_gets_as_it_was(tmp_path: Path, wire: str) -> None:
-    async with world(tmp_path, wire) as (_, script):
+@pytest.mark.parametrize(("wire", "sdk"), BOTH)
+async def test_what_one_publishes_another_gets_as_it_was(tmp_path: Path, wire: str, sdk: str) -> None:
+    async with world(tmp_path, wire, sdk=sdk) as (_, script):
         ada = await connected(script, "ada", clientId="ada")
         await connected(script, "bob")
         await ok(script, "attach", client="bob", channel="room")
@@ -25,11 +26,11 @@ async def test_what_one_publishes_another_gets_as_it_was(tmp_path: Path, wire: s
             assert result["serials"] == [got["serial"]]
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("wire", "sdk"), BOTH)
 async def test_several_messages_in_one_publish_are_acknowledged_together_and_stay_together(
-    tmp_path: Path, wire: str
+    tmp_path: Path, wire: str, sdk: str
 ) -> None:
-    async with world(tmp_path, wire) as (_, script):
+    async with world(tmp_path, wire, sdk=sdk) as (_, script):
         await connected(script, "ada")
         await ok(script, "attach", client="ada", channel="room")
         messages = [{"name": str(n), "data": n * "x", "extras": {"headers": {"n": n}}} for n in range(5)]
@@ -51,11 +52,11 @@ async def test_who_wants_no_echo_gets_none_of_its_own(tmp_path: Path) -> None:
         assert (await heard(script, "quiet", "room"))["name"] == "others"
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("wire", "sdk"), BOTH)
 async def test_presence_enters_updates_and_leaves_reach_everybody_and_newcomers_get_all_members(
-    tmp_path: Path, wire: str
+    tmp_path: Path, wire: str, sdk: str
 ) -> None:
-    async with world(tmp_path, wire) as (_, script):
+    async with world(tmp_path, wire, sdk=sdk) as (_, script):
         ada = await connected(script, "ada", clientId="ada")
         await connected(script, "bob", clientId="bob")
         for client in ("ada", "bob"):
@@ -94,11 +95,11 @@ async def test_one_connection_may_enter_for_many_and_a_crowd_is_synced_in_pages(
         assert len(gone) == 250
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("wire", "sdk"), BOTH)
 async def test_a_client_whose_socket_is_cut_comes_back_as_the_same_connection_and_misses_nothing(
-    tmp_path: Path, wire: str
+    tmp_path: Path, wire: str, sdk: str
 ) -> None:
-    async with world(tmp_path, wire) as (_, script):
+    async with world(tmp_path, wire, sdk=sdk) as (_, script):
         ada = await connected(script, "ada", clientId="ada")
         await connected(script, "bob", clientId="bob")
         for client in ("ada", "bob"):
