@@ -47,7 +47,17 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Server(Strict, frozen=True):
     listen: tuple[str, ...] = ("127.0.0.1:8787",)
-    """Addresses to listen on: HOST:PORT, [HOST]:PORT for IPv6, or unix:/PATH for a file. Port 0 takes a free one."""
+    """Addresses to listen on: HOST:PORT, [HOST]:PORT for IPv6, tls:HOST:PORT with the certificate, or unix:/PATH
+    for a file. Port 0 takes a free one."""
+    certificate: str = ""
+    """A PEM file with the certificate that tls: addresses show, and those above it."""
+    certificate_key: str = ""
+    """A PEM file with the certificate's key, where it is not in the same file. A reload reads both anew."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies that are believed when they say who a client is (X-Forwarded-For): such as
+    "127.0.0.1", "10.0.0.0/8", or "unix" for all who come through a unix socket."""
+    proxy_protocol: bool = False
+    """Whether each connection of a trusted proxy begins with a header of HAProxy's PROXY protocol, version 1 or 2."""
     drain_for: Duration = Duration(10)
     """How long a stop waits for sessions to close before it cuts them off."""
     origins: tuple[str, ...] = ("*",)

@@ -23,6 +23,7 @@ import msgspec
 from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict, Webhook
 from sower.core.happening import Fact
 from sower.errors import ConfigError
+from sower.net.proxies import Trusted
 from sower.quantities import parse_duration, parse_rate, parse_size
 from sower.toml_lines import line_of
 
@@ -284,9 +285,13 @@ def _sense(config: Config) -> list[Problem]:
             problems.append(Problem(("server", "origins", index), text))
     if not config.server.listen:
         problems.append(Problem(("server", "listen"), "names no address"))
-    for index, address in enumerate(config.server.listen):
-        if address.startswith("unix:/"):
+    problems += _proxies(config)
+    for index, entry in enumerate(config.server.listen):
+        if entry.startswith("unix:/"):
             continue
+        address = entry.removeprefix("tls:")
+        if address != entry and not config.server.certificate:
+            problems.append(Problem(("server", "listen", index), f"{entry!r} needs server.certificate"))
         host, colon, port = address.rpartition(":")
         bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
         if bare or not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
@@ -295,6 +300,16 @@ def _sense(config: Config) -> list[Problem]:
     for section in ("server", "session", "store", "limits"):
         problems += _positive(getattr(config, section), (section,))
     return [*problems, *_apps(config.apps), *_rules(config.channels)]
+
+
+def _proxies(config: Config) -> Iterator[Problem]:
+    for index, entry in enumerate(config.server.trusted_proxies):
+        try:
+            Trusted((entry,))
+        except ValueError as error:
+            yield Problem(("server", "trusted_proxies", index), f"is no address, network or unix: {error}")
+    if config.server.proxy_protocol and not config.server.trusted_proxies:
+        yield Problem(("server", "proxy_protocol"), "needs server.trusted_proxies, or nobody is believed")
 
 
 def _positive(struct: Strict, path: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -373,7 +388,10 @@ def _with_demo(config: Config) -> Config:
 
 def _absolute(config: Config, folder: Path) -> Config:
     store = msgspec.structs.replace(config.store, path=str(folder / config.store.path))
-    return msgspec.structs.replace(config, store=store)
+    named = {name: getattr(config.server, name) for name in ("certificate", "certificate_key")}
+    files = {name: str(folder / file) for name, file in named.items() if file}
+    server = msgspec.structs.replace(config.server, **files)
+    return msgspec.structs.replace(config, store=store, server=server)
 
 
 def _with_secrets(config: Config, folder: Path) -> tuple[Config, list[Problem]]:

@@ -26,6 +26,7 @@ from sower.core.rules import RuleBook
 from sower.drain import drain
 from sower.errors import ConfigError
 from sower.net.listen import Listener, accept_loop, bind
+from sower.net.tls import Certificate
 from sower.parts import Parts
 from sower.reload import Reloader
 from sower.store.audit import Audit, last_detail
@@ -56,7 +57,9 @@ async def serve(
     """
     systemd = systemd or Systemd()
     reread = reread or (lambda: config)
-    listeners = await bind(config.server.listen, inherited)
+    certificate = Certificate()
+    certificate.load(config.server)
+    listeners = await bind(config.server.listen, inherited, certificate)
     rules = RuleBook(config.channels)
     try:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -72,7 +75,7 @@ async def serve(
             ) as journal:
                 audit = Audit(journal)
                 _note_start(config, audit)
-                await _serve(config, journal, audit, listeners, ready, reread, systemd, signals, now)
+                await _serve(config, journal, audit, listeners, ready, certificate, reread, systemd, signals, now)
                 audit.count_publishes()
                 audit.record("stopped", detail=f"sower {__version__}")
     finally:
@@ -86,6 +89,7 @@ async def _serve(
     audit: Audit,
     listeners: Sequence[Listener],
     ready: Callable[[Sequence[Listener]], None],
+    certificate: Certificate,
     reread: Callable[[], Config],
     systemd: Systemd,
     signals: AsyncIterator[int],
@@ -93,7 +97,7 @@ async def _serve(
 ) -> None:
     async with trio.open_nursery() as services:
         async with trio.open_nursery() as connections:
-            parts = Parts(config, journal, audit, systemd, connections, reread, now=now)
+            parts = Parts(config, journal, audit, systemd, connections, certificate, reread, now=now)
             await services.start(parts.hub.run, name="hub")
             for name, run in parts.services.items():
                 services.start_soon(run, name=name)

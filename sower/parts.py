@@ -24,7 +24,9 @@ from sower.net.connection import Closing, serve_connection
 from sower.net.held import GivenBack, WaitingRoom
 from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps, attend
+from sower.net.opening import open_wire
 from sower.net.routing import Router
+from sower.net.tls import Certificate
 from sower.net.wire import Wire
 from sower.operations import Operations
 from sower.overview import Overview
@@ -51,6 +53,7 @@ class Parts:
         audit: Audit,
         systemd: Systemd,
         connections: trio.Nursery,
+        certificate: Certificate,
         reread: Callable[[], Config],
         *,
         now: Callable[[], float],
@@ -58,7 +61,8 @@ class Parts:
         self.config = config
         self.reloader = Reloader(config, reread, self._use, audit, systemd)
         self._closing = Closing()
-        self.caps = Caps(config.limits)
+        self._certificate = certificate
+        self.caps = Caps(config.limits, config.server.trusted_proxies)
         self.hub = Hub(config, journal, now=now)
         self.health = Health(self.hub, journal, systemd)
         self._waiting = WaitingRoom(connections, self._serve_on)
@@ -97,11 +101,12 @@ class Parts:
 
     def _use(self, config: Config) -> None:
         """Go on with another config. Raises ConfigError, and then nothing has changed."""
+        self._certificate.load(config.server)
         self._router = self._route(config)  # those who are connected stay with the one that they came by
         self._access.use(config.apps, config.limits)
         self._api.use(config.limits)
         self._webhooks.use(config.apps)
-        self.caps.use(config.limits)
+        self.caps.use(config.limits, config.server.trusted_proxies)
         self.clients.use(config)
         self.hub.use(config)
         self.config = config
@@ -122,6 +127,8 @@ class Parts:
 
     async def handle(self, wire: Wire, given_back: GivenBack | None = None) -> None:
         """Serve one connection."""
+        if given_back is None and not await open_wire(wire, self.config.server):
+            return
         await serve_connection(wire, self._router, self.config.server, closing=self._closing, given_back=given_back)
 
     def begin_closing(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast
@@ -111,7 +111,7 @@ def find_daemon(
         return Daemon(url, key, _read_secret(secret_file))
     loaded = find_config(config, dev_too=True)
     chosen = choose_app(loaded.config, app)
-    return Daemon(url or f"http://{_reachable(loaded.config.server.listen[0])}", chosen.key, chosen.secret)
+    return Daemon(url or _reachable(loaded.config.server.listen), chosen.key, chosen.secret)
 
 
 def choose_app(config: Config, app: str | None) -> App:
@@ -139,10 +139,14 @@ def refusal(answer: Mapping[str, Any], said: str, status: int) -> SowerError:
     return kind(f"{said}, and not as a Sower does.")
 
 
-def _reachable(listen: str) -> str:
-    """An address to listen on as one to connect to."""
-    host, _, port = listen.rpartition(":")
-    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
+def _reachable(listen: Sequence[str]) -> str:
+    """The URL of the first address that can be dialled, those without TLS first. Raises ConfigError."""
+    dialled = sorted((entry for entry in listen if not entry.startswith("unix:")), key=lambda e: e.startswith("tls:"))
+    if not dialled:
+        raise ConfigError("The daemon listens at unix sockets alone; name a proxy's address with --url.")
+    scheme = "https" if dialled[0].startswith("tls:") else "http"
+    host, _, port = dialled[0].removeprefix("tls:").rpartition(":")
+    return f"{scheme}://{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
 
 
 def _checked_url(url: str) -> str:

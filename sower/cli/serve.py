@@ -62,9 +62,9 @@ def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:
         structlog.get_logger("sower").info("ready", listen=list(addresses), config=str(loaded.path))
         return
     app = loaded.config.apps[0]
-    address = f"http://{addresses[0]}"
+    address = _url(addresses[0])
     panel = Text()
-    panel.append("Listening  ").append(" ".join(f"http://{a}" for a in addresses) + "\n", style="bold")
+    panel.append("Listening  ").append(" ".join(map(_url, addresses)) + "\n", style="bold")
     panel.append(f"App        {app.id}\nKey        {app.key}\n")
     panel.append(f"Secret     {app.secret if dev else 'in ' + str(loaded.path)}\n")
     panel.append(f"Config     {loaded.path}\nDatabase   {loaded.config.store.path}")
@@ -105,3 +105,10 @@ def _set_up_logging() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _url(address: str) -> str:
+    """A listener's address as one opens it."""
+    if address.startswith("unix:"):
+        return address
+    return f"https://{address.removeprefix('tls:')}" if address.startswith("tls:") else f"http://{address}"

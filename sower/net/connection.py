@@ -118,6 +118,8 @@ async def serve_connection(
                 begun, taker = _begin_some(parser, router, settings, closing)
                 if not await _finish_all(wire, begun, settings, closing):
                     return
+                if taker is not None:
+                    wire.address = taker.request.address
                 if isinstance(taker, Upgrade):
                     await _send(wire, taker.accepted)
                     await taker.endpoint.open(wire, taker.request, taker.params, parser.left or b"")

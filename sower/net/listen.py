@@ -23,6 +23,9 @@ from sower.config import Limits
 from sower.core.limits import Buckets
 from sower.errors import AddressInUse, ConfigError, RateLimited, SowerError, TooManyConnections
 from sower.net.http import Response
+from sower.net.proxies import UNIX as LOCAL
+from sower.net.proxies import trusted
+from sower.net.tls import Certificate, TlsWire
 from sower.net.wire import READ_AT_ONCE, Wire
 
 log = structlog.get_logger(__name__)
@@ -34,6 +37,9 @@ HIGHEST_PORT = 65535
 
 UNIX = "unix:"
 """What an address begins with that is a file."""
+
+TLS = "tls:"
+"""What an address begins with whose connections are encrypted."""
 
 FILE_MODE = 0o666
 """Of a unix socket's file, as nginx makes it: who may connect is said by the folder that it is in."""
@@ -58,9 +64,6 @@ PEER_GONE = frozenset(
 )
 """What accept says about one connection that is lost already (accept(2), and trio's list)."""
 
-LOCAL = "unix"
-"""The address of whoever comes through a unix socket."""
-
 ACCEPT_AT_ONCE = 64
 """Connections accepted or turned away before other tasks run: 2 ms of work."""
 
@@ -77,10 +80,15 @@ LOG_EVERY = 1.0
 
 
 class Listener:
-    """One listening socket. str() is HOST:PORT, or unix:PATH. own_file: the unix socket's file is ours to remove."""
+    """One listening socket. str() is HOST:PORT, tls:HOST:PORT or unix:PATH.
 
-    def __init__(self, sock: socket.socket, *, own_file: bool = False) -> None:
+    own_file:    the unix socket's file is ours to remove
+    certificate: what its connections show, where they speak TLS
+    """
+
+    def __init__(self, sock: socket.socket, *, own_file: bool = False, certificate: Certificate | None = None) -> None:
         self.sock = sock
+        self.certificate = certificate
         self.port = 0
         self._file: tuple[Path, int] | None = None
         if sock.family == socket.AF_UNIX:
@@ -93,9 +101,17 @@ class Listener:
             self.port = int(port)
             self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # and so for whatever it accepts
+            if certificate is not None:
+                self._name = TLS + self._name
 
     def __str__(self) -> str:
         return self._name
+
+    def wire(self, sock: socket.socket, address: str, on_close: Callable[[str], None]) -> Wire:
+        """A connection that was accepted here."""
+        if self.certificate is not None:
+            return TlsWire(sock, address, on_close, self.certificate)
+        return Wire(sock, address, on_close)
 
     def close(self) -> None:
         """Stop listening. Whoever accepts gets ClosedResourceError."""
@@ -110,20 +126,27 @@ class Listener:
                     path.unlink()
 
 
-async def bind(addresses: Sequence[str], inherited: Sequence[socket.socket] = ()) -> list[Listener]:
-    """Listen at each HOST:PORT or unix:PATH. Raises AddressInUse, ConfigError; then none stays open.
+async def bind(
+    addresses: Sequence[str], inherited: Sequence[socket.socket] = (), certificate: Certificate | None = None
+) -> list[Listener]:
+    """Listen at each HOST:PORT, tls:HOST:PORT or unix:PATH. Raises AddressInUse, ConfigError; then none stays open.
 
+    certificate: for those that begin with tls:
     inherited: sockets that listen already: each stands for the address that it is bound to, also where no address
     names it
     """
     listeners: list[Listener] = []
     ready = {_where(sock): sock for sock in inherited}
+    for sock in inherited:
+        sock.setblocking(False)
     try:
         for address in addresses:
             for family, where in await _resolve(address):
-                sock = ready.pop(where, None)
-                listeners.append(_listen(address, family, where) if sock is None else _take(sock))
-        listeners.extend(_take(sock) for sock in ready.values())
+                shown = certificate if address.startswith(TLS) else None
+                own_file = family == socket.AF_UNIX and where not in ready
+                sock = ready.pop(where, None) or _listen(address, family, where)
+                listeners.append(Listener(sock, own_file=own_file, certificate=shown))
+        listeners.extend(Listener(sock) for sock in ready.values())
     except SowerError:
         for listener in listeners:
             listener.close()
@@ -137,16 +160,11 @@ def _where(sock: socket.socket) -> Where:
     return (name,) if sock.family == socket.AF_UNIX else tuple(name[:2])
 
 
-def _take(sock: socket.socket) -> Listener:
-    sock.setblocking(False)
-    return Listener(sock)
-
-
 async def _resolve(address: str) -> list[tuple[int, Where]]:
     """The families and addresses of one entry of server.listen."""
     if address.startswith(UNIX):
         return [(socket.AF_UNIX, (address.removeprefix(UNIX),))]
-    host, _, port = address.rpartition(":")
+    host, _, port = address.removeprefix(TLS).rpartition(":")
     try:
         if not 0 <= int(port) <= HIGHEST_PORT:
             raise ValueError(f"a port is 0 to {HIGHEST_PORT}")
@@ -158,7 +176,7 @@ async def _resolve(address: str) -> list[tuple[int, Where]]:
     return list(dict.fromkeys((int(family), tuple(where[:2])) for family, _, _, _, where in found))
 
 
-def _listen(address: str, family: int, where: Where) -> Listener:
+def _listen(address: str, family: int, where: Where) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -177,7 +195,7 @@ def _listen(address: str, family: int, where: Where) -> Listener:
         remedy = REMEDIES.get(error.errno or 0, "")
         why = error.strerror or str(error)
         raise ConfigError(f"server.listen: cannot listen at {address}: {why}.{remedy}") from error
-    return Listener(sock, own_file=family == socket.AF_UNIX)
+    return sock
 
 
 def _bind_file(sock: socket.socket, path: str) -> None:
@@ -195,14 +213,15 @@ def _bind_file(sock: socket.socket, path: str) -> None:
 class Caps:
     """How many connections there are, in all (`total`) and by address, and how fast they come."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.use(limits)
+    def __init__(self, limits: Limits, proxies: tuple[str, ...] = ()) -> None:
+        self.use(limits, proxies)
         self._open: Counter[str] = Counter()
         self.total = 0
 
-    def use(self, limits: Limits) -> None:
-        """Count by these limits from now on."""
+    def use(self, limits: Limits, proxies: tuple[str, ...] = ()) -> None:
+        """Count by these limits from now on; the address of a trusted proxy is that of many."""
         self._limits = limits
+        self._proxies = trusted(proxies)
         self._rate = Buckets(limits.connects)
 
     def enter(self, address: str, now: float) -> SowerError | None:
@@ -210,6 +229,16 @@ class Caps:
         limits = self._limits
         if self.total >= limits.connections:
             return TooManyConnections(f"{self.total} connections are open, limits.connections.", retry_after=5)
+        if not self._proxies.covers(address):
+            refusal = self._enter_by_address(address, now)
+            if refusal is not None:
+                return refusal
+        self.total += 1
+        self._open[address] += 1
+        return None
+
+    def _enter_by_address(self, address: str, now: float) -> SowerError | None:
+        limits = self._limits
         if self._open[address] >= limits.connections_per_address:
             most = limits.connections_per_address
             return TooManyConnections(
@@ -218,8 +247,6 @@ class Caps:
         wait = self._rate.take(address, now)
         if wait:
             return RateLimited("Connections of this address come faster than limits.connects.", retry_after=wait)
-        self.total += 1
-        self._open[address] += 1
         return None
 
     def leave(self, address: str) -> None:
@@ -268,14 +295,12 @@ async def accept_loop(
             address = str(peer[0]) if peer else LOCAL
             refusal = caps.enter(address, trio.current_time())
             if refusal is None:
-                nursery.start_soon(attend, _wire(sock, address, caps), handler, name="connection")
-            else:
+                sock.setblocking(False)
+                nursery.start_soon(attend, listener.wire(sock, address, caps.leave), handler, name="connection")
+            elif listener.certificate is None:
                 _turn_away(sock, refusal)
-
-
-def _wire(sock: socket.socket, address: str, caps: Caps) -> Wire:
-    sock.setblocking(False)
-    return Wire(sock, address, caps.leave)
+            else:
+                sock.close()  # to say why would take a handshake
 
 
 def _turn_away(sock: socket.socket, error: SowerError) -> None:

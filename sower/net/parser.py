@@ -18,6 +18,7 @@ import httptools
 from sower.config import Server
 from sower.errors import BadRequest, BodyTooLarge, HeadersTooLarge, SowerError, UriTooLong
 from sower.net.http import Request
+from sower.net.proxies import trusted
 
 MOST_HEADERS = 100
 """Headers of one request. nginx and httptools' users take 100, websockets 128."""
@@ -153,11 +154,18 @@ class RequestParser:
                 self._path(self._target.decode("ascii")),
                 self._headers,
                 bytes(self._body),
-                address=self._address,
+                address=self._client(),
                 keep_alive=self._parser.should_keep_alive(),
                 upgrade=self._parser.should_upgrade(),
             )
         )
+
+    def _client(self) -> str:
+        """Who the request is from: the peer, or whom a trusted proxy names."""
+        proxies = self._settings.trusted_proxies
+        if not proxies:
+            return self._address
+        return trusted(proxies).client(self._address, self._headers.get("x-forwarded-for", ""))
 
     def _path(self, target: str) -> str:
         """The target without server.path_prefix, which clients sign and routes match without it."""

@@ -21,20 +21,28 @@ LINGER_BYTES = 4 * 1024 * 1024
 class Wire:
     """A non-blocking socket.
 
-    address:  the peer's IP address
+    peer:     the IP address that it is connected with
+    address:  the client's IP address, another one where the peer is a proxy that is believed
     kept:     whether it outlives the task that served it, because the reader has it now
-    on_close: told the address once when it closes
+    on_close: told the peer once when it closes
     """
 
-    __slots__ = ("_on_close", "_waited_for", "address", "closed", "kept", "sock")
+    __slots__ = ("_on_close", "_waited_for", "address", "closed", "kept", "peer", "sock")
+
+    shakes_hands = False
+    """Whether `handshake` has something to do."""
 
     def __init__(self, sock: socket.socket, address: str, on_close: Callable[[str], None] | None = None) -> None:
         self.sock = sock
-        self.address = address
+        self.peer = self.address = address
         self.closed = False
         self.kept = False
         self._on_close = on_close
         self._waited_for = False
+
+    async def handshake(self) -> bool:
+        """What comes before the first byte. Whether it went well."""
+        return True
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the socket takes at once. Returns bytes sent. Raises BrokenResourceError when the peer is gone."""
@@ -126,4 +134,4 @@ class Wire:
                 trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
             if self._on_close is not None:
-                self._on_close(self.address)
+                self._on_close(self.peer)
