@@ -82,6 +82,11 @@ class Activity:
         self._audit.record("kicked", app=grant.app, who=_who(grant, address), detail=session)
         self._say(grant.app, "kicked", session=session)
 
+    def watched(self, grant: Grant, address: str, session: str) -> None:
+        """Somebody looks at a session's frames."""
+        self._audit.record("frames_watched", app=grant.app, who=_who(grant, address), detail=session)
+        self._say(grant.app, "frames_watched", address=address, session=session)
+
     def admitted(self, grant: Grant, address: str) -> None:
         """Somebody was let into the dashboard."""
         self._audit.record("dashboard_opened", app=grant.app, who=_who(grant, address))

@@ -16,6 +16,7 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.collector import Collector
 from sower.config import Config
+from sower.console import Console
 from sower.core.command import (
     Acknowledged,
     Appear,
@@ -32,6 +33,7 @@ from sower.core.command import (
     Subscribe,
     Unsubscribe,
     UpdateMeta,
+    WatchFrames,
 )
 from sower.core.connection import read, state
 from sower.core.grants import Can, Grant
@@ -95,6 +97,7 @@ class Clients:
         self._keepalive = keepalive
         self._collector = collector
         self._now = now
+        self._console = Console(activity, self.find, now)
 
     def use(self, config: Config) -> None:
         """Go on with this config; who is connected is held to its bounds from the next look on."""
@@ -171,6 +174,7 @@ class Clients:
         for subscription in subscriptions:
             subscription.end()
         self.users.went(session)
+        self._console.went(session)
         self._by_app[session.grant.app] -= 1
         code, reason = farewell.code, farewell.reason
         if session.ending is not None:
@@ -224,6 +228,8 @@ class Clients:
             self._renew(session, command)
         elif isinstance(command, SignIn):
             self._sign_in(session, command)
+        elif isinstance(command, WatchFrames):
+            self._console.begin(session, command)
         elif isinstance(command, Complain):
             raise command.error
         else:

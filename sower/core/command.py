@@ -213,6 +213,12 @@ class SignIn(msgspec.Struct, frozen=True):
     said: str
 
 
+class WatchFrames(msgspec.Struct, frozen=True):
+    """See what passes between another session's client and the daemon, for as long as this socket is open."""
+
+    session: str
+
+
 class Greet(msgspec.Struct, frozen=True):
     """Say the protocol's first words."""
 
@@ -356,6 +362,7 @@ SocketCommand = (
     | Connect
     | Renew
     | SignIn
+    | WatchFrames
     | Greet
     | Complain
     | Ping

@@ -157,6 +157,11 @@ class Session:
         """Bytes that wait for it."""
         return 0 if self._backlog is None else self._backlog.size
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether nothing is half said in either direction."""
+        return self._backlog is None and (self.speech is None or self.speech.inbound.resting)
+
     # Outbound
 
     def write(self, data: bytes) -> None:

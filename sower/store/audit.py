@@ -42,6 +42,7 @@ KINDS = (
     "refused",
     "published",
     "dashboard_opened",
+    "frames_watched",
     "token_minted",
     "key_minted",
     "key_rotated",

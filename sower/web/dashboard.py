@@ -6,13 +6,16 @@ Rule 2: no answer is kept by a browser, and none makes it ask for a password of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sower.core.command import Admit, Credentials, HttpAnswer, Minted
+from sower.core.command import Admit, Credentials, HttpAnswer, Minted, SocketAnswer, SocketCommand, WatchFrames
 from sower.dialects.interface import JSON, Asked, Dialect, HttpCall, HttpRoute, Opened, Reply, SocketRoute
-from sower.errors import BadJson, SowerError
+from sower.dialects.native.socket import SUBPROTOCOL, NativeConversation
+from sower.dialects.native.socket import refuse as refuse_socket
+from sower.dialects.native.words import ENCODER
+from sower.errors import BadFrame, BadJson, SowerError
 from sower.net.http import Request, Response
 from sower.web import cookie
 
@@ -40,7 +43,8 @@ _decode = msgspec.json.Decoder(_SignIn).decode
 def dashboard(native: Dialect) -> Dialect:
     """The routes. native: the protocol's own."""
     http = (HttpRoute("POST", SESSION, decode_sign_in, refuse), *(_signed_in(route) for route in native.http))
-    return Dialect("dashboard", http, tuple(_signed_in_socket(route) for route in native.sockets))
+    frames = SocketRoute(API + "/frames/{session}", open_frames, refuse_socket, (SUBPROTOCOL,))
+    return Dialect("dashboard", http, (frames, *(_signed_in_socket(route) for route in native.sockets)))
 
 
 def decode_sign_in(call: HttpCall) -> Asked:
@@ -62,6 +66,37 @@ def decode_sign_in(call: HttpCall) -> Asked:
         return Reply(_encode({"expires": int(answer.expires)}), headers=headers)
 
     return Asked(credentials, Admit(SIGNED_IN_FOR), admitted)
+
+
+class FramesConversation(NativeConversation):
+    """The debug console's socket: it watches one session, and says nothing itself."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: str) -> None:
+        super().__init__("", None)
+        self._session = session
+
+    def begin(self) -> Sequence[SocketCommand]:
+        """Opening the socket is watching."""
+        return (WatchFrames(self._session),)
+
+    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+        """Nothing. Raises BadFrame."""
+        raise BadFrame("This socket is for listening alone.")
+
+    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+        """The frames follow."""
+        return _encode({"type": "watching"})
+
+    def ends(self, command: SocketCommand | None) -> bool:
+        """A socket that may not watch has nothing left to do."""
+        return isinstance(command, WatchFrames)
+
+
+def open_frames(call: HttpCall) -> Opened:
+    """Watch a session. Raises NotSameOrigin, NotAuthorised."""
+    return Opened(cookie.read(call), FramesConversation(call.params["session"]), ENCODER)
 
 
 async def tell_cookie(request: Request, params: Mapping[str, str]) -> Response:

@@ -103,7 +103,7 @@ async def test_every_view_is_readable_dark_and_light_wide_and_narrow(tmp_path: P
             for scheme, width in (("light", 1280), ("dark", 360)):
                 await page.act("emulateMedia", {"colorScheme": scheme})
                 await page.act("setViewportSize", {"width": width, "height": 800})
-                for view, text in {**views, f"session/{session}": "What it is"}.items():
+                for view, text in {**views, f"session/{session}": "Debug console"}.items():
                     await go(page, f"#/{'' if view == 'overview' else view}")
                     await page.reads(text, "main")
                     await page.until("!document.body.innerText.includes('Looking…')")

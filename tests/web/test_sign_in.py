@@ -50,6 +50,7 @@ async def test_key_and_secret_get_a_cookie_that_opens_the_api_and_is_no_scripts_
         ).json() == {"cookie": True}
         left = await daemon.request("DELETE", "/dashboard/session", auth=False)
         assert "Max-Age=0" in left.headers["set-cookie"]
+        await daemon.stop()
         assert [record.kind for record in read(str(tmp_path / "sower.db"), kinds=["dashboard_opened"])] == [
             "dashboard_opened"
         ]
@@ -201,7 +202,6 @@ async def test_who_tries_secrets_is_told_to_wait(tmp_path: Path) -> None:
 async def test_the_audit_and_the_trend_are_read_over_http_by_servers_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         await daemon.request("GET", "/channels", auth=False)
-        await daemon.request("GET", "/health/ready")
         told = (await daemon.request("GET", "/audit", params={"kind": "refused,started"})).json()["records"]
         assert {record["kind"] for record in told} <= {"refused", "started"}
         older = (await daemon.request("GET", "/audit", params={"before": told[-1]["time"]})).json()["records"]

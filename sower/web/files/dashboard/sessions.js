@@ -1,11 +1,12 @@
-// Who is connected, and one of them looked at closely: what it follows, and what waits for it.
+// Who is connected, and one of them looked at closely: what it follows, what waits for it, and its frames as they pass.
 
-import { get, part, remove, repeatedly } from "./api.js";
-import { bytes, count, empty, h, span } from "./dom.js";
+import { API, get, part, remove, repeatedly } from "./api.js";
+import { bytes, count, empty, h, span, timeOf } from "./dom.js";
 import { list } from "./list.js";
 
 const EVERY = 3; // s
 const MOST = 1000; // sessions that the daemon lists at once
+const MOST_FRAMES = 500; // frames that are kept in the page
 
 export function sessions(place, { signal, failed }) {
   let all = [];
@@ -63,6 +64,7 @@ export function session(place, context) {
     h("p", { class: "small" }, h("a", { href: "#/sessions" }, "Sessions")),
     h("div", { class: "row wrap heading" }, h("h1", { class: "mono break" }, id), h("span", { class: "fill" }), kick),
     h("section", { class: "card pad" }, h("h2", {}, "What it is"), facts),
+    h("section", { class: "card pad" }, frames(id, context)),
   );
 
   async function look() {
@@ -105,4 +107,56 @@ export function session(place, context) {
   }
 
   repeatedly(EVERY, look, context.signal, context.failed);
+}
+
+/** The debug console: raw frames while it is open. The daemon masks secrets, and notes in the audit who watched whom. */
+function frames(id, { signal, tell }) {
+  const lines = h("ol", { class: "events frames", "aria-label": "Frames" });
+  const nothing = h("div", {}, empty("Frames are not watched", "While they are, every frame to and from this client is shown here. The audit notes who watched."));
+  const button = h("button", { type: "button", class: "primary", onclick: toggle }, "Watch its frames");
+  const pause = h("button", { type: "button", hidden: true, "aria-pressed": "false", onclick: hold }, "Pause");
+  const filter = h("input", { type: "search", placeholder: "Filter frames", "aria-label": "Filter frames", oninput: apply });
+  let socket = null;
+  let paused = false;
+  signal.addEventListener("abort", () => socket?.close());
+
+  function toggle() {
+    if (socket) {
+      socket.close();
+      return;
+    }
+    const address = new URL(`frames/${part(id)}`, API);
+    address.protocol = address.protocol.replace("http", "ws");
+    socket = new WebSocket(address, "sower.v1");
+    socket.onmessage = ({ data }) => hear(JSON.parse(data));
+    socket.onclose = () => {
+      socket = null;
+      button.textContent = "Watch its frames";
+      pause.hidden = true;
+    };
+    button.textContent = "Stop watching";
+    pause.hidden = false;
+  }
+  function hear(frame) {
+    if (frame.type === "watching") nothing.replaceChildren(empty("Watching", "Nothing has passed yet. A ping goes to silent clients now and then."));
+    if (frame.type === "error") tell(`${frame.message} ${frame.hint}`);
+    if (frame.type !== "frame" || paused) return;
+    nothing.hidden = true;
+    const line = h("li", { class: frame.from === "client" ? "in" : "out" }, timeOf(frame.time), h("span", { class: "way", title: `from the ${frame.from}` }, frame.from === "client" ? "→" : "←", h("span", { class: "out-of-sight" }, ` from the ${frame.from}`)), h("span", { class: "soft" }, frame.kind), h("code", { class: "data break" }, frame.text), h("span", { class: "soft number" }, bytes(frame.bytes)));
+    line.hidden = !fits(line);
+    lines.prepend(line);
+    if (lines.children.length > MOST_FRAMES) lines.lastElementChild.remove();
+  }
+  function hold() {
+    paused = !paused;
+    pause.setAttribute("aria-pressed", paused);
+    pause.textContent = paused ? "Resume" : "Pause";
+  }
+  function fits(line) {
+    return line.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
+  }
+  function apply() {
+    for (const line of lines.children) line.hidden = !fits(line);
+  }
+  return h("div", {}, h("div", { class: "row wrap tools" }, h("h2", {}, "Debug console"), h("span", { class: "fill" }), h("div", { class: "search" }, filter), pause, button), nothing, lines);
 }
