@@ -16,6 +16,7 @@ from sower.core.command import Credentials, Proof, Signature
 from sower.core.grants import Credential, Grant, anonymous, check_secret, check_signature, key_grant, verify
 from sower.core.limits import Buckets
 from sower.dialects.ably.keys import ably_keys
+from sower.dialects.pubnub.keys import pubnub_key
 from sower.errors import (
     AppDisabled,
     BadSignature,
@@ -24,6 +25,7 @@ from sower.errors import (
     RequestRepeated,
     SowerError,
     StaleRequest,
+    TokenRevoked,
     UnknownKey,
     UserMismatch,
     WrongSecret,
@@ -34,11 +36,15 @@ MOST_NONCES = 100_000
 
 
 class Access:
-    """The apps and their keys. now: seconds since 1970."""
+    """The apps and their keys. now: seconds since 1970.
+
+    revoked: what tokens are called (Grant.group) that are accepted no longer, and when they expire (seconds since 1970)
+    """
 
     def __init__(self, apps: Sequence[App], limits: Limits, *, now: Callable[[], float]) -> None:
         self.apps: dict[str, App] = {}
         self._nonces: dict[tuple[str, str], float] = {}
+        self.revoked: dict[str, float] = {}
         self._now = now
         self.use(apps, limits)
 
@@ -53,7 +59,7 @@ class Access:
     def authorise(self, shown: Credentials) -> Grant:
         """The grant for what was shown. No key named: the first app.
 
-        Raises UnknownKey, WrongSecret, BadToken, BadSignature, TokenExpired, UserMismatch, AppDisabled.
+        Raises UnknownKey, WrongSecret, BadToken, BadSignature, TokenExpired, TokenRevoked, UserMismatch, AppDisabled.
         """
         grant = self._grant(shown)
         if not self.apps[grant.app].enabled:
@@ -127,6 +133,8 @@ class Access:
             grant = shown.verify(shown.token or "", self._credentials, self._now())
         else:
             grant = verify(shown.token or "", self._credentials, now=self._now())
+        if grant.group in self.revoked:
+            raise TokenRevoked()
         if shown.key is not None and shown.key != grant.key:
             raise UnknownKey("The token was not minted with the key of this request.")
         if shown.user is not None and grant.any_user:
@@ -141,4 +149,4 @@ def _credentials(app: App) -> list[Credential]:
     """All keys of an app: its own, and those that it has for one protocol."""
     old = app.old_secret.encode() if app.old_secret else None
     own = Credential(app=app.id, key=app.key, secret=app.secret.encode(), old_secret=old)
-    return [own, *ably_keys(app, own)]
+    return [own, pubnub_key(app, own), *ably_keys(app, own)]

@@ -30,6 +30,7 @@ from sower.core.command import (
     Mint,
     Minted,
     Occupancy,
+    OperatorCommand,
     Publish,
     PublishAll,
     Published,
@@ -41,15 +42,17 @@ from sower.core.command import (
     Terminate,
     Time,
 )
-from sower.core.grants import Can, Grant, mint
+from sower.core.grants import USUAL, Can, Grant, mint
 from sower.core.limits import Buckets
 from sower.core.message import Position
+from sower.core.polling import PollingAnswer, PollingCommand
 from sower.dialects.interface import Asked
 from sower.errors import (
     BadRequest,
     Forbidden,
     HistoryOff,
     MessageTooLarge,
+    NotSpoken,
     PresenceOff,
     RateLimited,
     SowerError,
@@ -62,6 +65,12 @@ from sower.inbox import Publication
 from sower.operations import Operations
 
 A = TypeVar("A")
+
+NOBODY = Grant("", "")
+"""The grant of who asks for what anybody is told."""
+
+Doer = Callable[[Grant, str, Any], Coroutine[Any, Any, HttpAnswer | PollingAnswer]]
+"""(grant, address, command) -> answer. What it must do in the order of the requests is done before it returns."""
 
 
 class Api:
@@ -83,6 +92,7 @@ class Api:
         self._clients = clients
         self._activity = activity
         self._operations = operations
+        self._learned: dict[type, Doer] = {}
         self._now = now
         self.use(limits)
 
@@ -91,15 +101,16 @@ class Api:
         self._limits = limits
         self._publishes = Buckets(limits.publishes)
 
-    def ask(self, asked: Asked, address: str) -> Coroutine[Any, Any, HttpAnswer]:
+    def ask(self, asked: Asked, address: str) -> Coroutine[Any, Any, HttpAnswer | PollingAnswer]:
         """Do what was asked. A publish is posted before this returns; its commit is what is awaited.
 
         Raises SowerError, now or when awaited.
         """
         grant: Grant | None = None
         try:
-            grant = self._access.authorise(asked.credentials)
-            return self._do(grant, address, asked.command)
+            if asked.credentials is not None:
+                grant = self._access.authorise(asked.credentials)
+            return self._do(grant or NOBODY, address, asked.command)
         except SowerError as error:
             told = self._access.refusal(address, error)
             if told.status in (401, 403, 429):
@@ -107,7 +118,16 @@ class Api:
                 self._activity.refused(grant.app if grant else None, address, where, told)
             raise told from error
 
-    def _do(self, grant: Grant, address: str, command: HttpCommand) -> Coroutine[Any, Any, HttpAnswer]:
+    def learn(self, kind: type, do: Doer) -> None:
+        """Have another part do a kind of command."""
+        self._learned[kind] = do
+
+    def _do(
+        self, grant: Grant, address: str, command: HttpCommand | PollingCommand
+    ) -> Coroutine[Any, Any, HttpAnswer | PollingAnswer]:
+        learned = self._learned.get(type(command))
+        if learned is not None:
+            return learned(grant, address, command)
         if isinstance(command, PublishAll):
             return self._publish(grant, command)
         if isinstance(command, ReadHistory):
@@ -128,7 +148,9 @@ class Api:
             return _at_once(self._issue(grant, address, command))
         if isinstance(command, Mint):
             return _at_once(self._mint(grant, address, command))
-        return self._operations.perform(grant, address, command)
+        if isinstance(command, OperatorCommand):
+            return self._operations.perform(grant, address, command)
+        raise NotSpoken(f"{type(command).__name__} is nothing that this daemon does.")
 
     def _batch(self, grant: Grant, command: Batch) -> Coroutine[Any, Any, Answers]:
         begun: list[Coroutine[Any, Any, Published | Members] | SowerError] = []
@@ -270,7 +292,7 @@ class Api:
             # A backend passes on the name that its client asked for, and a pattern would open every channel it fits.
             raise BadRequest("A token for a pattern is not minted over HTTP; `sower token` mints one.")
         try:
-            can = list(Can) if command.can is None else [Can(name) for name in command.can]
+            can = list(USUAL) if command.can is None else [Can(name) for name in command.can]
         except ValueError as error:
             raise BadRequest(f"{error}; a capability is one of {', '.join(Can)}.") from error
         now = self._now()

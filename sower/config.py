@@ -64,10 +64,10 @@ class Server(Strict, frozen=True):
     """Origins whose pages may connect: "https://example.com", "https://*.example.com" or "*" for all."""
     path_prefix: str = ""
     """A prefix of all paths that is ignored where a request has it, such as "/realtime" (pusher-js: wsPath)."""
-    max_head: Size = Size(16 * 1024)
-    """Bytes of a request's head, h11's and IIS' limit."""
-    max_uri: Size = Size(8 * 1024)
-    """Bytes of a request's target, Apache's limit."""
+    max_head: Size = Size(48 * 1024)
+    """Bytes of a request's head: a target and 12 KiB; h11 and IIS take 16 KiB."""
+    max_uri: Size = Size(36 * 1024)
+    """Bytes of a request's target. PubNub's SDKs carry messages in it, of up to 32 KiB."""
     max_body: Size = Size(1024 * 1024)
     """Bytes of a request's body, nginx's limit."""
     head_timeout: Duration = Duration(5)
@@ -205,6 +205,21 @@ class AblySettings(Strict, frozen=True):
     """How long members stay whose connection was lost, Ably's own 15 seconds."""
 
 
+class PubnubSettings(Strict, frozen=True):
+    """The keyset of a team that comes from PubNub, and what PubNub's portal sets for one."""
+
+    publish_key: str = ""
+    """The publish key that clients show. Left out: pub- and the app's key."""
+    subscribe_key: str = ""
+    """The subscribe key that clients show. Left out: sub- and the app's key."""
+    secret_key: str = ""
+    """The secret key that servers sign with. Left out: the app's secret."""
+    announce_max: int = 20
+    """Members of a channel above which single joins and leaves are no longer announced, PubNub's default."""
+    announce_every: Duration = Duration(10)
+    """How often a channel with more members announces who came and went, PubNub's default."""
+
+
 class App(Strict, frozen=True):
     id: str
     """Letters, digits, - and _. Pusher's SDK for Python demands digits alone."""
@@ -230,6 +245,8 @@ class App(Strict, frozen=True):
     """What Pusher's SDKs may do in this app."""
     ably: AblySettings = AblySettings()
     """What Ably's SDKs may do in this app."""
+    pubnub: PubnubSettings = PubnubSettings()
+    """The keys of PubNub's SDKs, and how their presence events are told."""
 
 
 class History(Strict, frozen=True):

@@ -22,6 +22,7 @@ import msgspec
 
 from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict, Webhook
 from sower.core.happening import Fact
+from sower.dialects.pubnub.keys import publish_key, subscribe_key
 from sower.errors import ConfigError
 from sower.net.proxies import Trusted
 from sower.quantities import parse_duration, parse_rate, parse_size
@@ -299,7 +300,7 @@ def _sense(config: Config) -> list[Problem]:
             problems.append(Problem(("server", "listen", index), text))
     for section in ("server", "session", "store", "limits"):
         problems += _positive(getattr(config, section), (section,))
-    return [*problems, *_apps(config.apps), *_rules(config.channels)]
+    return [*problems, *_apps(config.apps), *_pubnub_keys(config.apps), *_rules(config.channels)]
 
 
 def _proxies(config: Config) -> Iterator[Problem]:
@@ -360,6 +361,19 @@ def _webhooks(webhooks: tuple[Webhook, ...], apps_path: tuple[str | int, ...]) -
             elif name.lower() in OWN_HEADERS:
                 yield Problem((*path, "headers", name), "is set by the daemon itself")
         yield from _positive(webhook, path)
+
+
+def _pubnub_keys(apps: tuple[App, ...]) -> Iterator[Problem]:
+    known: dict[str, int] = {app.key: index for index, app in enumerate(apps)}
+    for index, app in enumerate(apps):
+        path = ("apps", index, "pubnub")
+        yield from _positive(app.pubnub, path)
+        for name, key in (("publish_key", publish_key(app)), ("subscribe_key", subscribe_key(app))):
+            if not key.isprintable() or "/" in key or key in known:
+                yield Problem((*path, name), f"{key!r} is another key already, or holds what a path cannot")
+            known[key] = index
+        if app.pubnub.secret_key and len(app.pubnub.secret_key) < LEAST_SECRET:
+            yield Problem((*path, "secret_key"), f"has at least {LEAST_SECRET} characters")
 
 
 def _rules(rules: tuple[ChannelRule, ...]) -> Iterator[Problem]:

@@ -98,6 +98,7 @@ async def _serve(
     async with trio.open_nursery() as services:
         async with trio.open_nursery() as connections:
             parts = Parts(config, journal, audit, systemd, connections, certificate, reread, now=now)
+            await parts.load()
             await services.start(parts.hub.run, name="hub")
             for name, run in parts.services.items():
                 services.start_soon(run, name=name)

@@ -15,14 +15,14 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
     SowerError
       BadRequest            malformed input of any kind
         BadChannelName  BadEvent  BadJson  BadPosition  BadFrame  BadUpgrade  BadParameter  BadData
-        NoProtocol  UnknownProtocol  BadVersion
+        BadFilter  BadGrant  AlreadyThere  NoProtocol  UnknownProtocol  BadVersion
       NotAuthorised         no credential, or one that proves nothing
         UnknownKey  BadToken  TokenExpired  WrongSecret
         BadSignature  StaleRequest  RequestRepeated  TokenRevoked
       Forbidden             a good credential that does not allow this
-        OriginRefused  NotSameOrigin  UserMismatch  NoUser  NeedsKey  UserTerminated  AppDisabled
+        NamesForbidden  OriginRefused  NotSameOrigin  UserMismatch  NoUser  NeedsKey  UserTerminated  AppDisabled
         ClientEventsOff  HistoryOff  PresenceOff
-      NotFound  MethodNotAllowed  Finished
+      NotFound  NotSpoken  MethodNotAllowed  Finished
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
       TooMany               RateLimited  EventsTooFast  TooManyConnections  AppFull  WatchlistTooLong  ChannelBusy
       TooSlow               HandshakeTimeout  RequestTimeout  NoPong  SlowConsumer
@@ -132,6 +132,29 @@ class BadUpgrade(BadRequest):
     hint = "Connect with a WebSocket client (RFC 6455, version 13), for example `sower tail CHANNEL`."
 
 
+class BadFilter(BadRequest):
+    code = "bad_filter"
+    text = "The filter expression cannot be read."
+    hint = "Mend it where the message says; sower-pubnub(7) has the language."
+
+
+class BadGrant(BadRequest):
+    code = "bad_grant"
+    text = "The token that is asked for cannot be made."
+    hint = "Mend the part of the permissions that the message names."
+
+    def __init__(self, detail: str = "", *, where: str = "permissions") -> None:
+        super().__init__(detail)
+        self.where = where
+
+
+class AlreadyThere(BadRequest):
+    code = "already_there"
+    text = "This is there already."
+    status = 409
+    hint = "Nothing needs to be done."
+
+
 class NoProtocol(BadRequest):
     code = "no_protocol"
     text = "The client does not say which version of its protocol it speaks."
@@ -238,6 +261,17 @@ class NotSameOrigin(Forbidden):
     hint = "Open /dashboard itself; a proxy in front must pass the Host header on as it came."
 
 
+class NamesForbidden(Forbidden):
+    code = "names_forbidden"
+    text = "The credential does not allow this on all that was named."
+    hint = "Leave the named channels and groups out, or get a token that covers them."
+
+    def __init__(self, detail: str = "", *, channels: Sequence[str] = (), groups: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.channels = tuple(channels)
+        self.groups = tuple(groups)
+
+
 class UserMismatch(Forbidden):
     code = "user_mismatch"
     text = "The credential does not speak for this user."
@@ -308,6 +342,12 @@ class Finished(SowerError):
     close = 4530
     retry = False
     hint = "Nothing is wrong."
+
+
+class NotSpoken(NotFound):
+    code = "not_spoken"
+    text = "Sower does not do this part of the vendor's protocol."
+    hint = "sower-pubnub(7) lists what is spoken and what is not."
 
 
 class MethodNotAllowed(SowerError):

@@ -40,6 +40,7 @@ class Hub:
     tally: what all parts of the node count in
     failed: told of each restart and quarantine: kind of audit record, app, channel, why
     hears: whether an app's webhooks want a fact; happened: told of each that they want
+    born: told of each new channel. awaited: whether somebody wants to be told of a channel before there is one
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Hub:
         self.hears: Callable[[str, Fact], bool] = _deaf
         self.happened: Callable[[str, Happening], None] = _unheard
         self.in_flight: dict[ChannelTree, int] = {}
+        self.born: Callable[[ChannelTree], None] = _unseen
+        self.awaited: Callable[[str, str], bool] = _unawaited
         self._counting = frozenset(app.id for app in config.apps if app.subscription_count)
         self._last_serial = journal.last_serial
         self._trees: dict[tuple[str, str], ChannelTree] = {}
@@ -97,6 +100,7 @@ class Hub:
         tree = self._trees.get((app, name))
         if tree is None:
             tree = self._trees[app, name] = ChannelTree(app, name, self.rules.of(name), self)
+            self.born(tree)
         return tree
 
     def publish(self, app: str, publication: Publication) -> None:
@@ -107,7 +111,7 @@ class Hub:
         name = publication.command.channel
         rules = self.rules.of(name)
         kept = rules.history is not None or rules.cache or publication.command.id is not None
-        if (app, name) not in self._trees and not kept:
+        if (app, name) not in self._trees and not kept and not self.awaited(app, name):
             self.tally.published += 1
             self.tally.published_bytes += len(publication.command.data)
             publication.ticket.settle(Receipt(name, self.next_serial()))
@@ -138,6 +142,10 @@ class Hub:
         for (owner, name), tree in self._trees.items():
             if owner == app and name.startswith(prefix) and tree.state is not None and not tree.state.vacant:
                 yield tree
+
+    def trees(self, app: str, prefix: str) -> Iterator[ChannelTree]:
+        """Every channel of an app that has a tree, and whose name begins with a prefix."""
+        return (tree for (owner, name), tree in self._trees.items() if owner == app and name.startswith(prefix))
 
     def look(self, app: str, name: str) -> ChannelTree | None:
         """The channel's tree where there is one."""
@@ -189,6 +197,15 @@ def _deaf(app: str, fact: Fact) -> bool:
 
 def _unheard(app: str, happening: Happening) -> None:
     """Where no webhook wants to be told."""
+
+
+def _unseen(tree: ChannelTree) -> None:
+    """Where nobody follows channels that are not there yet."""
+
+
+def _unawaited(app: str, channel: str) -> bool:
+    """As _unseen."""
+    return False
 
 
 class Unanswered:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sower.cli import COMMANDS, app
 from sower.config_docs import SECTIONS, example, settings
-from sower.core.grants import Can
+from sower.core.grants import USUAL, Can
 from sower.dialects.native import native
 from sower.errors import tree
 from sower.watching import ROUTES
@@ -149,7 +149,7 @@ def command_page() -> str:
         lines += _command(path, command)
     lines += [".Sh ROUTES", ".Bl -tag -width Ds", *_routes(), ".El"]
     lines += [".Sh PROTOCOL", FRAMES.rstrip()]
-    lines += [".Pp", f"A token's capabilities are {', '.join(Can)}."]
+    lines += [".Pp", f"A token's capabilities are {', '.join(Can)}; without --can it has {', '.join(USUAL)}."]
     lines += [".Sh ENVIRONMENT", *_list(ENVIRONMENT.items(), "Ev")]
     lines += [".Sh FILES", *_list(FILES.items(), "Pa")]
     lines += [".Sh EXIT STATUS", *_list(((str(code), text) for code, text in EXIT_CODES.items()), "Li")]

@@ -16,6 +16,7 @@ from sower.config import Config
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
 from sower.dialects.native import native
+from sower.dialects.pubnub import pubnub
 from sower.dialects.pusher import pusher
 from sower.health import Health
 from sower.hub import Hub
@@ -30,6 +31,7 @@ from sower.net.tls import Certificate
 from sower.net.wire import Wire
 from sower.operations import Operations
 from sower.overview import Overview
+from sower.polling import Polling
 from sower.reload import Reloader
 from sower.routes import Routes
 from sower.store.audit import Audit
@@ -84,7 +86,8 @@ class Parts:
         metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.health)
         self._journal = journal
         self._watching = Watching(self.health, metrics, access)
-        self._routes = Routes(access, api, self.clients, activity)
+        self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, self._waiting, connections)
+        self._routes = Routes(access, api, self.clients, activity, self._polling.polls)
         self._router = self._route(config)
 
     def _route(self, config: Config) -> Router:
@@ -105,11 +108,16 @@ class Parts:
         self._router = self._route(config)  # those who are connected stay with the one that they came by
         self._access.use(config.apps, config.limits)
         self._api.use(config.limits)
+        self._polling.use(config)
         self._webhooks.use(config.apps)
         self.caps.use(config.limits, config.server.trusted_proxies)
         self.clients.use(config)
         self.hub.use(config)
         self.config = config
+
+    async def load(self) -> None:
+        """Read what is kept on disk and held in memory. Raises JournalFailed."""
+        await self._polling.load()
 
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -123,6 +131,7 @@ class Parts:
             "pace": self._pace.run,
             "reader": self.clients.reader.run,
             "held requests": self._waiting.run,
+            "polls": self._polling.run,
         }
 
     async def handle(self, wire: Wire, given_back: GivenBack | None = None) -> None:
@@ -147,6 +156,7 @@ def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:
     own = native(epoch)
     yield own
     yield pusher(config.apps)
+    yield pubnub(config.apps)
     yield ably(config.apps, epoch, float(config.session.ping_every))
     if config.web.dashboard:
         yield dashboard(own)

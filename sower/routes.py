@@ -14,6 +14,8 @@ from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
 from sower.core.command import HttpAnswer
+from sower.core.grants import Grant
+from sower.core.polling import PollingAnswer
 from sower.dialects.interface import (
     Asked,
     Dialect,
@@ -21,6 +23,7 @@ from sower.dialects.interface import (
     HttpCall,
     HttpRoute,
     Opened,
+    PollRoute,
     Refusal,
     Reply,
     SocketRoute,
@@ -35,6 +38,7 @@ from sower.net.http import Request, Response
 from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint, When
 from sower.net.session import CLOSE_WITHIN, SECRET_DIGITS, Session
 from sower.net.wire import Wire
+from sower.polling.polls import Polls
 
 SECRETS_AT_ONCE = 256
 """Sessions' secrets that are drawn at a time: one by one, the system call was a twelfth of letting a client in."""
@@ -49,7 +53,9 @@ class Routes:
         api: Api,
         clients: Clients,
         activity: Activity,
+        polls: Polls,
     ) -> None:
+        self._polls = polls
         self._access = access
         self._api = api
         self._clients = clients
@@ -63,6 +69,8 @@ class Routes:
             router.add(route.method, route.pattern, self._http(route), _when(route))
         for route in dialect.sockets:
             router.add("GET", route.pattern, SocketEndpoint(self._socket(route, dialect.name), route.subprotocols))
+        for route in dialect.polls:
+            router.add("GET", route.pattern, TakingEndpoint(self._poll(route)))
         for route in dialect.streams:
             router.add("GET", route.pattern, TakingEndpoint(self._stream(route, dialect.name)))
 
@@ -100,6 +108,23 @@ class Routes:
             self._clients.came(session, buffered)
 
         return open_socket
+
+    def _poll(self, route: PollRoute):
+        async def poll(taken: Taken) -> Response | None:
+            request = taken.request
+            call = _call(request, taken.params)
+            grant: Grant | None = None
+            try:
+                polled = route.decode(call)
+                grant = self._access.authorise(polled.credentials)
+                return self._polls.begin(grant, polled, taken)
+            except SowerError as error:
+                told = self._access.refusal(request.address, error)
+                if told.status in (401, 403, 429):
+                    self._activity.refused(grant.app if grant else None, request.address, request.path, told)
+                return await _refused(route, call, told)
+
+        return poll
 
     def _stream(self, route: StreamRoute, dialect: str):
         async def open_stream(taken: Taken) -> Response | None:
@@ -148,7 +173,7 @@ def _when(route: HttpRoute) -> When | None:
 
 
 async def _answered(
-    route: HttpRoute, call: HttpCall, asked: Asked, answer: Coroutine[Any, Any, HttpAnswer]
+    route: HttpRoute, call: HttpCall, asked: Asked, answer: Coroutine[Any, Any, HttpAnswer | PollingAnswer]
 ) -> Response:
     try:
         return _response(asked.encode(await answer))
@@ -156,7 +181,7 @@ async def _answered(
         return await _refused(route, call, error)
 
 
-async def _refused(route: HttpRoute | StreamRoute, call: HttpCall, error: SowerError) -> Response:
+async def _refused(route: HttpRoute | StreamRoute | PollRoute, call: HttpCall, error: SowerError) -> Response:
     return Response.error(error) if route.refuse is None else _response(route.refuse(call, error))
 
 

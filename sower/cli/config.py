@@ -84,4 +84,4 @@ def _plain(value: Any, name: str = "") -> Any:
         return show_size(value)
     if name == "headers":  # a webhook's: they carry tokens
         return dict.fromkeys(value, MASK)
-    return MASK if name in ("secret", "old_secret") else value
+    return MASK if name in ("secret", "old_secret", "secret_key") else value

@@ -17,7 +17,7 @@ from sower.cli.terminal import moment, out, plain, print_json, usage
 from sower.cli.token_formats import MAKERS, Format, Wanted
 from sower.config import App
 from sower.config_file import Loaded, find_config
-from sower.core.grants import ALGORITHM, Can, Credential, inspect, mint
+from sower.core.grants import ALGORITHM, USUAL, Can, Credential, inspect, mint
 from sower.core.message import check_channel_name
 from sower.quantities import parse_duration
 from sower.store.audit import Record, append
@@ -32,7 +32,7 @@ def token(
     user: Annotated[str | None, typer.Option(help="The user that the token speaks for.")] = None,
     ttl: Annotated[str, typer.Option(help="How long it is good: 10m, 1h, 30d.")] = "1h",
     can: Annotated[str, typer.Option(help="subscribe, publish, presence, history; several with commas.")] = ",".join(
-        Can
+        USUAL
     ),
     meta: Annotated[str | None, typer.Option(help="JSON that others see beside the user in presence.")] = None,
     format: Annotated[Format, typer.Option(help="jwt for Sower's own protocol, or a vendor's.")] = Format.JWT,

@@ -61,9 +61,18 @@ class Can(StrEnum):
     PRESENCE = "presence"
     HISTORY = "history"
     METADATA = "metadata"
+    DELETE = "delete"
+    MANAGE = "manage"
 
 
-ALL = frozenset(Can)
+ONLY_GRANTED = frozenset((Can.DELETE, Can.MANAGE))
+"""What nobody may do on a channel without a claim that names it, however open the channel is."""
+
+USUAL = tuple(can for can in Can if can not in ONLY_GRANTED)
+"""What a token allows that does not say what it allows."""
+
+ALL = frozenset(USUAL)
+"""What a `*` stands for."""
 
 
 class Names(Protocol):
@@ -107,6 +116,7 @@ class Grant:
     keyed:   whether they hold a key's secret, and no token made with it
     issued:  seconds since 1970, when the token was made
     group:   what the token can be revoked by, besides its user
+    groups:  what a token allows on groups of channels
     """
 
     app: str
@@ -121,26 +131,31 @@ class Grant:
     keyed: bool = False
     issued: float | None = None
     group: str | None = None
+    groups: Claims = ()
 
     def allows(self, can: Can, channel: str, rules: Rules, client_events: bool) -> bool:
         """Whether this is allowed. client_events: whether the app's clients may publish at all."""
         if self.server:
             return True
         if self.closed:
-            return self._claimed(can, channel)
+            return self.claimed(can, channel)
         if channel.startswith(RESERVED) or can is Can.METADATA:
             return False
         if can is Can.PUBLISH and not (client_events and rules.client_events):
             return False
-        return not rules.private or self._claimed(can, channel)
+        if can in ONLY_GRANTED:
+            return self.claimed(can, channel)
+        return not rules.private or self.claimed(can, channel)
 
-    def _claimed(self, can: Can, channel: str) -> bool:
-        for pattern, allowed in self.claims:  # noqa: SIM110 - a generator for `any` costs more than the match
-            if can in allowed and pattern.matches(channel):
-                return True
-        return False
+    def claimed(self, can: Can, channel: str) -> bool:
+        """Whether a token allows this, whatever the channel's rule."""
+        return _claimed(self.claims, can, channel)
 
-    def proved(self, channel: str, can: frozenset[Can] = frozenset(Can)) -> Grant:
+    def allows_group(self, can: Can, group: str) -> bool:
+        """Whether this is allowed on a group of channels. Without a token anybody may: what is in it has rules."""
+        return self.server or not self.closed or _claimed(self.groups, can, group)
+
+    def proved(self, channel: str, can: frozenset[Can] = ALL) -> Grant:
         """This grant with one channel more. What had to be proved is proved, so it no longer ends."""
         return replace(self, claims=(*self.claims, _claim_on(channel, can)), expires=None)
 
@@ -156,12 +171,19 @@ class Grant:
         if can is Can.PUBLISH and not (self.closed or (client_events and rules.client_events)):
             raise ClientEventsOff(f"Clients may not publish on {channel!r}.")
         if not self.claims and not self.closed:
-            raise NotAuthorised(f"The channel {channel!r} is private: a token that allows {can.value} is needed.")
+            raise NotAuthorised(f"A token that allows {can.value} on {channel!r} is needed.")
         raise Forbidden(f"The credential does not allow {can.value} on {channel!r}.")
 
     def speaks_for(self, user: str) -> bool:
         """Whether a message may be said to be this user's."""
         return user == self.user or (self.user is None and (self.server or self.any_user))
+
+
+def _claimed(claims: Claims, can: Can, name: str) -> bool:
+    for which, allowed in claims:  # noqa: SIM110 - a generator for `any` costs more than the match
+        if can in allowed and which.matches(name):
+            return True
+    return False
 
 
 def anonymous(app: str, key: str, user: str | None) -> Grant:

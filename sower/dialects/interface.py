@@ -6,13 +6,14 @@ A dialect is a pure translator: bytes -> Command, Answer and Delivery -> bytes. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from sower.config import Rate
-from sower.core.command import Credentials, HttpAnswer, HttpCommand, SocketAnswer, SocketCommand, Watched
-from sower.core.message import Delivery, Position
+from sower.core.command import Credentials, HttpCommand, SocketAnswer, SocketCommand, Watched
+from sower.core.message import Delivery, Message, Position
+from sower.core.polling import Poll, PollingCommand, Source
 from sower.errors import SowerError
 
 
@@ -47,11 +48,15 @@ class Reply(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a request asks for, what was shown to be let in, and how its answer is worded."""
+    """What a request asks for, what was shown to be let in, and how its answer is worded.
 
-    credentials: Credentials
-    command: HttpCommand
-    encode: Callable[[HttpAnswer], Reply]
+    credentials: None where everybody is told
+    encode:      takes the answer to this command
+    """
+
+    credentials: Credentials | None
+    command: HttpCommand | PollingCommand
+    encode: Callable[[Any], Reply]
 
 
 class HttpRoute(NamedTuple):
@@ -212,6 +217,58 @@ class StreamRoute(NamedTuple):
     refuse: Callable[[HttpCall, SowerError], Reply] | None = None
 
 
+class PollWords(Protocol):
+    """How a protocol words what a poll is answered. Polls with the same words share each encoded envelope."""
+
+    def envelope(self, channel: str, message: Message) -> bytes:
+        """One message, open at its end for how it is reached."""
+        ...
+
+    def presence(self, channel: str, change: Delivery, serial: int, members: int) -> bytes:
+        """Who came or went, open at its end; empty where the protocol does not say it. members: after the change."""
+        ...
+
+    def crowd(self, channel: str, serial: int, members: int, turnover: Turnover) -> bytes:
+        """Who came and went in a while, open at its end."""
+        ...
+
+    def reached(self, source: Source) -> bytes:
+        """The end of an envelope that a poll gets through this source."""
+        ...
+
+    def answer(self, cursor: int, envelopes: Sequence[bytes]) -> Reply:
+        """The whole answer. cursor: where the next poll goes on."""
+        ...
+
+
+class Turnover(NamedTuple):
+    """The users that came to a channel, left it, and vanished from it."""
+
+    came: tuple[str, ...]
+    left: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+class Polled(NamedTuple):
+    """What a poll asks for, what was shown to be let in, and how it is answered."""
+
+    credentials: Credentials
+    poll: Poll
+    words: PollWords
+
+
+class PollRoute(NamedTuple):
+    """One route on which clients poll.
+
+    decode: a request into a poll, or the SowerError that says what is wrong with it
+    refuse: an error in the protocol's words
+    """
+
+    pattern: str
+    decode: Callable[[HttpCall], Polled]
+    refuse: Callable[[HttpCall, SowerError], Reply]
+
+
 class Dialect(NamedTuple):
     """A protocol: its name and its routes."""
 
@@ -219,3 +276,4 @@ class Dialect(NamedTuple):
     http: tuple[HttpRoute, ...]
     sockets: tuple[SocketRoute, ...]
     streams: tuple[StreamRoute, ...] = ()
+    polls: tuple[PollRoute, ...] = ()

@@ -61,11 +61,16 @@ class Match(NamedTuple):
     params: dict[str, str]
 
 
+REST = "..."
+"""What the name of a segment ends with that takes all that follow it."""
+
+
 class _Route:
-    __slots__ = ("endpoints", "pattern", "segments")
+    __slots__ = ("endpoints", "pattern", "segments", "takes_rest")
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
+        self.takes_rest = pattern.endswith(REST + "}")
         self.segments = pattern.split("/")[1:]
         self.endpoints: dict[str, list[_Candidate]] = {}
 
@@ -78,24 +83,33 @@ class _Route:
     def params(self, given: list[str]) -> dict[str, str] | None:
         """The raw values of the named segments, None where the path is another one."""
         params: dict[str, str] = {}
+        if self.takes_rest and len(given) >= len(self.segments):
+            before = len(self.segments) - 1
+            given = [*given[:before], "/".join(given[before:])]
+        if len(given) != len(self.segments):
+            return None
         for own, segment in zip(self.segments, given, strict=True):
             if own.startswith("{"):
-                params[own[1:-1]] = segment
+                params[own[1:-1].removesuffix(REST)] = segment
             elif own != segment:
                 return None
         return params
 
 
 class Router:
-    """All routes. A segment written {name} takes any one segment."""
+    """All routes. A segment written {name} takes any one segment, and a last one written {name...} all that follow."""
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
+        self._rests: dict[str, list[_Route]] = {}
 
     def add(self, method: str, pattern: str, endpoint: Endpoint, when: When | None = None) -> None:
         """Add a route. when: which requests it takes of those that another route has too; None for the others."""
         segments = pattern.split("/")[1:]
-        routes = self._routes.setdefault((segments[0], len(segments)), [])
+        if pattern.endswith(REST + "}"):
+            routes = self._rests.setdefault(segments[0], [])
+        else:
+            routes = self._routes.setdefault((segments[0], len(segments)), [])
         route = next((r for r in routes if r.pattern == pattern), None)
         if route is None:
             route = _Route(pattern)
@@ -110,7 +124,8 @@ class Router:
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
         segments = request.path.split("/")[1:]
-        for route in self._routes.get((segments[0] if segments else "", len(segments)), ()):
+        first = segments[0] if segments else ""
+        for route in (*self._routes.get((first, len(segments)), ()), *self._rests.get(first, ())):
             params = route.params(segments)
             if params is not None:
                 method = "GET" if request.method == "HEAD" else request.method

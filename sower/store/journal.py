@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import apsw
@@ -26,7 +27,7 @@ from sower.core.message import Message
 from sower.errors import JournalFailed
 from sower.store.opening import Found, Run, check_path, close_writer, open_reader, open_writer, store_error
 from sower.store.rows import Append, Changes, Job, Page, Reader, Stored, Writer
-from sower.store.sqlite import DatabaseThread, Values
+from sower.store.sqlite import Database, DatabaseThread, Values
 
 log = structlog.get_logger(__name__)
 
@@ -216,6 +217,33 @@ class Journal:
     async def select(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Rows of what others keep in this file. Raises JournalFailed."""
         return await self._read(lambda: self._reader.select(sql, values))
+
+    async def read(self, ask: Callable[[Database], T]) -> T:
+        """Ask something of the reading connection, in its thread. Raises JournalFailed."""
+        return await self._read(partial(ask, self._reading.db))
+
+    async def change(self, change: Callable[[Database], T]) -> T:
+        """Change something in one transaction of its own. Raises JournalFailed, and then nothing has changed."""
+
+        def run(db: Database) -> T:
+            with db:
+                return change(db)
+
+        try:
+            return await self._writing.run(run, self._writing.db)
+        except apsw.Error as error:
+            raise JournalFailed(f"The database could not be written: {error}.") from error
+
+    async def delete(self, app: str, channel: str, since: int, before: int) -> None:
+        """Delete the messages between two exclusive serials. Raises JournalFailed."""
+        try:
+            await self._writing.run(self._writer.delete, app, channel, since, before)
+        except apsw.Error as error:
+            raise JournalFailed(f"The messages could not be deleted: {error}.") from error
+
+    async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:
+        """How many messages there are after a serial, as many as `most` at the most. Raises JournalFailed."""
+        return await self._read(lambda: self._reader.count(app, channel, since, most, history, self.now()))
 
     async def _read(self, read: Callable[[], T]) -> T:
         try:

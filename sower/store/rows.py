@@ -163,6 +163,15 @@ class Writer:
         row.count -= self._db.total_changes() - before
         row.trimmed = max(row.trimmed, upto)
 
+    def delete(self, app: str, channel: str, since: int, before: int) -> None:
+        """Delete the messages between two exclusive serials. That is on purpose, so no reader is told of a gap."""
+        db = self._db
+        with db:
+            row = self._row(app, channel)
+            changes = db.total_changes()
+            db.execute("DELETE FROM messages WHERE channel = ? AND serial > ? AND serial < ?", (row.id, since, before))
+            row.count -= db.total_changes() - changes
+
     def channels(self) -> list[tuple[int, str, str]]:
         """Every channel with rows: id, app, name."""
         return [
@@ -183,6 +192,7 @@ class Writer:
             ).get
             if not isinstance(last, int):
                 return False
+            db.execute("DELETE FROM reactions WHERE app = ? AND channel = ? AND message <= ?", (app, channel, last))
             self._delete(row, last)
             db.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (row.trimmed, row.id))
         return True
@@ -240,6 +250,21 @@ class Reader:
             ).fetchall()
         gap = since is not None and (floor > since or since > row.head)
         return Page([_message(r) for r in rows[:limit]], gap, more=len(rows) > limit)
+
+    def count(self, app: str, channel: str, since: int, most: int, history: History, now: float) -> int:
+        """How many messages after `since` retention still shows, `most` at the most."""
+        with self._db:
+            found = self._db.execute(
+                "SELECT id, head, trimmed, 0 FROM channels WHERE app = ? AND name = ?", (app, channel)
+            ).get
+            if found is None:
+                return 0
+            row = _Row(*_numbers(found))
+            counted = self._db.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM messages WHERE channel = ? AND serial > ? LIMIT ?)",
+                (row.id, max(since, self._floor(row, history, now)), most),
+            ).get
+        return counted if isinstance(counted, int) else 0
 
     def _floor(self, row: _Row, history: History, now: float) -> int:
         """The highest serial that retention hides."""

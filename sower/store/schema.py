@@ -75,7 +75,28 @@ CREATE TABLE standing (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2, _V3)
+_V4 = """
+CREATE TABLE groups (
+    app     TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    UNIQUE (app, name, channel)
+);
+CREATE TABLE revoked (name TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE reactions (
+    app     TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    serial  INTEGER NOT NULL,  -- of the action
+    message INTEGER NOT NULL,  -- serial of the message that it is about
+    user    TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    PRIMARY KEY (app, channel, serial),
+    UNIQUE (app, channel, message, user, kind, value)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4)
 VERSION = len(MIGRATIONS)
 
 

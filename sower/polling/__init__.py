@@ -1,0 +1,87 @@
+"""What serves clients that poll: they hold no socket that things could be written to, and come again and again.
+
+poll -> polls.py (held until something comes) <- feeds.py (a channel's latest, encoded once) <- the channel's tree
+heartbeat -> roster.py (who is present until when) -> the channel's presence
+all else -> groups.py, archive.py, vouching.py -> the database
+"""
+
+from __future__ import annotations
+
+import trio
+
+from sower.access import Access
+from sower.activity import Activity
+from sower.api import Api
+from sower.config import Config
+from sower.core import polling as commands
+from sower.hub import Hub
+from sower.net.held import WaitingRoom
+from sower.net.keepalive import Keepalive
+from sower.polling.allowing import Allowing
+from sower.polling.archive import Archive
+from sower.polling.groups import Groups
+from sower.polling.places import Places
+from sower.polling.polls import Polls
+from sower.polling.roster import Roster
+from sower.polling.vouching import Vouching
+
+
+class Polling:
+    """All of its parts, once. connections: the nursery in which journals are read for polls."""
+
+    def __init__(
+        self,
+        config: Config,
+        hub: Hub,
+        access: Access,
+        activity: Activity,
+        api: Api,
+        keepalive: Keepalive,
+        waiting: WaitingRoom,
+        connections: trio.Nursery,
+    ) -> None:
+        allowing = Allowing(hub, access)
+        self._groups = Groups(hub.journal, allowing)
+        self._places = Places(hub, self._groups, config.apps)
+        self._vouching = Vouching(access, activity, hub.journal)
+        roster = self._roster = Roster(hub, allowing, self._groups, keepalive, config.limits)
+        archive = Archive(hub, allowing)
+        archive.forgot = self._places.forget
+        self.polls = Polls(hub, allowing, self._groups, roster, self._places, waiting, connections)
+        for kind, do in (
+            (commands.ReadClock, archive.clock),
+            (commands.ReadHistories, archive.read),
+            (commands.CountMessages, archive.count),
+            (commands.DeleteHistory, archive.delete),
+            (commands.React, archive.react),
+            (commands.ReadReactions, archive.reactions),
+            (commands.ReadReacted, archive.read_reacted),
+            (commands.Attend, roster.beat),
+            (commands.Absent, roster.leave),
+            (commands.ReadMembers, roster.read_members),
+            (commands.FindUser, roster.find),
+            (commands.ReadState, roster.read_state),
+            (commands.SetState, roster.set_state),
+            (commands.ChangeGroup, self._groups.change),
+            (commands.DeleteGroup, self._groups.delete),
+            (commands.ReadGroup, self._groups.read),
+            (commands.Vouch, self._vouching.vouch),
+            (commands.Revoke, self._vouching.revoke),
+        ):
+            api.learn(kind, do)
+
+    async def load(self) -> None:
+        """Read what is kept on disk. Raises JournalFailed."""
+        await self._groups.load()
+        await self._vouching.load()
+
+    def use(self, config: Config) -> None:
+        """Go on with this config."""
+        self._places.use(config.apps)
+        self._roster.limits = config.limits
+
+    async def run(self) -> None:
+        """Answer polls, and look after where they wait, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._places.run, name="places of polls")
+            nursery.start_soon(self.polls.run, name="answers to polls")

@@ -1,0 +1,159 @@
+"""What clients that poll read of the journal and change in it: pages of several channels, counts, actions on messages.
+
+Each method is (grant, address, command) -> answer, or a SowerError, as in sower/api.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from sower.config import History
+from sower.core.command import Acknowledged, HistoryPage, Publish, ReadHistory
+from sower.core.grants import Can, Grant
+from sower.core.message import Position
+from sower.core.polling import (
+    Clock,
+    CountMessages,
+    Counts,
+    DeleteHistory,
+    Histories,
+    React,
+    Reacted,
+    Reaction,
+    Reactions,
+    ReadClock,
+    ReadHistories,
+    ReadReacted,
+    ReadReactions,
+)
+from sower.errors import AlreadyThere, HistoryOff, NotFound
+from sower.hub import Hub, Unanswered
+from sower.inbox import Publication
+from sower.polling.allowing import Allowing
+from sower.store import polling as tables
+
+MOST_COUNTED = 10_000
+"""Messages of one channel that are counted, PubNub's limit."""
+
+MOST_REACTIONS = 25_000
+"""Actions on one message, PubNub's limit."""
+
+
+class Archive:
+    """forgot: told of deleted messages: app, channel, and the two exclusive serials."""
+
+    def __init__(self, hub: Hub, allowing: Allowing) -> None:
+        self.forgot: Callable[[str, str, int, int], None] = _unheard
+        self._hub = hub
+        self._allowing = allowing
+
+    async def clock(self, grant: Grant, address: str, command: ReadClock) -> Clock:
+        """The time."""
+        return Clock(self._hub.next_serial())
+
+    async def read(self, grant: Grant, address: str, command: ReadHistories) -> Histories:
+        """Pages of several channels. Raises NamesForbidden, HistoryOff, JournalFailed."""
+        self._allowing.demand(grant, Can.HISTORY, [asked.channel for asked in command.asked])
+        kept = [(asked, history) for asked in command.asked if (history := self._history(asked.channel)) is not None]
+        if not kept and command.asked:
+            raise HistoryOff(f"The channel {command.asked[0].channel!r} keeps no history.")
+        return Histories(tuple([await self._page(grant.app, asked, history) for asked, history in kept]))
+
+    async def count(self, grant: Grant, address: str, command: CountMessages) -> Counts:
+        """How many messages there are after a serial. Raises NamesForbidden, JournalFailed."""
+        self._allowing.demand(grant, Can.HISTORY, [channel for channel, _ in command.since])
+        counts: list[tuple[str, int]] = []
+        for channel, since in command.since:
+            history = self._history(channel)
+            count = self._hub.journal.count
+            found = await count(grant.app, channel, since, MOST_COUNTED, history) if history is not None else 0
+            counts.append((channel, found))
+        return Counts(tuple(counts))
+
+    async def delete(self, grant: Grant, address: str, command: DeleteHistory) -> Acknowledged:
+        """Delete messages for good. Raises NamesForbidden, HistoryOff, JournalFailed."""
+        channel = command.channel
+        self._allowing.demand(grant, Can.DELETE, [channel])
+        self._kept(channel)
+        await self._hub.journal.delete(grant.app, channel, command.since, command.before)
+        self.forgot(grant.app, channel, command.since, command.before)
+        return Acknowledged()
+
+    async def react(self, grant: Grant, address: str, command: React) -> Reactions:
+        """Add an action or take one away, and tell the channel. Raises AlreadyThere, NotFound, HistoryOff."""
+        channel = command.channel
+        self._kept(channel)
+        adds = command.at is None
+        self._allowing.demand(grant, Can.PUBLISH if adds else Can.DELETE, [channel])
+        change = self._hub.journal.change
+        if command.at is None:
+            at = self._hub.next_serial()
+            reaction: Reaction | None = Reaction(command.message, at, command.user, command.kind, command.value)
+            add = partial(tables.add_reaction, app=grant.app, channel=channel, reaction=reaction, most=MOST_REACTIONS)
+            if not await change(add):
+                raise AlreadyThere("This user has added the same action to this message, or it has too many.")
+        else:
+            remove = partial(
+                tables.remove_reaction, app=grant.app, channel=channel, message=command.message, at=command.at
+            )
+            reaction = await change(remove)
+            if reaction is None:
+                raise NotFound(f"The message has no action {command.at}.")
+        data = command.told(reaction, adds)
+        publish = Publish(channel, "action", data, user=command.user, extra=b'{"kind":"action"}', stored=False)
+        self._hub.publish(grant.app, Publication(publish, command.user, None, Unanswered()))
+        return Reactions((reaction,))
+
+    async def reactions(self, grant: Grant, address: str, command: ReadReactions) -> Reactions:
+        """The newest actions of a range, oldest first. Raises NamesForbidden, JournalFailed."""
+        self._allowing.demand(grant, Can.HISTORY, [command.channel])
+        found, more = await self._hub.journal.read(
+            partial(
+                tables.reactions,
+                app=grant.app,
+                channel=command.channel,
+                since=command.since,
+                before=command.before,
+                limit=command.limit,
+            )
+        )
+        return Reactions(tuple(found), more)
+
+    async def read_reacted(self, grant: Grant, address: str, command: ReadReacted) -> Reacted:
+        """A page with the actions on its messages. Raises NamesForbidden, HistoryOff, JournalFailed."""
+        asked = command.asked
+        self._allowing.demand(grant, Can.HISTORY, [asked.channel])
+        page = await self._page(grant.app, asked, self._kept(asked.channel))
+        serials = [message.serial for message in page.messages]
+        if not serials:
+            return Reacted(page, ())
+        first, last = min(serials), max(serials)
+        ask = partial(tables.reactions_on, app=grant.app, channel=asked.channel, first=first, last=last)
+        return Reacted(page, tuple(await self._hub.journal.read(ask)))
+
+    async def _page(self, app: str, asked: ReadHistory, history: History) -> HistoryPage:
+        page = await self._hub.journal.page(
+            app,
+            asked.channel,
+            since=asked.since.serial if asked.since is not None else None,
+            before=asked.before.serial if asked.before is not None else None,
+            limit=asked.limit,
+            newest_first=asked.newest_first,
+            history=history,
+        )
+        following = page.messages[-1].serial if page.more else None
+        return HistoryPage(asked, Position("", 0), tuple(page.messages), page.gap, following)
+
+    def _history(self, channel: str) -> History | None:
+        return self._hub.rules.of(channel).history
+
+    def _kept(self, channel: str) -> History:
+        history = self._history(channel)
+        if history is None:
+            raise HistoryOff(f"The channel {channel!r} keeps no history.")
+        return history
+
+
+def _unheard(app: str, channel: str, since: int, before: int) -> None:
+    """Where nobody keeps what was deleted."""

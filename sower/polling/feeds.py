@@ -1,0 +1,315 @@
+"""What channels said lately, kept encoded for whoever comes and fetches it.
+
+    Feed      one channel: a tap on its tree, with a track of messages and one of comings and goings
+    Track     a ring of entries, and who waits for the next
+    Bundle    a group or a wildcard: several tracks, and who waits for any of them
+
+Rule 1: an entry is encoded once, by the feed, when it is told; every poll's answer is joined from those bytes.
+Rule 2: a ring holds everything above its floor. What is not above it is in the journal, where the channel keeps one;
+        where it keeps none, it is gone: a client that comes later than that finds what is left.
+Rule 3: nothing here waits or reads a clock; whatever arrives is told to `woken`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Protocol
+
+from sower.channel_tree import ChannelTree
+from sower.core.channel import Channel
+from sower.core.message import Delivery, Joined, Left, Message, Position, Updated
+from sower.core.polling import Reach, Source
+from sower.dialects.interface import PollWords, Turnover
+from sower.errors import SowerError
+from sower.inbox import Subscriber
+
+RING = 100
+"""Entries that a track keeps. PubNub's own memory holds 100 messages of a channel."""
+
+RING_BYTES = 1024 * 1024
+"""Bytes that a track keeps, as much as may wait for one slow socket."""
+
+Waiters = dict[Hashable, None]
+Test = Callable[[Message], bool]
+
+
+class Node(Protocol):
+    """What feeds need of those who keep them."""
+
+    def next_serial(self) -> int: ...
+    def is_crowd(self, app: str, members: int) -> bool: ...
+    def woken(self, waiters: Waiters) -> None: ...
+    def crowded(self, feed: Feed) -> None: ...
+
+
+class Entry:
+    """One thing that was told. envelope: open at its end. message: None for a coming or going."""
+
+    __slots__ = ("_verdicts", "envelope", "message", "serial")
+
+    def __init__(self, serial: int, envelope: bytes, message: Message | None) -> None:
+        self.serial = serial
+        self.envelope = envelope
+        self.message = message
+        self._verdicts: dict[Test, bool] | None = None
+
+    def passes(self, test: Test | None) -> bool:
+        """Whether a poll with this filter gets it; each filter is asked once."""
+        if test is None or self.message is None:
+            return True
+        if self._verdicts is None:
+            self._verdicts = {}
+        verdict = self._verdicts.get(test)
+        if verdict is None:
+            verdict = self._verdicts[test] = test(self.message)
+        return verdict
+
+
+class Track:
+    """floor: the serial above which the ring is complete. newest: the highest serial in it."""
+
+    __slots__ = ("_size", "bundles", "end", "feed", "floor", "newest", "ring", "waiting")
+
+    def __init__(self, feed: Feed, end: bytes) -> None:
+        self.feed = feed
+        self.end = end
+        self.ring: deque[Entry] = deque()
+        self.floor = 0
+        self.newest = 0
+        self.waiting: Waiters = {}
+        self.bundles: tuple[Bundle, ...] = ()
+        self._size = 0
+
+    def add(self, entry: Entry) -> None:
+        """Keep one more; the oldest goes when there are too many."""
+        if entry.serial <= self.newest:
+            return  # a channel that was restarted may repeat itself
+        self.newest = entry.serial
+        self.ring.append(entry)
+        self._size += len(entry.envelope)
+        while len(self.ring) > RING or (self._size > RING_BYTES and len(self.ring) > 1):
+            oldest = self.ring.popleft()
+            self._size -= len(oldest.envelope)
+            self.floor = oldest.serial
+
+    def after(self, cursor: int, upto: int) -> list[Entry]:
+        """What is above the cursor, up to and with a serial, oldest first."""
+        if self.newest <= cursor:
+            return []
+        found: list[Entry] = []
+        for entry in reversed(self.ring):
+            if entry.serial <= cursor:
+                break
+            if entry.serial <= upto:
+                found.append(entry)
+        found.reverse()
+        return found
+
+    def forget(self, since: int, before: int) -> None:
+        """Drop the messages between two exclusive serials, which were deleted."""
+        kept = [entry for entry in self.ring if not since < entry.serial < before]
+        self.ring = deque(kept)
+        self._size = sum(len(entry.envelope) for entry in kept)
+
+    def tell(self) -> None:
+        """Wake whoever waits for this track."""
+        for place in (self, *self.bundles):
+            if place.waiting:
+                self.feed.node.woken(place.waiting)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Itself, as a bundle's tracks are several."""
+        return (self,)
+
+
+class Bundle:
+    """A group's or a wildcard's tracks.
+
+    begun: the serial at which it began to know its channels. end: how an envelope ends that is reached through it.
+    """
+
+    __slots__ = ("_tracks", "begun", "end", "source", "used", "waiting", "words")
+
+    def __init__(self, source: Source, words: PollWords, begun: int) -> None:
+        self.source = source
+        self.words = words
+        self.end = words.reached(source)
+        self.begun = begun
+        self.used = 0.0
+        self.waiting: Waiters = {}
+        self._tracks: dict[str, Track] = {}
+
+    @property
+    def tracks(self) -> Iterable[Track]:
+        """Those that are in it now."""
+        return self._tracks.values()
+
+    def join(self, feed: Feed) -> None:
+        """Take a channel in."""
+        if feed.name not in self._tracks:
+            track = self._tracks[feed.name] = feed.presence if self.source.presence else feed.messages
+            track.bundles = (*track.bundles, self)
+
+    def part(self, channel: str) -> None:
+        """Let a channel go."""
+        track = self._tracks.pop(channel, None)
+        if track is not None:
+            track.bundles = tuple(bundle for bundle in track.bundles if bundle is not self)
+
+    def clear(self) -> None:
+        """Let all go."""
+        for channel in list(self._tracks):
+            self.part(channel)
+
+
+class Feed:
+    """One channel's tap.
+
+    asked, begun: whether it is to take what the channel tells, and whether it does
+    members:      how many are here
+    used:         when a poll last needed it, on trio's clock
+    """
+
+    __slots__ = (
+        "_turnover",
+        "asked",
+        "begun",
+        "members",
+        "messages",
+        "name",
+        "node",
+        "presence",
+        "tree",
+        "used",
+        "words",
+    )
+
+    def __init__(self, tree: ChannelTree, words: PollWords, node: Node) -> None:
+        self.tree = tree
+        self.name = tree.name
+        self.words = words
+        self.node = node
+        self.asked = self.begun = False
+        self.used = 0.0
+        self.members = 0
+        direct = words.reached(Source(Reach.CHANNEL, tree.name))
+        self.messages = Track(self, direct)
+        self.presence = Track(self, direct)
+        self._turnover: tuple[dict[str, None], dict[str, None], dict[str, None]] | None = None
+
+    # As a tap
+
+    @property
+    def followers(self) -> int:
+        """How many polls wait for the channel."""
+        bundled = sum(len(bundle.waiting) for bundle in self.messages.bundles)
+        return len(self.messages.waiting) + bundled
+
+    def begin(self, position: Position, members: int) -> None:
+        """From here on the ring is complete."""
+        self.begun = True
+        self.members = members
+        self.messages.floor = max(self.messages.floor, position.serial)
+        self.messages.tell()
+        self.presence.tell()
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep what the channel tells, and wake who waits for it."""
+        spoke = changed = False
+        for delivery in deliveries:
+            if isinstance(delivery, Message):
+                envelope = self.words.envelope(self.name, delivery)
+                self.messages.add(Entry(delivery.serial, envelope, delivery))
+                spoke = True
+            else:
+                changed = self._change(delivery) or changed
+        if spoke:
+            self.messages.tell()
+        if changed:
+            self.presence.tell()
+
+    def _change(self, change: Delivery) -> bool:
+        """Count and keep a coming or going. Whether it is told now: above a crowd, they are told together."""
+        if not isinstance(change, Joined | Left | Updated):
+            return False
+        self.members += isinstance(change, Joined) - isinstance(change, Left)
+        if self._turnover is not None or self.node.is_crowd(self.tree.app, self.members):
+            self._gather(change)
+            return False
+        serial = self.node.next_serial()
+        envelope = self.words.presence(self.name, change, serial, self.members)
+        if envelope:
+            self.presence.add(Entry(serial, envelope, None))
+        return bool(envelope)
+
+    def _gather(self, change: Delivery) -> None:
+        if self._turnover is None:
+            self._turnover = ({}, {}, {})
+            self.node.crowded(self)
+        came, left, lost = self._turnover
+        if isinstance(change, Joined):
+            for gone in (left, lost):
+                gone.pop(change.user, None)
+            came[change.user] = None
+        elif isinstance(change, Left):
+            came.pop(change.user, None)
+            (lost if change.lost else left)[change.user] = None
+
+    def announce(self) -> None:
+        """Tell together who came and went in a crowd."""
+        gathered, self._turnover = self._turnover, None
+        if gathered is not None and any(gathered):
+            serial = self.node.next_serial()
+            turnover = Turnover(*map(tuple, gathered))
+            envelope = self.words.crowd(self.name, serial, self.members, turnover)
+            self.presence.add(Entry(serial, envelope, None))
+            self.presence.tell()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no poll waits for it, and it is in no bundle."""
+        tracks = (self.messages, self.presence)
+        return not any(track.waiting or track.bundles for track in tracks)
+
+    def behind(self, cursor: int) -> bool:
+        """Whether the journal has something above the cursor that the ring has not."""
+        return self.tree.rules.history is not None and (not self.begun or cursor < self.messages.floor)
+
+
+class Tapping:
+    """Has a feed take what its channel tells, in the order of everything else that the channel does."""
+
+    __slots__ = ("_feed",)
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
+        """It begins once those who were here know what it begins with."""
+        if self._feed not in (*state.taps, *state.new_taps):
+            state.new_taps = (*state.new_taps, self._feed)
+        return ()
+
+    def refuse(self, error: SowerError) -> None:
+        """The channel is out of order, and has told nothing since: the next that needs the feed tries again."""
+        self._feed.asked = False
+
+
+class Untapping:
+    """Has a feed take nothing any more."""
+
+    __slots__ = ("_feed",)
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
+        """It is let go wherever it is."""
+        state.taps = tuple(tap for tap in state.taps if tap is not self._feed)
+        state.new_taps = tuple(tap for tap in state.new_taps if tap is not self._feed)
+        return ()
+
+    def refuse(self, error: SowerError) -> None:
+        """It takes what a channel that is out of order tells: nothing."""

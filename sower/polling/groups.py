@@ -1,0 +1,101 @@
+"""Groups of channels, kept in the database: clients follow a group, and servers change what is in it.
+
+Rule 1: a change is on disk before it is acknowledged, and acts on the polls that wait at that moment.
+Rule 2: who puts a channel into a group must be allowed to read it: a group is no way round a channel's rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from sower.core.command import Acknowledged
+from sower.core.grants import Can, Grant
+from sower.core.polling import ChangeGroup, DeleteGroup, Names, Places, ReadGroup
+from sower.errors import NamesForbidden, TooMany
+from sower.polling.allowing import Allowing, bounded
+from sower.store import polling as tables
+from sower.store.journal import Journal
+
+MOST_CHANNELS = 2000
+"""Channels of one group, PubNub's limit."""
+
+MOST_GROUPS = 10_000
+"""Groups of one app."""
+
+
+class Groups:
+    """changed: told of each change: app, group, channels that came, channels that went."""
+
+    def __init__(self, journal: Journal, allowing: Allowing) -> None:
+        self.changed: Callable[[str, str, Iterable[str], Iterable[str]], None] = _unheard
+        self._journal = journal
+        self._allowing = allowing
+        self._groups: dict[str, dict[str, dict[str, None]]] = {}
+
+    async def load(self) -> None:
+        """Read what is on disk. Raises JournalFailed."""
+        for app, group, channel in await self._journal.read(tables.groups):
+            self._groups.setdefault(app, {}).setdefault(group, {})[channel] = None
+
+    def channels(self, app: str, group: str) -> tuple[str, ...]:
+        """What is in a group; nothing where there is none."""
+        return tuple(self._groups.get(app, {}).get(group, ()))
+
+    def resolve(self, app: str, names: Names) -> tuple[str, ...]:
+        """Channels, and the channels of groups. Raises TooMany."""
+        of_groups = (channel for group in names.groups for channel in self.channels(app, group))
+        return bounded((*names.channels, *of_groups))
+
+    async def change(self, grant: Grant, address: str, command: ChangeGroup) -> Acknowledged:
+        """Put channels in and take others out. Raises NamesForbidden, TooMany."""
+        group = command.group
+        self._demand_manage(grant, group)
+        self._allowing.demand(grant, Can.SUBSCRIBE, () if grant.claims else command.add)
+        groups = self._groups.get(grant.app, {})
+        if len(groups) >= MOST_GROUPS and group not in groups:
+            raise TooMany(f"The app has {MOST_GROUPS} groups, as many as it may.")
+        if len({*groups.get(group, ()), *command.add}) > MOST_CHANNELS:
+            raise TooMany(f"A group has at most {MOST_CHANNELS} channels.")
+        await self._journal.change(
+            partial(tables.change_group, app=grant.app, group=group, add=command.add, remove=command.remove)
+        )
+        channels = self._groups.setdefault(grant.app, {}).setdefault(group, {})
+        channels.update(dict.fromkeys(command.add))
+        self._remove(grant.app, group, command.remove)
+        self.changed(grant.app, group, command.add, command.remove)
+        return Acknowledged()
+
+    async def delete(self, grant: Grant, address: str, command: DeleteGroup) -> Acknowledged:
+        """Forget a group. Raises NamesForbidden."""
+        group = command.group
+        self._demand_manage(grant, group)
+        gone = self.channels(grant.app, group)
+        await self._journal.change(partial(tables.change_group, app=grant.app, group=group, add=(), remove=gone))
+        self._remove(grant.app, group, gone)
+        self.changed(grant.app, group, (), gone)
+        return Acknowledged()
+
+    async def read(self, grant: Grant, address: str, command: ReadGroup) -> Places:
+        """A group's channels, or the names of all groups. Raises NamesForbidden."""
+        if command.group is None:
+            return Places(tuple(self._groups.get(grant.app, ())))
+        group = command.group
+        if not grant.allows_group(Can.SUBSCRIBE, group):
+            self._demand_manage(grant, group)
+        return Places(self.channels(grant.app, group))
+
+    def _demand_manage(self, grant: Grant, group: str) -> None:
+        if not grant.allows_group(Can.MANAGE, group):
+            raise NamesForbidden(f"manage is not allowed on the group {group[:64]!r}.", groups=[group])
+
+    def _remove(self, app: str, group: str, channels: Iterable[str]) -> None:
+        groups = self._groups.get(app, {})
+        for channel in channels:
+            groups.get(group, {}).pop(channel, None)
+        if not groups.get(group, True):
+            del groups[group]
+
+
+def _unheard(app: str, group: str, came: Iterable[str], went: Iterable[str]) -> None:
+    """Where nobody follows groups."""

@@ -1,0 +1,197 @@
+"""Where polls wait: a feed for each channel that is polled, a bundle for each group and each wildcard.
+
+Rule 1: between two polls of a client its channels are followed on, so that a channel without history loses nothing
+        either; for LINGER, and for at most IDLE feeds that nobody waits for.
+Rule 2: a wildcard has every channel of its prefix that spoke since somebody began to follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from sower.channel_tree import ChannelTree
+from sower.config import App, PubnubSettings
+from sower.core.polling import Reach, Source
+from sower.core.rules import RESERVED
+from sower.dialects.interface import PollWords
+from sower.hub import Hub
+from sower.polling.feeds import Bundle, Feed, Tapping, Track, Untapping, Waiters
+from sower.polling.groups import Groups
+from sower.store import polling as tables
+
+LINGER = 1200.0
+"""Seconds that a channel is followed after its last poll. PubNub keeps messages up to 20 minutes for who comes back."""
+
+IDLE = 10_000
+"""Feeds that nobody waits for; past it the longest idle goes first."""
+
+SWEEP_EVERY = 15.0
+"""Seconds between two looks at which are idle."""
+
+TICK = 1.0
+"""Seconds between two looks at crowds."""
+
+LOOKED_BACK = 1000
+"""Channels that a new wildcard finds in the journal."""
+
+
+class Places:
+    """wake: told of polls that there is news for."""
+
+    def __init__(self, hub: Hub, groups: Groups, apps: Iterable[App]) -> None:
+        self.wake: Callable[[Waiters], None] = _nobody
+        self._hub = hub
+        self._groups = groups
+        self._crowds: dict[str, PubnubSettings] = {}
+        self.use(apps)
+        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._bundles: dict[tuple[str, Source], Bundle] = {}
+        self._prefixes: dict[str, dict[str, list[Bundle]]] = {}
+        """By app, then by prefix."""
+        self._crowded: list[tuple[float, Feed]] = []
+        hub.born, hub.awaited = self._born, self.followed
+        groups.changed = self._group_changed
+
+    def use(self, apps: Iterable[App]) -> None:
+        """Go on with these apps."""
+        self._crowds.update({app.id: app.pubnub for app in apps})
+
+    def woken(self, waiters: Waiters) -> None:
+        """There is news for these."""
+        self.wake(waiters)
+
+    def next_serial(self) -> int:
+        """A serial for something that has none yet."""
+        return self._hub.next_serial()
+
+    def of(self, app: str, source: Source, words: PollWords) -> Track | Bundle:
+        """Where a poll waits for this."""
+        if source.reach is Reach.CHANNEL:
+            feed = self._feed(app, source.name, words)
+            return feed.presence if source.presence else feed.messages
+        bundle = self._bundles.get((app, source))
+        if bundle is None:
+            bundle = Bundle(source, words, self._hub.next_serial())
+            self._bundles[app, source] = bundle
+            if source.reach is Reach.GROUP:
+                channels: Iterable[str] = self._groups.channels(app, source.name)
+            else:
+                self._prefixes.setdefault(app, {}).setdefault(source.name, []).append(bundle)
+                channels = [tree.name for tree in self._hub.trees(app, source.name)]
+            self._fill(app, bundle, channels, words)
+        bundle.used = trio.current_time()
+        return bundle
+
+    def used(self, places: Iterable[Track | Bundle]) -> None:
+        """A poll waits for these no longer."""
+        now = trio.current_time()
+        for place in places:
+            (place.feed if isinstance(place, Track) else place).used = now
+
+    async def look_back(self, app: str, bundle: Bundle, since: int, words: PollWords) -> None:
+        """Take in the channels of a wildcard that stored something after a serial. Raises JournalFailed."""
+        prefix = bundle.source.name
+        names = await self._hub.journal.read(lambda db: tables.names_since(db, app, prefix, since, LOOKED_BACK))
+        self._fill(app, bundle, names, words)
+
+    def forget(self, app: str, channel: str, since: int, before: int) -> None:
+        """Drop messages that were deleted."""
+        feed = self._feeds.get((app, channel))
+        if feed is not None:
+            feed.messages.forget(since, before)
+
+    def is_crowd(self, app: str, members: int) -> bool:
+        """Whether comings and goings among so many are told together."""
+        return members > self._crowds[app].announce_max
+
+    def crowded(self, feed: Feed) -> None:
+        """A feed has comings and goings that are to be told together."""
+        self._crowded.append((trio.current_time() + self._crowds[feed.tree.app].announce_every, feed))
+
+    async def run(self) -> None:
+        """Look after those that are idle, and tell of crowds, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce, name="crowds")
+            while True:
+                await trio.sleep(SWEEP_EVERY)
+                self.sweep(trio.current_time())
+
+    async def _announce(self) -> None:
+        while True:
+            await trio.sleep(TICK)
+            now = trio.current_time()
+            due = [feed for at, feed in self._crowded if at <= now]
+            self._crowded = [(at, feed) for at, feed in self._crowded if at > now]
+            for feed in due:
+                feed.announce()
+
+    def sweep(self, now: float) -> None:
+        """Let go of what nobody has waited for in a while."""
+        for key, bundle in list(self._bundles.items()):
+            if not bundle.waiting and bundle.used < now - LINGER:
+                self._drop_bundle(*key)
+        idle = [(key, feed) for key, feed in self._feeds.items() if feed.idle]
+        idle.sort(key=lambda one: one[1].used)
+        excess = len(idle) - IDLE
+        for number, (key, feed) in enumerate(idle):
+            if number < excess or feed.used < now - LINGER:
+                del self._feeds[key]
+                feed.tree.post(Untapping(feed), always=True)
+
+    def _drop_bundle(self, app: str, source: Source) -> None:
+        bundle = self._bundles.pop((app, source))
+        bundle.clear()
+        if source.reach is Reach.PREFIX:
+            bundles = self._prefixes[app][source.name]
+            bundles.remove(bundle)
+            if not bundles:
+                del self._prefixes[app][source.name]
+
+    def _feed(self, app: str, name: str, words: PollWords) -> Feed:
+        feed = self._feeds.get((app, name))
+        if feed is None:
+            feed = self._feeds[app, name] = Feed(self._hub.tree(app, name), words, self)
+        feed.used = trio.current_time()
+        if not feed.begun and not feed.asked:
+            feed.asked = True
+            feed.tree.post(Tapping(feed), always=True)
+        return feed
+
+    def _fill(self, app: str, bundle: Bundle, channels: Iterable[str], words: PollWords) -> None:
+        for channel in channels:
+            if not channel.startswith(RESERVED):
+                bundle.join(self._feed(app, channel, words))
+
+    def _born(self, tree: ChannelTree) -> None:
+        """A channel has a tree from now on: whatever wildcards it belongs to follow it from its first word."""
+        for bundle in self._following(tree.app, tree.name):
+            bundle.join(self._feed(tree.app, tree.name, bundle.words))
+
+    def followed(self, app: str, name: str) -> bool:
+        """Whether a wildcard is followed that has this channel."""
+        return bool(self._following(app, name))
+
+    def _following(self, app: str, name: str) -> list[Bundle]:
+        prefixes = self._prefixes.get(app)
+        if not prefixes or name.startswith(RESERVED):
+            return []
+        found: list[Bundle] = []
+        at = name.find(".")
+        while at >= 0:
+            found += prefixes.get(name[: at + 1], ())
+            at = name.find(".", at + 1)
+        return found
+
+    def _group_changed(self, app: str, group: str, came: Iterable[str], went: Iterable[str]) -> None:
+        for presence in (False, True):
+            bundle = self._bundles.get((app, Source(Reach.GROUP, group, presence)))
+            if bundle is not None:
+                for channel in went:
+                    bundle.part(channel)
+                self._fill(app, bundle, came, bundle.words)
+
+
+def _nobody(waiters: Waiters) -> None:
+    """Before anybody polls."""

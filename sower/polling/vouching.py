@@ -1,0 +1,55 @@
+"""Tokens in a protocol's own format: signing them, and accepting one no longer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sower.access import Access
+from sower.activity import Activity
+from sower.core.command import Acknowledged
+from sower.core.grants import Grant, check_signature, sign
+from sower.core.polling import Revoke, Vouch, Vouched
+from sower.errors import BadRequest, BadSignature, Forbidden
+from sower.store import polling as tables
+from sower.store.journal import Journal
+
+
+class Vouching:
+    """Only whoever holds the secret does either."""
+
+    def __init__(self, access: Access, activity: Activity, journal: Journal) -> None:
+        self._access = access
+        self._activity = activity
+        self._journal = journal
+
+    async def load(self) -> None:
+        """Read which tokens are revoked. Raises JournalFailed."""
+        self._access.revoked.update(await self._journal.read(partial(tables.revoked, now=self._journal.now())))
+
+    async def vouch(self, grant: Grant, address: str, command: Vouch) -> Vouched:
+        """Sign a token. Raises Forbidden."""
+        self._demand_server(grant)
+        said = command.said(self._journal.now())
+        self._activity.minted(grant, address, "", None)
+        return Vouched(said, sign(self._access.credential(grant.key).secret, said))
+
+    async def revoke(self, grant: Grant, address: str, command: Revoke) -> Acknowledged:
+        """Accept a token no longer, from the answer on and over restarts. Raises Forbidden, BadRequest."""
+        self._demand_server(grant)
+        now = self._journal.now()
+        try:
+            check_signature(self._access.credential(grant.key), (command.signed,), command.signature)
+        except BadSignature as error:
+            raise BadRequest("Invalid token: it is not one of this key.") from error
+        if command.expires <= now:
+            raise BadRequest("Invalid token: it has expired already.")
+        await self._journal.change(partial(tables.revoke, name=command.signature, expires=command.expires, now=now))
+        revoked = self._access.revoked
+        for name in [name for name, expires in revoked.items() if expires <= now]:
+            del revoked[name]
+        revoked[command.signature] = command.expires
+        return Acknowledged()
+
+    def _demand_server(self, grant: Grant) -> None:
+        if not grant.server:
+            raise Forbidden("Only a server, which signs with the secret key, grants and revokes tokens.")
