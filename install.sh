@@ -1,8 +1,14 @@
 #!/bin/sh
-# Set Sower up in this checkout, from any folder and as often as you like.
+# Set Sower up in this checkout or on this machine, from any folder and as often as you like.
 #
 #   serve [args]   make .venv, install Sower in it, run `sower serve --dev [args]`
 #   test [args]    install what the tests need, run all of them: `pytest [args]`
+#   install        install the service, or upgrade it: config and data stay; a new daemon that does not get ready is
+#                  rolled back, and with it the database
+#   uninstall      remove all of that; config and data stay, unless --purge
+#   bundle         make one executable file, sower.pex, for machines that have Python and nothing else
+#
+# A release is a virtual environment of its own in /opt/sower/releases; /opt/sower/bin is a link to the one in use.
 
 set -eu
 unset CDPATH
@@ -14,6 +20,13 @@ usage() {
     cat >&2 <<'USAGE'
 usage: ./install.sh serve [args of sower serve]
        ./install.sh test [args of pytest]
+       ./install.sh install [--user] [--root DIR] [--dry-run]
+       ./install.sh uninstall [--user] [--root DIR] [--purge] [--dry-run]
+       ./install.sh bundle [--output FILE] [--dry-run]
+
+  --user      for your own account, in ~/.local, and as a service of it
+  --root DIR  below another folder, and no service is started
+  --dry-run   say what would be done
 USAGE
     exit 2
 }
@@ -132,6 +145,244 @@ install_python_sdks() {
     end_turn
 }
 
+
+# What follows changes the machine, so each command is said with --dry-run, and else done.
+run() {
+    if [ "$dry" = yes ]; then
+        echo "+ $*"
+    else
+        "$@"
+    fi
+}
+
+say() {
+    echo "install.sh: $*" >&2
+}
+
+# Options of install, uninstall and bundle.
+read_options() {
+    dry=no purge=no scope=system destination='' output=$root/sower.pex
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --dry-run) dry=yes ;;
+        --purge) purge=yes ;;
+        --user) scope=user ;;
+        --root) [ $# -gt 1 ] || usage; destination=$2; shift ;;
+        --output) [ $# -gt 1 ] || usage; output=$2; shift ;;
+        *) usage ;;
+        esac
+        shift
+    done
+    case $destination in
+    '' | /*) destination=${destination%/} ;;
+    *) destination=$PWD/${destination%/} ;;
+    esac
+}
+
+# Where everything goes.
+set_paths() {
+    if [ "$scope" = user ]; then
+        : "${HOME:?install.sh: --user needs a HOME}"
+        home=$destination$HOME
+        opt=$home/.local/opt/sower etc=$home/.config/sower state=$home/.local/state/sower-service
+        bin=$home/.local/bin share=$home/.local/share units=$home/.config/systemd/user
+        control="systemctl --user"
+    else
+        opt=$destination/opt/sower etc=$destination/etc/sower state=$destination/var/lib/sower
+        bin=$destination/usr/local/bin share=$destination/usr/local/share units=$destination/etc/systemd/system
+        control=systemctl
+        [ -n "$destination" ] || [ "$dry" = yes ] || [ "$(id -u)" -eq 0 ] ||
+            fail "installing for all takes root; with --user it is for your own account."
+    fi
+    control=${SOWER_SYSTEMCTL:-$control}
+    config=$etc/sower.toml
+}
+
+# Whether there is a service manager to talk to.
+managed() {
+    [ -n "${SOWER_SYSTEMCTL:-}" ] || { [ -z "$destination" ] && [ -d /run/systemd/system ]; }
+}
+
+# A new release beside those that there are; $release is its folder.
+install_release() {
+    find_python
+    release=$opt/releases/$(date -u +%Y%m%dT%H%M%SZ)
+    say "installing Sower in $release"
+    run mkdir -p "$opt/releases"
+    run "$python" -m venv --clear "$release" || fail "could not make $release"
+    run "$release/bin/python" -m pip install -qq --disable-pip-version-check "$root" ||
+        { run rm -rf "$release"; fail "pip could not install Sower; its last lines say why."; }
+}
+
+# A link is exchanged in one step, so that at any time there is one. $1: what it points at, $2: its name
+point() {
+    run ln -sfn "$1" "$2.new"
+    run mv -Tf "$2.new" "$2"
+}
+
+install_user() {
+    [ "$scope" = system ] && [ -z "$destination" ] || return 0
+    if ! id sower >/dev/null 2>&1; then
+        run useradd --system --user-group --home-dir /var/lib/sower --no-create-home --shell /usr/sbin/nologin sower
+    fi
+}
+
+# The config, with fresh keys, where there is none.
+install_config() {
+    run mkdir -p "$etc" "$state"
+    run chmod 0750 "$etc"
+    run chmod 0700 "$state"
+    if [ ! -e "$config" ]; then
+        run "$release/bin/sower" config init --path "$config" >&2
+        run sed -i "s|^# path = \"sower.db\"|path = \"$state/sower.db\"|" "$config"
+        run chmod 0640 "$config"
+    fi
+    if [ "$scope" = system ] && [ -z "$destination" ]; then
+        run chown -R root:sower "$etc"
+        run chown sower:sower "$state"
+    fi
+}
+
+# Units, manual pages, completion, and the command on the PATH.
+install_files() {
+    run mkdir -p "$units" "$bin" "$share/man/man1" "$share/man/man5" "$share/man/man7" \
+        "$share/bash-completion/completions" "$share/zsh/site-functions" "$share/fish/vendor_completions.d"
+    for unit in sower.service sower.socket; do
+        run cp "$root/config/$unit" "$units/$unit"
+        run sed -i "s|/opt/sower/|$opt/|; s|/etc/sower/|$etc/|" "$units/$unit"
+    done
+    if [ "$scope" = user ]; then
+        # An account's own manager can drop no privileges and make no private users: those lines are the system's.
+        run sed -i -E '/^(User|Group|PrivateUsers|CapabilityBoundingSet|AmbientCapabilities|Private|Protect|StateDir|ConfigurationDir|RuntimeDir|DevicePolicy|RemoveIPC)/d; s/multi-user.target/default.target/' "$units/sower.service"
+    fi
+    for page in "$root"/man/*.[157]; do
+        run cp "$page" "$share/man/man${page##*.}/"
+    done
+    complete bash "$share/bash-completion/completions/sower"
+    complete zsh "$share/zsh/site-functions/_sower"
+    complete fish "$share/fish/vendor_completions.d/sower.fish"
+    run ln -sfn "$opt/bin/sower" "$bin/sower"
+}
+
+complete() {
+    if [ "$dry" = yes ]; then
+        echo "+ sower completion $1 >$2"
+    else
+        "$release/bin/sower" completion "$1" >"$2"
+    fi
+}
+
+# A copy of the database where the new release would change its schema; $copy is its name.
+copy_database() {
+    copy=
+    [ "$dry" = no ] && [ -e "$config" ] || return 0
+    copy=$("$release/bin/python" -I - "$config" <<'PYTHON'
+import sys, time
+from pathlib import Path
+import apsw
+from sower.config_file import load
+from sower.store.schema import VERSION
+path = load(Path(sys.argv[1])).config.store.path
+if Path(path).exists():
+    source = apsw.Connection(path)
+    version = source.pragma("user_version")
+    if version < VERSION:
+        copy = f"{path}.version-{version}"
+        with apsw.Connection(copy).backup("main", source, "main") as backup:
+            while not backup.done:
+                backup.step(1000)
+        print(copy)
+PYTHON
+    ) || fail "the database could not be copied, so nothing was changed."
+    [ -z "$copy" ] || say "the schema changes; a copy of the database is $copy"
+}
+
+# Put the release in use; where its daemon does not get ready, the one from before and its database come back.
+switch_release() {
+    before=$(readlink "$opt/bin" 2>/dev/null || true)
+    run mkdir -p "$opt"
+    if ! managed; then
+        point "$release/bin" "$opt/bin"
+        return
+    fi
+    run $control daemon-reload
+    active=no
+    if $control is-active --quiet sower; then active=yes; fi
+    copy_database
+    point "$release/bin" "$opt/bin"
+    run $control enable --quiet sower
+    if ! run $control restart sower; then
+        [ "$active" = yes ] && [ -n "$before" ] || fail "the daemon does not get ready: journalctl -u sower says why."
+        say "the new daemon does not get ready; going back to $before"
+        run $control stop sower || true
+        point "$before" "$opt/bin"
+        [ -z "$copy" ] || restore_database
+        run $control restart sower || fail "the daemon from before does not get ready either: journalctl -u sower"
+        run rm -rf "$release"
+        fail "rolled back: the daemon from before serves again. journalctl -u sower says what the new one lacked."
+    fi
+}
+
+restore_database() {
+    database=${copy%.version-*}
+    say "restoring $database from $copy"
+    rm -f "$database-wal" "$database-shm"
+    mv -f "$copy" "$database"
+    if [ "$scope" = system ] && [ -z "$destination" ]; then chown sower:sower "$database"; fi
+}
+
+# Two releases stay: the one in use and the one before it.
+forget_releases() {
+    [ -d "$opt/releases" ] || return 0
+    for old in $(ls -1 "$opt/releases" | sort -r | tail -n +3); do
+        run rm -rf "$opt/releases/$old"
+    done
+}
+
+install_service() {
+    set_paths
+    install_release
+    install_user
+    install_config
+    install_files
+    switch_release
+    forget_releases
+    [ "$dry" = yes ] || "$opt/bin/sower" --version
+    say "config: $config; data: $state; next: sower doctor"
+}
+
+uninstall_service() {
+    set_paths
+    if managed; then
+        run $control disable --quiet --now sower.socket sower.service || true
+    fi
+    run rm -f "$units/sower.service" "$units/sower.socket" "$bin/sower" "$share/man/man1/"sower*.1 \
+        "$share/man/man5/"sower*.5 "$share/man/man7/"sower*.7 "$share/bash-completion/completions/sower" \
+        "$share/zsh/site-functions/_sower" "$share/fish/vendor_completions.d/sower.fish"
+    run rm -rf "$opt"
+    if managed; then run $control daemon-reload; fi
+    if [ "$purge" = yes ]; then
+        run rm -rf "$etc" "$state"
+        if [ "$scope" = system ] && [ -z "$destination" ] && id sower >/dev/null 2>&1; then run userdel sower; fi
+    else
+        say "kept: $etc and $state (--purge removes them)"
+    fi
+}
+
+# PEX (pex.readthedocs.io) puts Sower and what it depends on into one file, for the Python that makes it.
+make_bundle() {
+    run install_sower ""
+    build=$(mktemp -d)
+    # shellcheck disable=SC2064 # the folder of now
+    trap "rm -rf '$build'" EXIT
+    run "$venv/bin/python" -m venv "$build/venv"
+    run "$build/venv/bin/python" -m pip install -qq --disable-pip-version-check pex ||
+        fail "pip could not install pex."
+    run "$build/venv/bin/pex" --console-script sower --python-shebang "/usr/bin/env python3" \
+        --output-file "$output" "$root" || fail "pex could not make $output."
+    [ "$dry" = yes ] || say "$output runs on machines with $("$venv/bin/python" -V) and the same kind of processor"
+}
+
 [ $# -gt 0 ] || usage
 task=$1
 shift
@@ -147,6 +398,18 @@ test)
     install_python_sdks
     cd "$root"
     exec "$venv/bin/python" -m pytest "$@"
+    ;;
+install)
+    read_options "$@"
+    install_service
+    ;;
+uninstall)
+    read_options "$@"
+    uninstall_service
+    ;;
+bundle)
+    read_options "$@"
+    make_bundle
     ;;
 *)
     usage
