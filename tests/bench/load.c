@@ -88,8 +88,8 @@ static struct sockaddr_in server, first_source;
 static uint32_t source_count, dialled;
 static int64_t channels = 1, pings;
 static struct connection sockets[MOST_SOCKETS], senders[MOST_SOCKETS];
-static struct connection *idle[MOST_SOCKETS]; /* senders that a paced run may use */
-static size_t socket_count, sender_count, ready_count, idle_count;
+static struct connection *idle[MOST_SOCKETS]; /* senders that a paced run may use, a ring: the longest idle first */
+static size_t socket_count, sender_count, ready_count, idle_first, idle_count;
 static struct histogram to_ready;
 static int poll_fd;
 static char inbox[INBOX];
@@ -218,21 +218,25 @@ static void launch(struct connection *c, uint64_t at) {
     }
 }
 
+static void rest(struct connection *sender) { idle[(idle_first + idle_count++) % MOST_SOCKETS] = sender; }
+
 static void finish_if_done(struct publish *p, uint64_t at) {
     if (!p->acked || p->got < run.expect) return;
     run.done++;
     run.last = at;
     struct connection *sender = p->over_http ? &senders[p->sender] : &sockets[p->sender];
     if (run.every)
-        idle[idle_count++] = sender;
+        rest(sender);
     else
         launch(sender, at);
 }
 
 /* Of a paced run: send what is due, as far as there are senders. What is late counts from when it was due. */
 static void launch_due(void) {
-    for (uint64_t at = now(); run.due <= at && run.due < run.until && idle_count; run.due += run.every)
-        launch(idle[--idle_count], run.due);
+    for (uint64_t at = now(); run.due <= at && run.due < run.until && idle_count; run.due += run.every) {
+        idle_count--;
+        launch(idle[idle_first++ % MOST_SOCKETS], run.due);
+    }
 }
 
 static void acknowledged(struct connection *c, uint64_t at) {
@@ -418,11 +422,11 @@ static void run_publishes(bool http, size_t count, int64_t most, double seconds,
     double cpu = cpu_seconds();
     uint64_t start = now(), give_up = after(seconds + DRAIN_SECONDS);
     run.last = run.due = start, run.until = start + (uint64_t)(seconds * 1e9), run.every = rate > 0 ? (uint64_t)(1e9 / rate) : 0;
-    idle_count = 0;
+    idle_first = idle_count = 0;
     for (size_t i = 0; i < count; i++) {
         struct connection *sender = http ? &senders[i] : &sockets[i];
         if (run.every)
-            idle[idle_count++] = sender;
+            rest(sender);
         else
             launch(sender, now());
     }

@@ -15,7 +15,7 @@ from tests.bench.scenarios import Row
 BUSY = 0.9
 """From this share of its core on, the generator may be what limits a figure."""
 
-COLUMNS = ("server", "scenario", "figure", "", "load cpu", "server cpu", "ack", "each", "last")
+COLUMNS = ("server", "scenario", "figure", "", "load cpu", "server cpu", "others", "ack", "each", "last")
 
 
 def as_table(rows: list[Row]) -> str:
@@ -51,6 +51,7 @@ def _median(group: list[Row]) -> Row:
         figure=median(row.figure for row in group),
         load_cpu=median(row.load_cpu for row in group),
         server_cpu=median(row.server_cpu for row in group),
+        others=median(row.others for row in group),
         latency={name: median(row.latency[name] for row in group if name in row.latency) for name in names},
     )
 
@@ -87,6 +88,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.unit,
         _share(row.load_cpu),
         _share(row.server_cpu),
+        _share(row.others),
         *(_pair(row.latency, name) for name in ("ack", "each", "last")),
     )
 
