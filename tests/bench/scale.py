@@ -113,7 +113,7 @@ def stalled(bench: Bench) -> Iterator[Row]:
             during.append(p99())
             most = max(most, bench.server.memory() - memory)
             queue = _queue(bench.server, stuck)
-            if queue > held:  # the kernel took more; what it no longer takes waits in the daemon
+            if queue > held + 1:  # the kernel took more; what it no longer takes waits in the daemon (a FIN counts 1)
                 held, full_at = queue, time.monotonic()
         gone = time.monotonic() - full_at
     label = f"one of {count:,} stops reading"
