@@ -18,6 +18,7 @@ from sower.dialects.interface import Dialect
 from sower.dialects.native import native
 from sower.dialects.pubnub import pubnub
 from sower.dialects.pusher import pusher
+from sower.fallbacks import Fallbacks
 from sower.health import Health
 from sower.hub import Hub
 from sower.metrics import Metrics
@@ -88,6 +89,7 @@ class Parts:
         self._watching = Watching(self.health, metrics, access)
         self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, self._waiting, connections)
         self._routes = Routes(access, api, self.clients, activity, self._polling.polls)
+        self._fallbacks = Fallbacks(self._routes, self.clients, self._waiting, self._keepalive, self.caps, connections)
         self._router = self._route(config)
 
     def _route(self, config: Config) -> Router:
@@ -96,6 +98,7 @@ class Parts:
         self._watching.install(router)
         for dialect in _dialects(config, self._journal.epoch):
             self._routes.install(dialect, router)
+            self._fallbacks.install(dialect, router)
         files.install(router, config.web)
         if config.web.dashboard:
             router.add("GET", SESSION, tell_cookie)

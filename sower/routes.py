@@ -37,11 +37,15 @@ from sower.net.framing import FramedAudience, Framing, StreamFraming
 from sower.net.http import Request, Response
 from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint, When
 from sower.net.session import CLOSE_WITHIN, SECRET_DIGITS, Session
+from sower.net.sockjs import SockJsFraming
 from sower.net.wire import Wire
 from sower.polling.polls import Polls
 
 SECRETS_AT_ONCE = 256
 """Sessions' secrets that are drawn at a time: one by one, the system call was a twelfth of letting a client in."""
+
+How = Compression | Stream | SockJsFraming
+"""What a connection's framing depends on."""
 
 
 class Routes:
@@ -61,7 +65,7 @@ class Routes:
         self._clients = clients
         self._activity = activity
         self._secrets = _secrets()
-        self._audiences: dict[tuple[Encoder, Compression | Stream, str], FramedAudience] = {}
+        self._audiences: dict[tuple[Encoder, How, str], FramedAudience] = {}
 
     def install(self, dialect: Dialect, router: Router) -> None:
         """Add all routes of a dialect."""
@@ -73,18 +77,19 @@ class Routes:
             router.add("GET", route.pattern, TakingEndpoint(self._poll(route)))
         for route in dialect.streams:
             router.add("GET", route.pattern, TakingEndpoint(self._stream(route, dialect.name)))
+        for pattern, reply in dialect.constants:
+            router.add("GET", pattern, _constant(_response(reply)))
 
-    def _audience(self, encoder: Encoder, how: Compression | Stream, dialect: str) -> FramedAudience:
+    def _audience(self, encoder: Encoder, how: How, dialect: str) -> FramedAudience:
         """The one audience of all connections of a dialect that are told things in the same bytes."""
         audience = self._audiences.get((encoder, how, dialect))
         if audience is None:
-            framing: Framing = StreamFraming(how) if isinstance(how, Stream) else WebSocketFraming(how)
-            audience = self._audiences[encoder, how, dialect] = FramedAudience(encoder, framing, dialect)
+            audience = self._audiences[encoder, how, dialect] = FramedAudience(encoder, _framing(how), dialect)
         return audience
 
     def _http(self, route: HttpRoute) -> HttpEndpoint:
         def endpoint(request: Request, params: Mapping[str, str]) -> Coroutine[Any, Any, Response]:
-            call = _call(request, params)
+            call = call_of(request, params)
             try:
                 asked = route.decode(call)
                 answer = self._api.ask(asked, request.address)
@@ -96,13 +101,12 @@ class Routes:
 
     def _socket(self, route: SocketRoute, dialect: str):
         async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
-            call = _call(request, params)
+            call = call_of(request, params)
             try:
                 opened = route.open(call)
-                session = self._session(wire, opened, request.compression, dialect)
+                session = self.admit(wire, opened, request.compression, dialect)
             except SowerError as error:
-                told = self._access.refusal(wire.address, error)
-                self._activity.refused(None, wire.address, request.path, told)
+                told = self.refused(wire.address, request.path, error)
                 await _turn_away(wire, route.refuse(call, told), told)
                 return
             self._clients.came(session, buffered)
@@ -112,7 +116,7 @@ class Routes:
     def _poll(self, route: PollRoute):
         async def poll(taken: Taken) -> Response | None:
             request = taken.request
-            call = _call(request, taken.params)
+            call = call_of(request, taken.params)
             grant: Grant | None = None
             try:
                 polled = route.decode(call)
@@ -129,13 +133,12 @@ class Routes:
     def _stream(self, route: StreamRoute, dialect: str):
         async def open_stream(taken: Taken) -> Response | None:
             wire, request = taken.wire, taken.request
-            call = _call(request, taken.params)
+            call = call_of(request, taken.params)
             try:
                 opened = route.open(call)
-                session = self._session(wire, opened, opened.stream, dialect)
+                session = self.admit(wire, opened, opened.stream, dialect)
             except SowerError as error:
-                told = self._access.refusal(wire.address, error)
-                self._activity.refused(None, wire.address, request.path, told)
+                told = self.refused(wire.address, request.path, error)
                 return await _refused(route, call, told)
             head = Response(200, opened.stream.preamble, opened.stream.headers).encode_stream(taken.more)
             try:
@@ -148,7 +151,13 @@ class Routes:
 
         return open_stream
 
-    def _session(self, wire: Wire, opened: Opened, how: Compression | Stream, dialect: str) -> Session:
+    def refused(self, address: str, path: str, error: SowerError) -> SowerError:
+        """Note that nobody was let in. Returns what they are told."""
+        told = self._access.refusal(address, error)
+        self._activity.refused(None, address, path, told)
+        return told
+
+    def admit(self, wire: Wire, opened: Opened, how: How, dialect: str) -> Session:
         """A session for whoever is let in. Raises as Access.authorise, and AppFull."""
         grant = self._access.authorise(opened.credentials)
         self._clients.check_room(grant.app)
@@ -169,7 +178,20 @@ def _secrets() -> Iterator[int]:
 
 def _when(route: HttpRoute) -> When | None:
     when = route.when
-    return None if when is None else lambda request: when(_call(request, {}))
+    return None if when is None else lambda request: when(call_of(request, {}))
+
+
+def _constant(response: Response) -> HttpEndpoint:
+    async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
+        return response
+
+    return endpoint
+
+
+def _framing(how: How) -> Framing:
+    if isinstance(how, Compression):
+        return WebSocketFraming(how)
+    return StreamFraming(how) if isinstance(how, Stream) else how
 
 
 async def _answered(
@@ -189,7 +211,8 @@ def _response(reply: Reply) -> Response:
     return Response(reply.status, reply.body, reply.headers)
 
 
-def _call(request: Request, params: Mapping[str, str]) -> HttpCall:
+def call_of(request: Request, params: Mapping[str, str]) -> HttpCall:
+    """A request as dialects see it."""
     search = request.target.partition("?")[2]
     return HttpCall(request.method, request.path, params, request.query, request.headers, request.body, search)
 

@@ -270,10 +270,16 @@ class PollRoute(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """A protocol: its name and its routes."""
+    """A protocol: its name and its routes.
+
+    fallbacks: sockets that are also reached without a WebSocket, over SockJS
+    constants: paths of GET whose answer is always the same
+    """
 
     name: str
     http: tuple[HttpRoute, ...]
     sockets: tuple[SocketRoute, ...]
     streams: tuple[StreamRoute, ...] = ()
     polls: tuple[PollRoute, ...] = ()
+    fallbacks: tuple[SocketRoute, ...] = ()
+    constants: tuple[tuple[str, Reply], ...] = ()

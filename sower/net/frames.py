@@ -108,7 +108,8 @@ class WebSocketFraming:
     """What all sockets have in common whose handshakes agreed on the same compression."""
 
     ping = PING
-    answers = True
+    pongs = True
+    closes = True
 
     def __init__(self, compression: Compression) -> None:
         self.text = deflated_text if compression.outbound else text

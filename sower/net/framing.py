@@ -67,15 +67,18 @@ class Inbound(Protocol):
 class Framing(Protocol):
     """One kind of connection.
 
-    ping:    asks a silent client for a sign of life
-    answers: whether the client can say anything, so that a ping is answered and a close frame too. Where it cannot,
-             the kernel finds out that it is gone (Wire.acknowledged_within), and the end of the bytes is the close.
+    ping:   asks a silent client for a sign of life
+    pongs:  whether the client answers it; where it cannot, the kernel finds out that it is gone
+            (Wire.acknowledged_within)
+    closes: whether the client answers the last frame; where it does not, the bytes end behind it
     """
 
     @property
     def ping(self) -> bytes: ...
     @property
-    def answers(self) -> bool: ...
+    def pongs(self) -> bool: ...
+    @property
+    def closes(self) -> bool: ...
 
     def text(self, payload: bytes) -> bytes:
         """A whole message of text."""
@@ -133,7 +136,8 @@ class FramedAudience:
 class StreamFraming:
     """A response that goes on and on: messages one after the other, out only."""
 
-    answers = False
+    pongs = False
+    closes = False
 
     def __init__(self, stream: Stream) -> None:
         self.ping = stream.keepalive

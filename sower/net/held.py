@@ -42,8 +42,8 @@ class Waiter(Protocol):
         """The client is gone, and with it the request."""
         ...
 
-    def expired(self) -> Response:
-        """The answer when the time is over, or when the daemon ends."""
+    def expired(self) -> Response | None:
+        """The answer when the time is over, or when the daemon ends; None where it is answered in another way."""
         ...
 
 
@@ -161,7 +161,9 @@ class WaitingRoom:
 
     def _expire(self, held: Held) -> None:
         try:
-            held.answer(held.waiter.expired())
+            answer = held.waiter.expired()
+            if answer is not None:
+                held.answer(answer)
         except Exception as error:
             log.error("waiter_failed", address=held.wire.address, exc_info=error)
             held.end()

@@ -251,7 +251,7 @@ class Session:
 
     def _finish(self) -> None:
         """The end of the bytes is the end of a stream; a WebSocket has a close frame, which is answered."""
-        if self.closed and self._backlog is None and not self.audience.framing.answers:
+        if self.closed and self._backlog is None and not self.audience.framing.closes:
             self.wire.finish()
 
     def _say(self, said: Said) -> None:
@@ -307,6 +307,10 @@ class Session:
             return None
         if not data:
             return self.farewell or NO_FAREWELL
+        return self.hear(data)
+
+    def hear(self, data: bytes) -> Farewell | None:
+        """Do what these bytes ask. As `receive`."""
         self.heard = True
         if self.speech is None:
             # An empty ping or pong, with nothing half said before it, needs no parser: thousands come while all sleep.
@@ -398,7 +402,7 @@ class Session:
         """Ask for a sign of life; where none can be given, the kernel hears whether it arrives."""
         framing = self.audience.framing
         self.write(framing.ping)
-        if framing.answers:
+        if framing.pongs:
             self.pinged = True
         else:
             self.silent_since = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -91,14 +91,17 @@ class Poll:
 
 
 class Polls:
-    """GET /poll/{how} is held for 30 s; of how = now, crash or stream it is answered, raises or streams."""
+    """GET /poll/{how} is held for 30 s; of how = now, crash or stream it is answered, raises or streams. instead: what takes it."""
 
     def __init__(self) -> None:
+        self.instead: Callable[[Taken], Awaitable[Response | None]] | None = None
         self.room: WaitingRoom | None = None
         self.all: list[Poll] = []
         self.more = trio.Event()
 
     async def take(self, taken: Taken) -> Response | None:
+        if self.instead is not None:
+            return await self.instead(taken)
         how = taken.params["how"]
         if how == "now":
             return Response(200, b"at once")

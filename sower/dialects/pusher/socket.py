@@ -262,6 +262,10 @@ class Sockets:
         """The one route."""
         return (SocketRoute("/app/{key}", self.open, refuse),)
 
+    def fallbacks(self) -> tuple[SocketRoute, ...]:
+        """Where pusher-js goes without a WebSocket: to its httpPath, /pusher unless an app sets another."""
+        return tuple(SocketRoute(f"{path}/app/{{key}}", self.open, refuse) for path in ("/pusher", ""))
+
     def open(self, call: HttpCall) -> Opened:
         """Take a socket. Raises UnknownKey, NoProtocol, UnknownProtocol, BadVersion."""
         key, query = call.params["key"], call.query

@@ -67,19 +67,13 @@ class FetchedEvents extends EventTarget {
 }
 
 async function chromium() {
-  const { chromium } = require("playwright-core");
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
-  const browser = await chromium.launch({
-    executablePath: process.argv[3],
-    args: [...args, "--disable-component-update", "--disable-sync"],
-  });
-  const page = await browser.newPage();
+  const { page, end } = await require("../browser.cjs")(process.argv[3]);
   await page.exposeFunction("tell", tell);
   await page.addScriptTag({ content: `${follow}` });
   return {
     open: ({ url }) => page.evaluate((url) => follow(url, tell), url),
     close: () => page.evaluate(() => globalThis.source.close()),
-    end: () => browser.close().then(() => process.exit()),
+    end,
   };
 }
 
