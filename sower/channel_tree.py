@@ -91,7 +91,9 @@ class ChannelTree:
         """Whether the record can be forgotten: no tasks, nothing waiting, nobody here."""
         if self.running or self.has_work or self.rests:
             return False
-        return self._state is None or (self._state.vacant and not self._state.remembers(trio.current_time()))
+        return self._state is None or (
+            self._state.vacant and not self._state.taps and not self._state.remembers(trio.current_time())
+        )
 
     @property
     def rests(self) -> bool:
@@ -186,7 +188,7 @@ class ChannelTree:
         while True:
             if self._parcels:
                 await self._hand_out()
-            elif self._changes or self._newcomers or self._count_due or state.new_taps:
+            elif self._changes or self._newcomers or self._count_due:
                 self._announce(state)
             elif self._accepted:
                 await self._store(state)
@@ -206,8 +208,11 @@ class ChannelTree:
             item = self._current = self._inbox.popleft()
             if isinstance(item, Publication):
                 self._accept(state, item)
-            else:
+            elif isinstance(item, Arrival | Departure | MetaChange) or not (item.apart and self._changes):
                 self._alter(state, item)
+            else:
+                self._inbox.appendleft(item)
+                break
         self._current = None
 
     def _alter(self, state: Channel[Subscriber], item: Item) -> None:
@@ -276,7 +281,6 @@ class ChannelTree:
         self._changes, self._newcomers = [], {}
         self._parcels.extend(parcels)
         self._pass_on(state, changes)
-        state.begin_taps(self._node.journal.epoch)
         if newcomers:
             self._welcome(state, newcomers)
         if self._count_due:

@@ -153,7 +153,12 @@ class Publication:
 
 
 class Change(Protocol):
-    """What changes a channel's state without being anybody's subscription."""
+    """What changes a channel's state without being anybody's subscription.
+
+    apart: whether all that was decided before is told first
+    """
+
+    apart: bool
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
         """Do it. Returns what is told of it. now: trio's clock."""

@@ -192,18 +192,19 @@ class Noting:
 
     def __init__(self) -> None:
         self.followers = 0
-        self.begun: list[tuple[Position, int]] = []
+        self.begun: list[tuple[int, int]] = []
+        self.apart = True
         self.taken: list[Delivery] = []
 
-    def begin(self, position: Position, members: int) -> None:
-        self.begun.append((position, members))
+    def begin(self, head: int, members: int) -> None:
+        self.begun.append((head, members))
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         assert self.begun, "nothing is taken before the beginning"
         self.taken += deliveries
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
-        state.new_taps = (*state.new_taps, self)
+        state.begin_tap(self)
         return ()
 
     def refuse(self, error: SowerError) -> None:

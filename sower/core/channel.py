@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from sower.core.message import Delivery, Message, Position
+from sower.core.message import Delivery, Message
 from sower.core.presence import Presence
 from sower.core.rules import Rules
 
@@ -36,8 +36,8 @@ class Tap(Protocol):
         """How many follow the channel through it."""
         ...
 
-    def begin(self, position: Position, members: int) -> None:
-        """What comes after this position is taken from now on. members: how many are here."""
+    def begin(self, head: int, members: int) -> None:
+        """What has a serial above the head is taken from now on. members: how many are here."""
         ...
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
@@ -67,7 +67,7 @@ class Channel(Generic[S]):
     head:     the serial of the last message handed out, or of the channel's beginning
     presence: its members, None while there never were any and its rule asks for none
     missed:   whether a newcomer has already found no event to begin with
-    taps:     those that have begun, and those that are about to
+    taps:     those that take what is told
     """
 
     __slots__ = (
@@ -79,7 +79,6 @@ class Channel(Generic[S]):
         "head",
         "missed",
         "name",
-        "new_taps",
         "presence",
         "rules",
         "taps",
@@ -94,7 +93,6 @@ class Channel(Generic[S]):
         self._most_members = most_members
         self.missed = False
         self.taps: tuple[Tap, ...] = ()
-        self.new_taps: tuple[Tap, ...] = ()
         self._cached: Message | None = None
         self._cached_until = 0.0
         self._ids: dict[str, tuple[int, float]] = {}
@@ -107,7 +105,7 @@ class Channel(Generic[S]):
     @property
     def vacant(self) -> bool:
         """Whether nobody follows the channel, fetches from it, or is still shown as present."""
-        return not self.audiences and not self.presence and not self.taps and not self.new_taps
+        return not self.audiences and not self.presence and not any(tap.followers for tap in self.taps)
 
     def present(self) -> Presence:
         """Its members, also where its rule asks for none and a protocol knows members everywhere."""
@@ -149,12 +147,15 @@ class Channel(Generic[S]):
                     parcels.append(Parcel(b"".join(own), iter((sender,)), len(own)))
         return parcels
 
-    def begin_taps(self, epoch: str) -> None:
-        """Let the new ones take what comes after the head."""
-        begun, self.new_taps = self.new_taps, ()
-        self.taps = (*self.taps, *begun)
-        for tap in begun:
-            tap.begin(Position(epoch, self.head), len(self.presence) if self.presence is not None else 0)
+    def begin_tap(self, tap: Tap) -> None:
+        """Let one more take what comes after the head."""
+        if tap not in self.taps:
+            self.taps = (*self.taps, tap)
+            tap.begin(self.head, len(self.presence) if self.presence is not None else 0)
+
+    def end_tap(self, tap: Tap) -> None:
+        """Let one go. Harmless for one that is not there."""
+        self.taps = tuple(other for other in self.taps if other is not tap)
 
     def known_id(self, message_id: str, now: float) -> int | None:
         """The serial that a publish with this id got within the window, on a channel without history."""

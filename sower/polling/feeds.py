@@ -18,7 +18,7 @@ from typing import Protocol
 
 from sower.channel_tree import ChannelTree
 from sower.core.channel import Channel
-from sower.core.message import Delivery, Joined, Left, Message, Position, Updated
+from sower.core.message import Delivery, Joined, Left, Message, Updated
 from sower.core.polling import Reach, Source
 from sower.dialects.interface import PollWords, Turnover
 from sower.errors import SowerError
@@ -207,11 +207,11 @@ class Feed:
         bundled = sum(len(bundle.waiting) for bundle in self.messages.bundles)
         return len(self.messages.waiting) + bundled
 
-    def begin(self, position: Position, members: int) -> None:
+    def begin(self, head: int, members: int) -> None:
         """From here on the ring is complete."""
         self.begun = True
         self.members = members
-        self.messages.floor = max(self.messages.floor, position.serial)
+        self.messages.floor = max(self.messages.floor, head)
         self.messages.tell()
         self.presence.tell()
 
@@ -281,15 +281,15 @@ class Feed:
 class Tapping:
     """Has a feed take what its channel tells, in the order of everything else that the channel does."""
 
-    __slots__ = ("_feed",)
+    __slots__ = ("_feed", "apart")
 
     def __init__(self, feed: Feed) -> None:
+        self.apart = True
         self._feed = feed
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
-        """It begins once those who were here know what it begins with."""
-        if self._feed not in (*state.taps, *state.new_taps):
-            state.new_taps = (*state.new_taps, self._feed)
+        """It begins between what was decided before and what comes after."""
+        state.begin_tap(self._feed)
         return ()
 
     def refuse(self, error: SowerError) -> None:
@@ -300,15 +300,15 @@ class Tapping:
 class Untapping:
     """Has a feed take nothing any more."""
 
-    __slots__ = ("_feed",)
+    __slots__ = ("_feed", "apart")
 
     def __init__(self, feed: Feed) -> None:
+        self.apart = False
         self._feed = feed
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
-        """It is let go wherever it is."""
-        state.taps = tuple(tap for tap in state.taps if tap is not self._feed)
-        state.new_taps = tuple(tap for tap in state.new_taps if tap is not self._feed)
+        """Nothing is told of it."""
+        state.end_tap(self._feed)
         return ()
 
     def refuse(self, error: SowerError) -> None:

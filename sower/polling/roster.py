@@ -57,9 +57,10 @@ class Attendee:
 class Coming:
     """An attendee comes, or says again who it is. meta: JSON bytes, None for what is known."""
 
-    __slots__ = ("_attendee", "_meta", "_roster")
+    __slots__ = ("_attendee", "_meta", "_roster", "apart")
 
     def __init__(self, roster: Roster, attendee: Attendee, meta: bytes | None) -> None:
+        self.apart = False
         self._roster = roster
         self._attendee = attendee
         self._meta = meta
@@ -84,9 +85,10 @@ class Coming:
 class Going:
     """An attendee goes. at_once: it said so."""
 
-    __slots__ = ("_at_once", "_attendee", "_roster")
+    __slots__ = ("_at_once", "_attendee", "_roster", "apart")
 
     def __init__(self, roster: Roster, attendee: Attendee, *, at_once: bool) -> None:
+        self.apart = False
         self._roster = roster
         self._attendee = attendee
         self._at_once = at_once
