@@ -217,6 +217,7 @@ async def test_an_end_is_told_three_seconds_later(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
     monkeypatch.setattr(webhooks, "HELD_BACK", 3.0)
+    monkeypatch.setattr(webhooks, "GATHERED_FOR", 0.0)
     async with hooked(tmp_path, table(receiver)) as hooks:
         tell(hooks, Fact.OCCUPIED)
         tell(hooks, Fact.VACATED)
