@@ -27,6 +27,8 @@ COMMANDS = {
     "history": "Read what a channel has kept.",
     "audit": "Read the record of who was let in, refused, published and minted.",
     "webhooks": "List the webhooks that wait, and why.",
+    "backup": "Copy the database while the daemon runs.",
+    "restore": "Put a copy of the database back.",
     "key": "Make, rotate and retire the keys of apps.",
     "migrate": "Take over the keys of another vendor's or server's apps.",
     "config": "Make, check and show the config.",

@@ -327,6 +327,11 @@ class Journal:
             history = history_of(name)
             while history is not None and await self._writing.run(self._writer.sweep, app, name, history, now):
                 await trio.lowlevel.checkpoint()
+        last: int | None = 0
+        while last is not None:
+            last = await self._writing.run(self._writer.forget_channels, last, now)
+        while await self._writing.run(self._writer.reclaim):
+            await trio.lowlevel.checkpoint()
 
 
 def _forever(channel: str) -> None:

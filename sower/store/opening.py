@@ -19,6 +19,9 @@ from sower.store.sqlite import Database
 BUSY_FOR = 5000
 """Milliseconds to wait for another process (`sower key`, a backup) that writes."""
 
+MOST_WAL = 16 * 1024 * 1024
+"""Bytes to which the WAL is cut back once what kept it (a long read, a backup) is over. It is folded in at 8 MiB."""
+
 REMEDIES = {
     apsw.CantOpenError: "its folder must exist and be writable",
     apsw.NotADBError: "it is no SQLite database; choose another store.path",
@@ -69,6 +72,7 @@ def open_writer(db: Database, path: str, run: Run, new_epoch: str) -> Found:
         db.execute("PRAGMA journal_mode = wal")
         db.execute(f"PRAGMA synchronous = {run.sync}")
         db.execute("PRAGMA wal_autocheckpoint = 2000")
+        db.execute(f"PRAGMA journal_size_limit = {MOST_WAL}")
         with db:
             epoch = _epoch(db, run, new_epoch)
         last = db.execute("SELECT coalesce(max(head), 0) FROM channels").get

@@ -19,6 +19,16 @@ SWEPT_AT_ONCE = 5000
 """Rows that one step of a sweep deletes."""
 
 
+RECLAIMED_AT_ONCE = 500
+"""Pages that one step of a sweep gives back: some milliseconds."""
+
+KEPT_FREE = 1024
+"""Free pages that stay, 4 MiB: what comes next need not make the file grow again."""
+
+EMPTY_FOR = 30 * 86400.0
+"""Seconds that an empty channel's last serial is known, so that a client that had it is not told of a gap."""
+
+
 class Stored(NamedTuple):
     """fresh is False where the id was known: then serial is that of the first message with it."""
 
@@ -198,11 +208,38 @@ class Writer:
         return True
 
     def forget(self, audit_before: float, now: float) -> None:
-        """Delete ids and audit records that are over their time, and give some free pages back."""
+        """Delete ids and audit records that are over their time."""
         with self._db:
             self._db.execute("DELETE FROM ids WHERE serial < ?", (int((now - self._remember) * SERIALS_PER_SECOND),))
             self._db.execute("DELETE FROM audit WHERE time < ?", (audit_before,))
-        self._db.execute("PRAGMA incremental_vacuum(200)")
+
+    def forget_channels(self, after: int, now: float) -> int | None:
+        """Forget those of some channels that have been empty for EMPTY_FOR: whoever comes back is told of a gap.
+
+        after: an id. Returns the id to go on after, None at the end.
+        """
+        last = self._db.execute(
+            "SELECT max(id) FROM (SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT ?)", (after, SWEPT_AT_ONCE)
+        ).get
+        if not isinstance(last, int):
+            return None
+        before = self._db.total_changes()
+        self._db.execute(
+            "DELETE FROM channels WHERE id > ? AND id <= ? AND head < ?"
+            " AND NOT EXISTS (SELECT 1 FROM messages WHERE channel = channels.id)",
+            (after, last, int((now - EMPTY_FOR) * SERIALS_PER_SECOND)),
+        )
+        if self._db.total_changes() != before:
+            self._known.clear()
+        return last
+
+    def reclaim(self) -> bool:
+        """Give some free pages back to the file system. True where there are more than new rows soon need."""
+        free, pages = (int(self._db.execute(f"PRAGMA {name}").get) for name in ("freelist_count", "page_count"))
+        if free <= max(KEPT_FREE, pages // 8):
+            return False
+        self._db.execute(f"PRAGMA incremental_vacuum({RECLAIMED_AT_ONCE})").fetchall()  # a row for each page
+        return True
 
 
 class Reader:
