@@ -39,6 +39,7 @@ ENVIRONMENT = {
     "SOWER_URL": "Where the daemon is, as --url.",
     "SOWER_DEV_DIR": "The folder of serve --dev, in place of ~/.local/state/sower.",
     "XDG_STATE_HOME": "What stands for ~/.local/state.",
+    "JOURNAL_STREAM": "Set by systemd where the log goes to its journal: then lines have priorities.",
     "NO_COLOR": "Set to anything, it turns colours off.",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ import typer
 from rich.panel import Panel
 from rich.text import Text
 
-from sower.cli import terminal
+from sower.cli import logs, terminal
 from sower.config import Config
 from sower.config_file import Loaded, find_config, load, load_dev
 from sower.daemon import serve as run_daemon
@@ -40,7 +39,7 @@ def serve(
       sower serve --config /etc/sower/sower.toml
     """
     loaded = load_dev() if dev else find_config(config)
-    _set_up_logging()
+    logs.set_up()
 
     def ready(listeners: Sequence[Listener]) -> None:
         _show(loaded, [str(listener) for listener in listeners], dev=dev)
@@ -88,23 +87,6 @@ def _command(loaded: Loaded) -> str:
     except ConfigError:
         found = False
     return f"{program} tail demo" + ("" if found else f" --config {loaded.path}")
-
-
-def _set_up_logging() -> None:
-    """Text for a person at a terminal, JSON lines otherwise; on stderr, never a secret."""
-    human = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if not human:
-        processors.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _url(address: str) -> str:

@@ -43,8 +43,8 @@ async def tab(folder: Path, line: str) -> set[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("sower t", {"tail", "token"}),
-        ("sower c", {"channels", "config", "completion"}),
+        ("sower t", {"tail", "token", "top"}),
+        ("sower c", {"channels", "check", "config", "completion"}),
         ("sower key ", {"new", "rotate", "retire"}),
         ("sower config s", {"show"}),
         ("sower history a --or", {"--order"}),

@@ -1,4 +1,4 @@
-"""config/grafana.json and config/alerts.yml ask for what the daemon tells."""
+"""config/grafana.json and config/alerts.yml ask for what the daemon tells, and sower-operations(7) explains it."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ async def test_the_daemon_has_every_metric_that_is_asked_for_and_every_one_of_it
         assert asked_for(name) <= told.keys()
     shown = {told[metric] for metric in asked_for("grafana.json")}
     assert {family for family in told.values() if family.startswith("sower_")} <= shown
+
+
+async def test_every_metric_is_in_the_manual(told: dict[str, str]) -> None:
+    manual = (ROOT / "man" / "sower-operations.7").read_text()
+    for family in set(told.values()):
+        if family.startswith("sower_"):
+            assert re.search(rf"^\.It (Li|Ic) {family}\b", manual, re.MULTILINE), family

@@ -1,0 +1,91 @@
+"""The daemon's log: who reads it gets it as they want it, and no line holds a secret."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from sower.cli.logs import MASK, mask, prioritised
+from tests.cli.shell import environment
+from tests.e2e.daemon import CONFIG, SECRET, free_port, running
+
+
+def test_what_looks_like_a_secret_by_its_name_is_masked() -> None:
+    event = {"event": "e", "app_secret": "x", "Authorization": "y", "token": "z", "why": "w"}
+    assert mask(None, "info", event) == {
+        "event": "e",
+        "app_secret": MASK,
+        "Authorization": MASK,
+        "token": MASK,
+        "why": "w",
+    }
+
+
+@pytest.mark.parametrize(("level", "priority"), [("info", 6), ("warning", 4), ("error", 3)])
+def test_journald_is_told_the_priority_of_every_line(level: str, priority: int) -> None:
+    event = {"event": "crashed", "level": level, "why": "two words", "exception": "Traceback\n  here"}
+    assert prioritised(None, level, event) == (
+        f"<{priority}>crashed why='two words'\n<{priority}>Traceback\n<{priority}>  here"
+    )
+
+
+@pytest.mark.parametrize("journald", [True, False])
+async def test_a_daemon_s_log_is_json_or_for_journald(tmp_path: Path, journald: bool) -> None:
+    log = tmp_path / "log"
+    config = tmp_path / "sower.toml"
+    config.write_text(f'[server]\nlisten = ["127.0.0.1:{free_port()}"]\n' + CONFIG)
+    with log.open("wb") as stderr:
+        status = log.stat()
+        stream = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"} if journald else {}
+        command = [sys.executable, "-m", "sower", "serve", "--config", str(config)]
+        async with trio.open_nursery() as nursery:
+
+            async def start(task_status: trio.TaskStatus[trio.Process] = trio.TASK_STATUS_IGNORED) -> None:
+                await trio.run_process(
+                    command, stderr=stderr, env=environment(tmp_path) | stream, task_status=task_status
+                )
+
+            process = await nursery.start(start)
+            with trio.fail_after(20):
+                while b"ready" not in log.read_bytes():
+                    await trio.lowlevel.checkpoint()
+            process.send_signal(signal.SIGTERM)
+    lines = log.read_text().splitlines()
+    if journald:
+        assert lines[0].startswith("<6>ready listen=")
+        assert lines[-1] == "<6>draining signal=SIGTERM"
+    else:
+        assert [json.loads(line)["event"] for line in lines] == ["ready", "draining"]
+
+
+async def test_no_line_holds_a_secret_or_a_token_whatever_goes_wrong(tmp_path: Path) -> None:
+    """Good and bad credentials of every kind, over HTTP and sockets, a reload with a changed secret, a bad config."""
+    async with running(tmp_path) as daemon:
+        minted = (await daemon.request("POST", "/channels/private-x/auth", json={"user": "ada"})).json()["token"]
+        async with daemon.socket("private-x", token=minted) as client:
+            await client.expect("welcome")
+            await client.send(type="token", token=minted + "broken")
+            await client.send(type="publish", event="e", data="a word that is private")
+            await client.expect("error")
+        await daemon.request("GET", f"/channels?token={minted}x", auth=False)
+        await daemon.request("GET", "/nowhere", headers={"Authorization": f"Bearer {minted}"}, auth=False)
+        await daemon.request("POST", "/events/publish", content=b"{broken")
+        text = daemon.config.read_text()
+        daemon.config.write_text(text.replace(SECRET, "rotated-secret-9876543210"))
+        await daemon.request("POST", "/reload")
+        daemon.config.write_text(text.replace(SECRET, "short"))
+        await daemon.request("POST", "/reload")
+        assert daemon.process is not None
+        stderr = daemon.process.stderr
+        daemon.process.send_signal(signal.SIGTERM)
+        assert stderr is not None
+        said = (await trio.to_thread.run_sync(stderr.read)).decode()
+        await daemon.stop()
+    assert "reloaded" in said
+    for secret in (SECRET, "rotated-secret-9876543210", minted, minted.split(".")[2], "a word that is private"):
+        assert secret not in said
