@@ -26,6 +26,8 @@ from sower.core.command import (
     Reloaded,
 )
 from sower.core.grants import Grant, mint
+from sower.dialects.ably.keys import key_names
+from sower.dialects.pubnub.keys import publish_key, subscribe_key
 from sower.errors import Forbidden, Kicked, NotFound
 from sower.overview import Overview
 from sower.store.audit import Audit
@@ -107,4 +109,6 @@ class Operations:
         return Minted("", token, expires)
 
     async def _identify(self, grant: Grant) -> Identity:
-        return Identity(grant.app, grant.key, grant.expires)
+        app = self._access.apps[grant.app]
+        others = {"ably": key_names(app)[0], "publish": publish_key(app), "subscribe": subscribe_key(app)}
+        return Identity(app.id, app.key, grant.expires, others)

@@ -45,7 +45,7 @@ def serve(
         _show(loaded, [str(listener) for listener in listeners], dev=dev)
 
     def reread() -> Config:
-        return load(loaded.path).config
+        return load_dev().config if dev else load(loaded.path).config
 
     systemd, inherited = Systemd.from_environment(os.environ), inherited_sockets(os.environ)
     trio.run(
@@ -66,6 +66,10 @@ def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:
     panel.append("Listening  ").append(" ".join(map(_url, addresses)) + "\n", style="bold")
     panel.append(f"App        {app.id}\nKey        {app.key}\n")
     panel.append(f"Secret     {app.secret if dev else 'in ' + str(loaded.path)}\n")
+    if loaded.config.web.demo:
+        panel.append(f"Demo       {address}/demo\n")
+    if loaded.config.web.dashboard:
+        panel.append(f"Dashboard  {address}/dashboard\n")
     panel.append(f"Config     {loaded.path}\nDatabase   {loaded.config.store.path}")
     console.print(Panel(panel, title="Sower", border_style="green", expand=False))
     # The two lines to copy stand outside the panel, so that no border is copied with them.

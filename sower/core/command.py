@@ -564,11 +564,16 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Whose credential it is. expires: seconds since 1970, None for never."""
+    """Whose credential it is.
+
+    expires: seconds since 1970, None for never
+    others:  what the app's key is called by other protocols' clients: ably, publish and subscribe (PubNub's)
+    """
 
     app: str
     key: str
     expires: float | None
+    others: dict[str, str]
 
 
 class Minted(msgspec.Struct, frozen=True):

@@ -123,7 +123,8 @@ def _audit_reply(answer: HttpAnswer) -> Reply:
 def decode_identity(call: HttpCall) -> Asked:
     """GET /identity.
 
-    Answers {"app", "key", "expires"}: whose credential this is; expires in seconds since 1970, or null.
+    Answers {"app", "key", "expires", "others"}: whose credential this is; expires in seconds since 1970, or null;
+    others are the keys that clients of other protocols show: ably, publish, subscribe.
     """
     return Asked(read_credentials(call.headers, call.query), Identify(), _identity_reply)
 

@@ -2,8 +2,8 @@
 
 import { DAEMON } from "./api.js";
 
-/** [name, code] for each. identity: { app, key } */
-export function snippets(channel, { app, key }) {
+/** [name, code] for each. identity: as the daemon tells it, with the keys that each SDK shows. */
+export function snippets(channel, { app, key, others }) {
   const { hostname, port, protocol, pathname } = DAEMON;
   const isSecure = protocol === "https:";
   const at = Number(port || (isSecure ? 443 : 80));
@@ -45,6 +45,7 @@ const ably = new Ably.Realtime({
   port: ${at},
   tlsPort: ${at},
   tls: ${isSecure},
+  // your own server makes a TokenRequest with the key ${others.ably}:SECRET
   authCallback: (params, done) => askMyServerForAToken(params).then((token) => done(null, token), done),
 });
 
@@ -57,8 +58,8 @@ await channel.publish("message", { hello: "world" });`,
       `import PubNub from "pubnub";
 
 const pubnub = new PubNub({
-  subscribeKey: "sub-${key}",
-  publishKey: "pub-${key}",
+  subscribeKey: "${others.subscribe}",
+  publishKey: "${others.publish}",
   userId: "ada",
   origin: "${hostname}:${at}",
   ssl: ${isSecure},
