@@ -25,7 +25,7 @@ def append_table(path: Path, name: str, table: dict[str, Any]) -> None:
     text = _read(path) if path.exists() else NEW_FILE
     intended = tomllib.loads(text)
     intended.setdefault(name, []).append(table)
-    fragment = f"\n[[{name}]]\n{tomli_w.dumps(table)}"
+    fragment = "\n" + tomli_w.dumps({name: table}).replace(f"[{name}]", f"[[{name}]]", 1)
     _write(path, text.rstrip("\r\n") + "\n" + fragment, intended)
 
 

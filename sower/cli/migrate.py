@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +11,10 @@ import typer
 
 from sower.cli.client import ConfigOption
 from sower.cli.terminal import err
-from sower.config import App
+from sower.config import Config
 from sower.config_edit import append_table
 from sower.config_file import PLACES, find_config
+from sower.dialects.ably.migration import RULE, app_table, read_key
 from sower.dialects.pusher.migration import read_apps
 from sower.env_file import parse_env
 from sower.errors import ConfigError
@@ -44,6 +46,34 @@ def pusher(
     add_apps(read_apps(parse_env(read_text(env_file))), config)
 
 
+@app.command()
+def ably(
+    key_file: Annotated[str, typer.Argument(metavar="KEYFILE", help="A file with the key; - for stdin.")],
+    config: ConfigOption = None,
+) -> None:
+    """Write the app of an Ably key, APPID.KEYID:SECRET, into the config; the key stays as it is.
+
+    Where the config has no rules for channels yet, one is added with which all of them keep history, because
+    without it a client that was away cannot be given what it missed.
+
+    \b
+      echo "$ABLY_API_KEY" | sower migrate ably -
+      sower migrate ably .env --config /etc/sower/sower.toml
+    """
+    key = read_key(read_text(key_file))
+    path, loaded = _target(config)
+    table = app_table(key, loaded.apps, secrets.token_hex(16))
+    if table is None:
+        err.print(f"The key {key.partition(':')[0]} is there already.", markup=False)
+    else:
+        append_table(path, "apps", table)
+        err.print(f"Added the app {table['id']}, key {key.partition(':')[0]}.", markup=False)
+        if not loaded.channels:
+            append_table(path, "channels", RULE)
+        err.print("`sower reload` has a running daemon take it over.", markup=False)
+    print(path, flush=True)
+
+
 def read_text(path: str) -> str:
     """A file, or stdin. Raises ConfigError."""
     try:
@@ -57,7 +87,8 @@ def add_apps(apps: list[dict[str, Any]], given: Path | None) -> None:
 
     Raises ConfigError: for an id or a key that is another app's, too.
     """
-    path, known = _target(given)
+    path, loaded = _target(given)
+    known = loaded.apps
     added = False
     for table in apps:
         if any((app.id, app.key, app.secret) == (table["id"], table["key"], table["secret"]) for app in known):
@@ -71,11 +102,11 @@ def add_apps(apps: list[dict[str, Any]], given: Path | None) -> None:
         err.print("`sower reload` has a running daemon take it over.", markup=False)
 
 
-def _target(given: Path | None) -> tuple[Path, tuple[App, ...]]:
-    """The config to write to, and its apps; ./sower.toml where there is none yet."""
+def _target(given: Path | None) -> tuple[Path, Config]:
+    """The config to write to, and what it says; ./sower.toml where there is none yet."""
     if given is None and not any(place.exists() for place in PLACES):
         given = PLACES[0]
     if given is not None and not given.exists():
-        return given, ()
+        return given, Config()
     loaded = find_config(given)
-    return loaded.path, loaded.config.apps
+    return loaded.path, loaded.config

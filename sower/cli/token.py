@@ -31,9 +31,7 @@ def token(
     ] = None,
     user: Annotated[str | None, typer.Option(help="The user that the token speaks for.")] = None,
     ttl: Annotated[str, typer.Option(help="How long it is good: 10m, 1h, 30d.")] = "1h",
-    can: Annotated[str, typer.Option(help="subscribe, publish, presence, history; several with commas.")] = ",".join(
-        USUAL
-    ),
+    can: Annotated[str, typer.Option(help="Capabilities with commas.")] = ",".join(USUAL),
     meta: Annotated[str | None, typer.Option(help="JSON that others see beside the user in presence.")] = None,
     format: Annotated[Format, typer.Option(help="jwt for Sower's own protocol, or a vendor's.")] = Format.JWT,
     as_json: JsonOption = False,
@@ -45,13 +43,14 @@ def token(
     \b
       sower token private-orders --user ada --ttl 1h --can subscribe,publish
       sower token inspect - < token.txt
+      sower token --format ably 'chat:*' --user ada --can subscribe,publish
       sower token --format pusher presence-room 123.456 --user ada --meta '{"name": "Ada"}'
     """
     if channel == "inspect":
         show(read_token(given), time.time(), as_json=as_json)
         return
     if format in MAKERS:
-        shown = make_for_vendor(format, Wanted(channel, given, user, meta), config, app)
+        shown = make_for_vendor(format, Wanted(channel, given, user, meta, ttl, can), config, app)
         print_json(shown) if as_json else print("\n".join(shown.values()))
         return
     if given is not None:

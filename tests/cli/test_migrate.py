@@ -51,3 +51,20 @@ async def test_what_cannot_come_over_leaves_all_as_it_was(tmp_path: Path) -> Non
     assert (await sower(tmp_path, "migrate", "pusher", "nowhere")).code == 5
     nothing = await sower(tmp_path, "migrate", "pusher", "-", stdin="A=1\n")
     assert (nothing.code, "PUSHER_APP_KEY" in nothing.err) == (1, True)
+
+
+ABLY = "AppId1.KeyId2:some-Secret_0123456789"
+
+
+async def test_an_ably_key_becomes_an_app_that_keeps_it_and_whose_channels_keep_history(tmp_path: Path) -> None:
+    ended = await sower(tmp_path, "migrate", "ably", "-", stdin=f"ABLY_API_KEY={ABLY}\n")
+    assert (ended.code, ended.out) == (0, "sower.toml\n")
+    assert ABLY.partition(":")[2] not in ended.out + ended.err
+    config = load(tmp_path / "sower.toml").config
+    assert [(app.id, app.ably.key) for app in config.apps] == [("1001", ABLY)]
+    assert config.channels[0].history is not None
+    again = await sower(tmp_path, "migrate", "ably", "-", stdin=ABLY)
+    assert (again.code, "is there already" in again.err) == (0, True)
+    assert len(load(tmp_path / "sower.toml").config.apps) == 1
+    nothing = await sower(tmp_path, "migrate", "ably", "-", stdin="no key\n")
+    assert (nothing.code, "APPID.KEYID:SECRET" in nothing.err) == (1, True)

@@ -16,7 +16,7 @@ import jwt
 import msgspec
 
 from sower.core.command import Credentials, Issue, Signature
-from sower.core.grants import ALGORITHM, Credential, Grant, header_of, inspect, signed_claims, time_claim
+from sower.core.grants import ALGORITHM, Credential, Grant, header_of, inspect, sign, signed_claims, time_claim
 from sower.dialects.ably import capability as capabilities
 from sower.dialects.ably.messages import NOBODY, checked_user
 from sower.errors import BadParameter, BadSignature, BadToken, TokenExpired, UnknownKey
@@ -77,7 +77,7 @@ def _group(claims: Mapping[str, Any]) -> str | None:
     return group if isinstance(group, str) else None
 
 
-class TokenRequest(msgspec.Struct):
+class TokenRequest(msgspec.Struct, omit_defaults=True):
     """What requestToken is sent. ttl, timestamp: milliseconds. capability: JSON text."""
 
     keyName: str | None = None
@@ -106,6 +106,23 @@ def to_sign(request: TokenRequest, key: str) -> str:
     timestamp = "" if request.timestamp is None else int(request.timestamp)
     fields = (key, request.ttl, request.capability, request.clientId, timestamp, request.nonce)
     return "".join(f"{'' if field is None else field}\n" for field in fields)
+
+
+def make_request(
+    credential: Credential, capability: capabilities.Capability, user: str | None, now: float, ttl: float, nonce: str
+) -> str:
+    """A signed request, as JSON: whoever has it gets one token for it, within SKEW. now: seconds since 1970."""
+    request = TokenRequest(
+        keyName=credential.key,
+        ttl=int(ttl * 1000),
+        capability=capabilities.write(capability),
+        clientId=user,
+        timestamp=int(now * 1000),
+        nonce=nonce,
+    )
+    mac = sign(credential.secret, to_sign(request, credential.key))
+    request.mac = base64.b64encode(bytes.fromhex(mac)).decode()
+    return msgspec.json.encode(request).decode()
 
 
 def issue(request: TokenRequest) -> Issue:

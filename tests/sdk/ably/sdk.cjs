@@ -83,7 +83,7 @@ const does = {
   // all at once, each told when it is acknowledged
   burst({ client, channel, from = 0, count }) {
     for (let n = from; n < from + count; n++) {
-      clients.get(client).channels.get(channel).publish("n", n).then(
+      clients.get(client).channels.get(channel).publish("n", String(n)).then(
         (result) => tell({ acknowledged: n, client, serials: result?.serials }),
         (error) => tell({ refused: n, client, error: shown(error) }),
       );

@@ -166,10 +166,10 @@ async def token(client, params=None):
     return got.to_dict()
 
 
-async def burst(client, channel, start, count):
+async def burst(client, channel, count, start=0):
     async def one(n):
         try:
-            result = await clients[client].channels.get(channel).publish("n", n)
+            result = await clients[client].channels.get(channel).publish("n", str(n))
             tell(acknowledged=n, client=client, serials=list(result.serials))
         except Exception as error:  # noqa: BLE001
             tell(refused=n, client=client, error=shown(error))
