@@ -15,6 +15,7 @@ from sower.config import App, Limits
 from sower.core.command import Credentials, Proof, Signature
 from sower.core.grants import Credential, Grant, anonymous, check_secret, check_signature, key_grant, verify
 from sower.core.limits import Buckets
+from sower.core.revocations import Revocations
 from sower.dialects.ably.keys import ably_keys
 from sower.dialects.pubnub.keys import pubnub_key
 from sower.errors import (
@@ -43,6 +44,7 @@ class Access:
 
     def __init__(self, apps: Sequence[App], limits: Limits, *, now: Callable[[], float]) -> None:
         self.apps: dict[str, App] = {}
+        self.revocations = Revocations()
         self._nonces: dict[tuple[str, str], float] = {}
         self.revoked: dict[str, float] = {}
         self._now = now
@@ -62,6 +64,8 @@ class Access:
         Raises UnknownKey, WrongSecret, BadToken, BadSignature, TokenExpired, TokenRevoked, UserMismatch, AppDisabled.
         """
         grant = self._grant(shown)
+        if self.revocations.hit(grant):
+            raise TokenRevoked()
         if not self.apps[grant.app].enabled:
             raise AppDisabled(f"The app {grant.app} is switched off.")
         return grant

@@ -12,11 +12,15 @@ import msgspec
 
 from sower.core.command import Publish, Receipt
 from sower.core.grants import Grant
+from sower.core.revocations import Revocation
 from sower.errors import SowerError
 from sower.hub import Hub
 from sower.store.audit import Audit
 
 FEED = "[meta]activity"
+
+REVOKED = "token_revoked"
+"""The kind of the audit records from which revocations are read again at a start."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -97,6 +101,12 @@ class Activity:
         detail = f"for {user}" if user else "for nobody in particular"
         self._audit.record("token_minted", app=grant.app, who=_who(grant, address), channel=channel, detail=detail)
         self._say(grant.app, "token_minted", channel=channel, user=user)
+
+    def revoked(self, grant: Grant, address: str, revocation: Revocation) -> None:
+        """Tokens were revoked. The record is what a restarted daemon reads them from."""
+        detail = msgspec.json.encode(revocation).decode()
+        self._audit.record(REVOKED, app=grant.app, who=_who(grant, address), detail=detail)
+        self._say(grant.app, REVOKED, by=revocation.by, value=revocation.value)
 
     def failed(self, kind: str, app: str, channel: str, why: str) -> None:
         """A channel was restarted or quarantined."""

@@ -46,6 +46,7 @@ from sower.core.grants import USUAL, Can, Grant, mint
 from sower.core.limits import Buckets
 from sower.core.message import Position
 from sower.core.polling import PollingAnswer, PollingCommand
+from sower.core.rules import presence_of
 from sower.dialects.interface import Asked
 from sower.errors import (
     BadRequest,
@@ -215,16 +216,17 @@ class Api:
         journal = self._hub.journal
         epoch = journal.epoch
         lost = any(p is not None and p.epoch not in ("", epoch) for p in (command.since, command.before))
+        channel = presence_of(command.channel) if command.presence else command.channel
         page = await journal.page(
             app,
-            command.channel,
+            channel,
             since=command.since.serial if command.since and not lost else None,
             before=command.before.serial if command.before and not lost else None,
             limit=command.limit,
             newest_first=command.newest_first,
             history=history,
         )
-        head = await journal.head(app, command.channel)
+        head = await journal.head(app, channel)
         following = page.messages[-1].serial if page.more else None
         return HistoryPage(command, Position(epoch, head), tuple(page.messages), page.gap or lost, following)
 

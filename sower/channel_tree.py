@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import structlog
 import trio
 
 from sower.core.channel import Channel, Parcel
@@ -26,12 +27,14 @@ from sower.core.command import Receipt, Welcome
 from sower.core.happening import Fact, Happening, comings_and_goings
 from sower.core.limits import RestartIntensity
 from sower.core.message import CacheMiss, Counted, Delivery, Message, Position
-from sower.core.rules import RESERVED, Rules
+from sower.core.rules import RESERVED, Rules, presence_of
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
 from sower.membership import Membership
 from sower.replays import Replays
 from sower.surroundings import Surroundings
+
+log = structlog.get_logger(__name__)
 
 HANDED_OUT_AT_ONCE = 256
 """Writes before the loop lets other tasks run: about a millisecond of system calls."""
@@ -188,6 +191,10 @@ class ChannelTree:
         while True:
             if self._parcels:
                 await self._hand_out()
+            elif self._members.unrecorded:
+                await self._record()
+            elif self._members.unanswered:
+                self._members.answer()
             elif self._changes or self._newcomers or self._count_due:
                 self._announce(state)
             elif self._accepted:
@@ -201,6 +208,16 @@ class ChannelTree:
             else:
                 self._work = trio.Event()
                 await self._work.wait()
+
+    async def _record(self) -> None:
+        """Have the journal keep what members did, before it is told."""
+        rows = self._members.unrecorded
+        if self.rules.history is not None:
+            try:
+                await self._node.journal.append(self.app, presence_of(self.name), rows, self.rules.history)
+            except JournalFailed as error:
+                log.error("presence_unrecorded", channel=self.name, rows=len(rows), why=error.message)
+        self._members.unrecorded = self._members.unrecorded[len(rows) :]
 
     def _decide(self, state: Channel[Subscriber]) -> None:
         """Take all that waits as one batch: who comes and goes first, then the messages in their order."""

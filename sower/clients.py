@@ -159,7 +159,7 @@ class Clients:
 
     def _enter(self, session: Session) -> None:
         expires = session.grant.expires
-        first = self.shared.bounds.ping_every
+        first = session.conversation.ping_every or self.shared.bounds.ping_every
         self.reader.add(session)
         self._by_app[session.grant.app] += 1
         self._collector.came()

@@ -71,7 +71,7 @@ async def serve(
                 rules_fingerprint=_history_rules(config),
                 boot_id=_boot_id(),
                 now=now,
-                history_of=lambda name: rules.of(name).history,
+                history_of=rules.kept,
             ) as journal:
                 audit = Audit(journal)
                 _note_start(config, audit)

@@ -1,6 +1,7 @@
 """What comings, goings and words of clients do to who is present on one channel, and the clock of grace periods.
 
-Rule 1: users as such are shown only where the channel's rule has presence; connections are, wherever a client is
+Rule 1: what connections of members do is kept in the journal where the channel keeps history, before it is told.
+Rule 2: users as such are shown only where the channel's rule has presence; connections are, wherever a client is
         a member of its own accord.
 """
 
@@ -11,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from sower.core.appearances import record
 from sower.core.channel import Channel
 from sower.core.command import Acknowledged, Appear, UpdateMeta
-from sower.core.message import Appearance, Delivery, Did, Joined, Left, Updated
+from sower.core.message import Appearance, Delivery, Did, Joined, Left, Message, Updated
 from sower.core.presence import Change, Presence
 from sower.core.rules import Rules
 from sower.errors import SowerError
@@ -25,6 +27,8 @@ class Membership:
 
     next_serial: when something happens
     expired:     told of the members whose grace period is over
+    unrecorded:  what the journal has not got yet
+    unanswered:  who is told when it has
     """
 
     def __init__(
@@ -33,6 +37,8 @@ class Membership:
         self._rules = rules
         self._next_serial = next_serial
         self._expired = expired
+        self.unrecorded: list[Message] = []
+        self.unanswered: list[MetaChange] = []
         self._nursery: trio.Nursery | None = None
         self._someone_left = trio.Event()
 
@@ -70,18 +76,26 @@ class Membership:
         return self.shown(changes)
 
     def say(self, state: Channel[Subscriber], item: MetaChange) -> list[Delivery]:
-        """Do what a member says of itself, and answer it."""
+        """Do what a member says of itself."""
         try:
             changes = self._say(item, self._said(item), self._present(state))
         except SowerError as error:
             refuse(item, error)
             return []
-        item.subscription.subscriber.answer(item.command, Acknowledged())
+        self.unanswered.append(item)
         return self.shown(changes)
+
+    def answer(self) -> None:
+        """Answer those who said something of themselves, now that it is kept."""
+        items, self.unanswered = self.unanswered, []
+        for item in items:
+            item.subscription.subscriber.answer(item.command, Acknowledged())
 
     def shown(self, changes: Sequence[Delivery]) -> list[Delivery]:
         """What of these changes is announced."""
         shown = self._rules.presence
+        if self._rules.history is not None:
+            self.unrecorded += [record(c, self._next_serial()) for c in changes if isinstance(c, Appearance)]
         return [change for change in changes if shown or not isinstance(change, Joined | Left | Updated)]
 
     def _say(self, item: MetaChange, said: Appearance, presence: Presence) -> Sequence[Change]:

@@ -13,6 +13,7 @@ from sower.api import Api
 from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
+from sower.core.command import Revoke
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
 from sower.dialects.native import native
@@ -34,6 +35,7 @@ from sower.operations import Operations
 from sower.overview import Overview
 from sower.polling import Polling
 from sower.reload import Reloader
+from sower.revoking import Revoking
 from sower.routes import Routes
 from sower.store.audit import Audit
 from sower.store.journal import Journal
@@ -82,8 +84,10 @@ class Parts:
             config, self.hub, access, activity, self._keepalive, self._collector, connections, now=now
         )
         overview = Overview(self.hub, self.clients, self.health, self._pace)
+        self._revoking = Revoking(access, self.clients, activity, now=now)
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
+        api.learn(Revoke, self._revoking.do)
         metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.health)
         self._journal = journal
         self._watching = Watching(self.health, metrics, access)
@@ -121,6 +125,7 @@ class Parts:
     async def load(self) -> None:
         """Read what is kept on disk and held in memory. Raises JournalFailed."""
         await self._polling.load()
+        await self._revoking.read(self._audit)
 
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

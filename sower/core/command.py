@@ -14,6 +14,7 @@ from sower.core.grants import Can, Credential, Grant
 from sower.core.message import Appearance, Delivery, Did, Kind, Message, Position
 from sower.core.presence import MemberView
 from sower.core.record import Record
+from sower.core.revocations import By
 from sower.errors import SowerError
 
 SUBSCRIBING = frozenset({Can.SUBSCRIBE})
@@ -242,13 +243,14 @@ class Ping(msgspec.Struct, frozen=True):
 
 
 class ReadHistory(msgspec.Struct, frozen=True):
-    """Read a channel's journal. since and before are exclusive serials."""
+    """Read a channel's journal. since and before are exclusive serials. presence: that of its members' doings."""
 
     channel: str
     since: Position | None = None
     before: Position | None = None
     limit: int = 100
     newest_first: bool = False
+    presence: bool = False
 
 
 class ReadPresence(msgspec.Struct, frozen=True):
@@ -335,6 +337,18 @@ class Mint(msgspec.Struct, frozen=True):
     meta: object = None
 
 
+class Revoke(msgspec.Struct, frozen=True):
+    """Make tokens of a key worthless that were issued before a moment, by default now.
+
+    before: seconds since 1970. margin: seconds in which clients that are connected may get a new one
+    """
+
+    key: str
+    targets: tuple[tuple[By, str], ...]
+    before: float | None
+    margin: float
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Several commands, each of which may fail alone."""
 
@@ -379,6 +393,7 @@ HttpCommand = (
     | Terminate
     | Mint
     | Issue
+    | Revoke
     | Batch
     | OperatorCommand
 )
@@ -524,6 +539,13 @@ class Stats(msgspec.Struct, frozen=True):
     memory: int
 
 
+class Revoked(msgspec.Struct, frozen=True):
+    """Tokens issued before `before` are refused; who is connected with one ends at `applies`. Seconds since 1970."""
+
+    before: float
+    applies: float
+
+
 class Answers(msgspec.Struct, frozen=True):
     """What a batch came to, command by command."""
 
@@ -601,6 +623,7 @@ HttpAnswer = (
     | Occupancy
     | Minted
     | Issued
+    | Revoked
     | Answers
     | Time
     | Acknowledged

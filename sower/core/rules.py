@@ -17,6 +17,9 @@ from sower.config import ChannelRule, Duration, History
 RESERVED = "[meta]"
 """What the daemon's own channels begin with, as Ably's metachannels do."""
 
+PRESENCE_OF = "[meta]presence:"
+"""What the journal's name for the comings and goings on a channel begins with; the channel's own follows."""
+
 OF_ONE_USER = "#"
 """What the channels of single users begin with."""
 
@@ -94,6 +97,11 @@ class Rules:
     members: bool = True
 
 
+def presence_of(channel: str) -> str:
+    """The journal's name for the comings and goings on a channel."""
+    return PRESENCE_OF + channel
+
+
 RESERVED_RULES = Rules(
     private=True, presence=False, grace=0.0, client_events=False, history=None, match=RESERVED, members=False
 )
@@ -105,6 +113,10 @@ class RuleBook:
     def __init__(self, rules: Sequence[ChannelRule]) -> None:
         self._rules = [(Pattern(rule.match), rule) for rule in rules]
         self.of = lru_cache(CACHED_NAMES)(self._of)
+
+    def kept(self, name: str) -> History | None:
+        """What the journal keeps under a name: of a channel's messages, or of the comings and goings there."""
+        return self.of(name.removeprefix(PRESENCE_OF)).history
 
     def _of(self, name: str) -> Rules:
         if name.startswith(RESERVED):

@@ -93,6 +93,11 @@ class Conversation(Protocol):
         """How fast the client may publish, where it is not limits.client_events."""
         return None
 
+    @property
+    def ping_every(self) -> float | None:
+        """Seconds after which the client is pinged when it is silent, where that is not session.ping_every."""
+        return None
+
     def heartbeat(self) -> Said:
         """What a silent client is told besides being pinged."""
         return b""

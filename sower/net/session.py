@@ -388,10 +388,10 @@ class Session:
         if self.heard:
             self.heard = self.pinged = False
             self.silent_since = now
-        silence = now - self.silent_since
-        if silence >= bounds.ping_every + bounds.pong_within:
+        silence, ping_every = now - self.silent_since, self.conversation.ping_every or bounds.ping_every
+        if silence >= ping_every + bounds.pong_within:
             return self._end_soon(NoPong(f"No answer came within {bounds.pong_within:.0f} s, session.pong_within."))
-        if silence >= bounds.ping_every and not self.pinged:
+        if silence >= ping_every and not self.pinged:
             self._ping(now)
             silence = now - self.silent_since
         if self.speech is not None and silence >= bounds.sleep_after and self.speech.done(now):
@@ -401,7 +401,7 @@ class Session:
     def _ping(self, now: float) -> None:
         """Ask for a sign of life; where none can be given, the kernel hears whether it arrives."""
         framing = self.audience.framing
-        self.write(framing.ping)
+        self.write(framing.ping + self._framed(self.conversation.heartbeat()))
         if framing.pongs:
             self.pinged = True
         else:
@@ -409,7 +409,8 @@ class Session:
 
     def _next_look(self, silence: float, waits: float, wall: float) -> float:
         bounds = self._shared.bounds
-        looks = [bounds.ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
+        ping_every = self.conversation.ping_every or bounds.ping_every
+        looks = [ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
         if self.speech is not None:
             looks.append(bounds.sleep_after - silence if silence < bounds.sleep_after else bounds.sleep_after)
         if waits:

@@ -44,6 +44,7 @@ KINDS = (
     "dashboard_opened",
     "frames_watched",
     "token_minted",
+    "token_revoked",
     "key_minted",
     "key_rotated",
     "key_retired",

@@ -1,4 +1,4 @@
-"""Ably's Pub/Sub protocol, so that ably-js and ably-python work unmodified: the WebSocket at `/`, and REST."""
+"""Ably's Pub/Sub protocol, so that ably-js and ably-python work unmodified: the WebSocket at `/`, REST, and streams."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from sower.config import App
 from sower.dialects.ably.opening import socket_routes
 from sower.dialects.ably.rest import http_routes
+from sower.dialects.ably.stream import stream_routes
 from sower.dialects.interface import Dialect
 
 
 def ably(apps: Sequence[App], epoch: str, ping_every: float) -> Dialect:
     """The protocol on a node. epoch: of all positions. ping_every: seconds after which a silent client is pinged."""
-    return Dialect("ably", http_routes(epoch), socket_routes(apps, epoch, ping_every))
+    return Dialect("ably", http_routes(epoch), socket_routes(apps, epoch, ping_every), stream_routes(epoch))

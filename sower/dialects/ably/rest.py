@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from sower.core import appearances
 from sower.core.command import (
     Answers,
     Batch,
@@ -32,7 +33,8 @@ from sower.dialects.ably import codes, messages, serials, tokens
 from sower.dialects.ably.channels import read_name
 from sower.dialects.ably.credentials import read_credentials
 from sower.dialects.ably.http import answers_in, is_ably, limit_of, links, read_body, refuse, reply
-from sower.dialects.ably.wire import InMessage, OutPresence
+from sower.dialects.ably.revoking import REVOKE_ROUTE
+from sower.dialects.ably.wire import InMessage, OutMessage, OutPresence
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.errors import BadParameter, BadRequest, SowerError, UserMismatch
 
@@ -152,6 +154,15 @@ def _listed(value: Any) -> list[Any]:
 
 def decode_history(call: HttpCall) -> Asked:
     """GET /channels/{channel}/messages. Raises BadParameter. Answers messages, the pages by Link."""
+    return _history(call, presence=False)
+
+
+def decode_presence_history(call: HttpCall) -> Asked:
+    """GET /channels/{channel}/presence/history. Raises BadParameter. Answers presence messages, the pages by Link."""
+    return _history(call, presence=True)
+
+
+def _history(call: HttpCall, *, presence: bool) -> Asked:
     query, wire = call.query, answers_in(call)
     direction = query.get("direction") or "backwards"
     if direction not in ("backwards", "forwards"):
@@ -165,7 +176,9 @@ def decode_history(call: HttpCall) -> Asked:
     if query.get("cursor"):
         cursor = Position.parse(query["cursor"])
         since, before = (since, cursor) if newest_first else (cursor, before)
-    command = ReadHistory(read_name(call.params["channel"]).name, since, before, limit_of(query), newest_first)
+    command = ReadHistory(
+        read_name(call.params["channel"]).name, since, before, limit_of(query), newest_first, presence
+    )
 
     def encode(answer: HttpAnswer) -> Reply:
         if not isinstance(answer, HistoryPage):
@@ -173,7 +186,11 @@ def decode_history(call: HttpCall) -> Asked:
         following = None if answer.next is None else str(answer.next)
         epoch = answer.position.epoch
         word = call.path.rpartition("/")[2]
-        found = [messages.out(message, epoch, wire) for message in answer.messages]
+        found: list[OutMessage] | list[OutPresence]
+        if presence:
+            found = [messages.out_presence(appearances.read(message), wire) for message in answer.messages]
+        else:
+            found = [messages.out(message, epoch, wire) for message in answer.messages]
         return reply(call, found, 200, links(word, query, following))
 
     return asked(call, command, encode)
@@ -311,10 +328,12 @@ def http_routes(epoch: str) -> tuple[HttpRoute, ...]:
         HttpRoute("GET", "/channels/{channel}/messages", decode_history, refuse),
         HttpRoute("GET", "/channels/{channel}/history", decode_history, refuse),
         HttpRoute("GET", "/channels/{channel}/presence", decode_presence, refuse),
+        HttpRoute("GET", "/channels/{channel}/presence/history", decode_presence_history, refuse),
         HttpRoute("GET", "/channels/{channel}", decode_status, refuse),
         HttpRoute("GET", "/channels", decode_channels, refuse, is_ably),
         HttpRoute("POST", "/messages", partial(decode_batch, epoch), refuse),
         HttpRoute("GET", "/presence", decode_presences, refuse),
         HttpRoute("GET", "/stats", decode_stats, refuse, is_ably),
         HttpRoute("POST", "/keys/{key}/requestToken", decode_token, refuse),
+        REVOKE_ROUTE,
     )

@@ -50,8 +50,11 @@ MAX_FRAME = 512 * 1024
 STATE_TTL = 120_000
 """Milliseconds for which SDKs count on their connection; here it outlives even the daemon."""
 
-GRACE_BEYOND = 5.0
+GRACE_BEYOND = 3.0
 """Seconds that a heartbeat may be late before a client gives up, besides its own ten."""
+
+LEAST_INTERVAL, MOST_INTERVAL = 5.0, 1800.0
+"""Seconds that a client may ask for as its heartbeatInterval."""
 
 MEMBERS_A_PAGE = 100
 """Members in one SYNC frame."""
@@ -93,6 +96,14 @@ class AblyConversation(Conversation):
     def publishes(self) -> Rate:
         """The app's setting."""
         return self._manner.settings.publishes
+
+    @property
+    def ping_every(self) -> float | None:
+        """What the client asks for as heartbeatInterval, less what a heartbeat may be late."""
+        given = self._param("heartbeatInterval")
+        if given is None or not given.isascii() or not given.isdigit():
+            return None
+        return min(max(int(given) / 1000, LEAST_INTERVAL), MOST_INTERVAL) - GRACE_BEYOND
 
     def heartbeat(self) -> bytes:
         """Some SDKs see no pings, and hang up on who says nothing."""
@@ -247,7 +258,7 @@ class AblyConversation(Conversation):
             MAX_FRAME,
             int(self._manner.settings.publishes.per_second),
             STATE_TTL,
-            int((self._manner.ping_every + GRACE_BEYOND) * 1000),
+            int(((self.ping_every or self._manner.ping_every) + GRACE_BEYOND) * 1000),
             SERVER,
             messages.NOBODY if answer.any_user else answer.user,
         )
@@ -333,7 +344,7 @@ class AblyConversation(Conversation):
         return self._manner.wire.encode(frame)
 
 
-REMEMBERED = ("resume", "recover", "echo", "heartbeats", "remainPresentFor")
+REMEMBERED = ("resume", "recover", "echo", "heartbeats", "heartbeatInterval", "remainPresentFor")
 """What of the query matters later."""
 
 UNNUMBERED = {Action.ATTACH, Action.DETACH, Action.HEARTBEAT, Action.AUTH, Action.CLOSE, Action.DISCONNECT, Action.SYNC}

@@ -1,0 +1,68 @@
+"""Revoking tokens: at once for whoever shows one, at once or soon for whoever is connected, and over restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import structlog
+
+from sower.access import Access
+from sower.activity import REVOKED, Activity
+from sower.clients import Clients
+from sower.core.command import Revoke, Revoked
+from sower.core.grants import Grant
+from sower.core.revocations import Revocation
+from sower.errors import NeedsKey, TokenRevoked
+from sower.store.audit import Audit
+
+log = structlog.get_logger(__name__)
+
+MOST_READ = 10_000
+"""Revocations of one app that are read again at a start."""
+
+_decode = msgspec.json.Decoder(Revocation).decode
+
+
+class Revoking:
+    """now: seconds since 1970."""
+
+    def __init__(self, access: Access, clients: Clients, activity: Activity, *, now: Callable[[], float]) -> None:
+        self._access = access
+        self._clients = clients
+        self._activity = activity
+        self._now = now
+
+    async def read(self, audit: Audit) -> None:
+        """Take up what was revoked before this start."""
+        for app in self._access.apps:
+            for record in await audit.recent(app=app, kinds=(REVOKED,), limit=MOST_READ):
+                try:
+                    self._access.revocations.add(_decode(record.detail))
+                except msgspec.DecodeError as error:
+                    log.error("revocation_unreadable", why=str(error))
+
+    async def do(self, grant: Grant, address: str, command: Revoke) -> Revoked:
+        """Revoke tokens. Raises NeedsKey."""
+        if not grant.keyed or grant.key != command.key:
+            raise NeedsKey(f"Tokens of {command.key[:64]!r} are revoked by who shows that key itself.")
+        now = self._now()
+        before = now if command.before is None else min(command.before, now)
+        for by, value in command.targets:
+            revocation = Revocation(command.key, by, value, before)
+            self._access.revocations.add(revocation)
+            self._activity.revoked(grant, address, revocation)
+            self._end(revocation, now + command.margin if command.margin else None)
+        return Revoked(before, now + command.margin)
+
+    def _end(self, revocation: Revocation, at: float | None) -> None:
+        """End who is connected with such a token, at once or at a moment."""
+        for session in self._clients.reader:
+            if not revocation.hits(session.grant):
+                continue
+            if at is None:
+                session.end(TokenRevoked())
+            elif session.grant.expires is None or session.grant.expires > at:
+                session.grant = replace(session.grant, expires=at)
+                self._clients.look_again(session, at - self._now())
