@@ -251,7 +251,7 @@ class ChannelTree:
         if self.rules.history is None and command.id is not None:
             known = state.known_id(command.id, now)
             if known is not None:
-                item.ticket.settle(Receipt(self.name, known))
+                item.ticket.settle(Receipt(self.name, known, fresh=False))
                 return
         serial = self._node.next_serial()
         if self.rules.history is None and command.id is not None:
@@ -380,8 +380,8 @@ class ChannelTree:
             state.head = fresh[-1].serial
             self._cache(state, fresh)
         self._parcels.extend(parcels)
-        for (publication, _), serial in zip(accepted, serials, strict=True):
-            publication.ticket.settle(Receipt(self.name, serial))
+        for (publication, message), serial in zip(accepted, serials, strict=True):
+            publication.ticket.settle(Receipt(self.name, serial, fresh=serial == message.serial))
         self._pass_on(state, fresh)
 
     async def _hand_out(self) -> None:

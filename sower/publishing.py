@@ -80,7 +80,7 @@ class Publishing:
         """What else is told of a publish that was accepted."""
 
         def tell(receipt: Receipt) -> None:
-            if self._hub.hears(session.grant.app, Fact.CLIENT_EVENT):
+            if receipt.fresh and self._hub.hears(session.grant.app, Fact.CLIENT_EVENT):
                 fact = Happening(
                     Fact.CLIENT_EVENT,
                     command.channel,

@@ -12,11 +12,13 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Awaitable, Callable
+from http.cookiejar import DefaultCookiePolicy
 
 import httpx
 import structlog
 import trio
 
+from sower import __version__
 from sower.config import App, Webhook
 from sower.core.lanes import Lanes, Place
 from sower.dialects.pusher.webhooks import headers
@@ -24,6 +26,8 @@ from sower.errors import JournalFailed
 from sower.store.outbox import Notice, Outbox
 
 log = structlog.get_logger(__name__)
+
+NAME = {"User-Agent": f"Sower/{__version__}"}
 
 AT_ONCE = 8
 """POSTs to one receiver at the same time."""
@@ -46,6 +50,7 @@ class Sender:
 
     gave_up: told of each notice that is given up
     now:     seconds since 1970
+    waiting, waiting_bytes: POSTs that the receiver has not accepted yet, and their bodies
     accepted, refused, given_up: POSTs so far, counted for the metrics
     """
 
@@ -61,6 +66,7 @@ class Sender:
         self.app = app
         self.webhook = webhook
         self.waiting = 0
+        self.waiting_bytes = 0
         self.accepted = 0
         self.refused = 0
         self.given_up = 0
@@ -76,6 +82,7 @@ class Sender:
         wait = min(max(0.0, notice.next_try - self._now()), LAST_RETRY)
         self._lanes.add(notice, notice.channels, trio.current_time() + wait)
         self.waiting += 1
+        self.waiting_bytes += notice.size
         self._more.set()
 
     async def run(self) -> None:
@@ -83,9 +90,10 @@ class Sender:
         limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE, keepalive_expiry=30.0)
         system = ssl.create_default_context()  # trusts what the machine trusts
         async with (
-            httpx.AsyncClient(limits=limits, verify=system, timeout=None, trust_env=False) as client,
+            httpx.AsyncClient(headers=NAME, limits=limits, verify=system, timeout=None, trust_env=False) as client,
             trio.open_nursery() as nursery,
         ):
+            client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # none is kept
             while True:
                 await self._slots.acquire()
                 nursery.start_soon(self._send, client, await self._next())
@@ -113,6 +121,7 @@ class Sender:
                 return
             await self._store(self._outbox.delete, notice)
             self.waiting -= 1
+            self.waiting_bytes -= notice.size
             self._lanes.done(place)
         finally:
             self._slots.release()

@@ -12,7 +12,7 @@ Rule 3: an end (channel_vacated, member_removed) is told HELD_BACK later, and no
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -44,6 +44,12 @@ MOST_NOTED = 100_000
 
 FORMED_AT_ONCE = 500
 """Facts of one turn of the writer: some milliseconds, then other tasks run."""
+
+BATCH_BYTES = 64 * 1024
+"""Bytes at which a batch is full: receivers refuse large bodies, Express' JSON parser those above 100 KB."""
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Bytes of bodies that may wait for one receiver."""
 
 UNCLAIMED_FOR = 86400.0
 """Seconds that notices wait for a URL that the config no longer has, in case that is a slip."""
@@ -219,19 +225,19 @@ class Webhooks:
         return False
 
     def _form_for(self, hook: Hook, facts: Sequence[Happening], told: Told) -> None:
-        """One webhook's notices, each of up to `batch` events."""
-        webhook, now = hook.sender.webhook, self._now()
-        room = webhook.queue - hook.sender.waiting
-        for start in range(0, len(facts), hook.batch):
-            if room <= 0:
-                self._lost[hook.app, f"{webhook.url}: {webhook.queue} wait already"] += len(facts) - start
-                return
-            room -= 1
-            part = facts[start : start + hook.batch]
+        """One webhook's notices."""
+        sender, now = hook.sender, self._now()
+        most, waiting, size = sender.webhook.queue, sender.waiting, sender.waiting_bytes
+        for part in _parts([(h.channel, event(h)) for h in facts], hook.batch):
+            if waiting >= most or size >= MOST_BYTES:
+                self._lost[hook.app, f"{sender.webhook.url}: {waiting} POSTs of {size} bytes wait already"] += len(part)
+                continue
             self._last_id += 1
-            channels = tuple(dict.fromkeys(h.channel for h in part))
-            notice = Notice(self._last_id, hook.app, webhook.url, channels, now)
-            told.posts.append((notice, body(now, [event(h) for h in part])))
+            channels = tuple(dict.fromkeys(channel for channel, _ in part))
+            content = body(now, [one for _, one in part])
+            waiting, size = waiting + 1, size + len(content)
+            notice = Notice(self._last_id, hook.app, sender.webhook.url, channels, now, size=len(content))
+            told.posts.append((notice, content))
 
     def _tell_lost(self) -> None:
         lost, self._lost = self._lost, Counter()
@@ -245,3 +251,17 @@ class Webhooks:
         channel = notice.channels[0] if notice.channels else None
         detail = f"{notice.url}: {notice.error}, {notice.attempts} attempts"
         self._audit.record("webhook_given_up", app=notice.app, channel=channel, detail=detail)
+
+
+def _parts(events: Sequence[tuple[str, bytes]], most: int) -> Iterator[list[tuple[str, bytes]]]:
+    """Events in their order, cut where there are `most` of them or BATCH_BYTES."""
+    part: list[tuple[str, bytes]] = []
+    size = 0
+    for one in events:
+        if part and (len(part) >= most or size + len(one[1]) > BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one[1])
+    if part:
+        yield part

@@ -76,7 +76,9 @@ class Receiver:
         if status is not None:
             if 200 <= status < 300:
                 self.accepted += post.events
-            await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\nLocation: /\r\n\r\nok" % status)
+            await stream.send_all(
+                b"HTTP/1.1 %d X\r\nContent-Length: 2\r\nLocation: /\r\nSet-Cookie: a=b\r\n\r\nok" % status
+            )
         self._came.set()
         self._came = trio.Event()
 

@@ -163,6 +163,15 @@ async def test_a_batch_holds_what_gathered_up_to_its_size_in_order(tmp_path: Pat
     assert [len(post.events) for post in receiver.posts] == [4, 4, 2]
 
 
+async def test_a_batch_is_full_before_its_body_is_one_that_receivers_refuse(tmp_path: Path, receiver: Receiver) -> None:
+    async with hooked(tmp_path, table(receiver, batch=100)) as hooks:
+        for n in range(10):
+            tell(hooks, Fact.CLIENT_EVENT, event=str(n), data=json.dumps("x" * 20_000).encode(), session=SESSION)
+        await receiver.accept(10)
+    assert [event["event"] for event in receiver.accepted] == [str(n) for n in range(10)]
+    assert [len(post.events) for post in receiver.posts] == [3, 3, 3, 1]
+
+
 async def test_a_webhook_is_told_the_kinds_and_channels_that_it_asked_for(tmp_path: Path, receiver: Receiver) -> None:
     async with receiving() as other:
         tables = (table(receiver, Fact.OCCUPIED, match="private-*-eu"), table(other, Fact.VACATED))
@@ -176,6 +185,15 @@ async def test_a_webhook_is_told_the_kinds_and_channels_that_it_asked_for(tmp_pa
             assert not hooks.hears("2", Fact.OCCUPIED)
         assert names(receiver.accepted) == [("channel_occupied", "private-a-eu")]
         assert sorted(names(other.accepted)) == [("channel_vacated", c) for c in ("b", "private-a", "private-a-eu")]
+
+
+async def test_no_cookie_of_a_receiver_is_kept_and_the_daemon_says_its_name(tmp_path: Path, receiver: Receiver) -> None:
+    async with hooked(tmp_path, table(receiver)) as hooks:
+        for n in range(3):
+            tell(hooks, Fact.COUNTED, count=n)
+        await receiver.accept(3)
+    assert [post.headers.get("cookie") for post in receiver.posts] == [None] * 3
+    assert receiver.posts[0].headers["user-agent"].startswith("Sower/")
 
 
 # Pairs
@@ -410,9 +428,24 @@ async def test_past_its_bound_a_queue_takes_no_more_and_that_is_on_record(tmp_pa
         receiver.answer = lambda _: 200
         await receiver.accept(3)
         assert hooks.dropped == 7
+    size = sum(len(body) for body in {post.body for post in receiver.posts})
     assert [e["subscription_count"] for e in receiver.accepted] == [0, 1, 2]
     [record] = audit_record.read(str(tmp_path / DATABASE), kinds=("webhook_given_up",))
-    assert (record.count, record.detail) == (7, f"{receiver.url}: 3 wait already")
+    assert (record.count, record.detail) == (7, f"{receiver.url}: 3 POSTs of {size} bytes wait already")
+
+
+async def test_the_bound_counts_bytes_too_also_those_that_an_earlier_daemon_left(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST_BYTES", 1000)
+    receiver.answer = lambda _: 503
+    for _ in range(2):
+        async with hooked(tmp_path, table(receiver)) as hooks:
+            for n in range(40):
+                tell(hooks, Fact.COUNTED, count=n)
+            await receiver.until(lambda: len(receiver.posts) >= 1)
+        sizes = [notice.size for notice in waiting(str(tmp_path / DATABASE))]
+        assert sum(sizes[:-1]) < 1000 <= sum(sizes)
 
 
 async def test_what_the_journal_cannot_store_is_stored_later(

@@ -400,10 +400,14 @@ HttpCommand = (
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """A message was accepted (and stored, where the channel keeps history) at `serial`."""
+    """A message was accepted (and stored, where the channel keeps history) at `serial`.
+
+    fresh: False where one with the same id was before, whose serial this is
+    """
 
     channel: str
     serial: int
+    fresh: bool = True
 
 
 class Occupancy(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from sower.store.opening import BUSY_FOR, store_error
 from sower.store.sqlite import Database, Values
 
 _COLUMNS = "id, app, url, channels, time, attempts, next_try, error"
+_SELECT = f"SELECT {_COLUMNS}, length(body) FROM outbox ORDER BY id"
 
 
 class Notice(msgspec.Struct):
@@ -30,6 +31,7 @@ class Notice(msgspec.Struct):
     channels: the channels that it is about, whose order it keeps
     time:     when it was made, and next_try when it is sent again: seconds since 1970
     error:    why the last attempt failed
+    size:     of its body, in bytes
     """
 
     id: int
@@ -40,6 +42,7 @@ class Notice(msgspec.Struct):
     attempts: int = 0
     next_try: float = 0.0
     error: str = ""
+    size: int = 0
 
 
 class Outbox:
@@ -50,7 +53,7 @@ class Outbox:
 
     async def load(self) -> tuple[list[Notice], list[Standing]]:
         """What waits, oldest first, and what holds, a channel after its members."""
-        notices = await self._journal.select(f"SELECT {_COLUMNS} FROM outbox ORDER BY id")
+        notices = await self._journal.select(_SELECT)
         standing = await self._journal.select(
             "SELECT app, channel, user FROM standing ORDER BY app, channel, user DESC"
         )
@@ -95,7 +98,7 @@ def waiting(path: str) -> list[Notice]:
         db = cast(Database, apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY))
         try:
             db.set_busy_timeout(BUSY_FOR)
-            return [_notice(row) for row in db.execute(f"SELECT {_COLUMNS} FROM outbox ORDER BY id").fetchall()]
+            return [_notice(row) for row in db.execute(_SELECT).fetchall()]
         finally:
             db.close()
     except apsw.Error as error:

@@ -83,6 +83,18 @@ async def test_all_seven_kinds_reach_the_receiver_in_their_order(tmp_path: Path)
     }
 
 
+async def test_a_client_event_that_is_sent_again_with_its_id_is_told_once(tmp_path: Path) -> None:
+    async with receiving() as receiver, running(tmp_path, config(receiver.url, events=["client_event"])) as daemon:
+        for channel in ("open-a", "kept-a"):
+            async with daemon.socket(channel) as client:
+                await client.expect("welcome")
+                await publish(client, 1)
+                await publish(client, 1, 2)
+        await receiver.accept(4)
+    for channel in ("open-a", "kept-a"):
+        assert [event["data"] for event in receiver.accepted if event["channel"] == channel] == [1, 2]
+
+
 async def test_a_page_reload_tells_nothing(tmp_path: Path) -> None:
     async with receiving() as receiver, running(tmp_path, config(receiver.url, events=ALL[:4])) as daemon:
         for _ in range(3):

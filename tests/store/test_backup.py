@@ -55,7 +55,7 @@ async def test_a_copy_holds_all_that_was_committed_when_it_began_while_writing_g
 
 async def test_what_was_copied_comes_back_with_a_new_epoch_and_what_was_there_is_kept(tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
-    notice = Notice(1, "1", "http://a/", ("c",), NOW)
+    notice = Notice(1, "1", "http://a/", ("c",), NOW, size=4)
     async with opened(tmp_path) as journal:
         await journal.append("1", "c", [message(1)], HISTORY)
         await Outbox(journal).store([(notice, b"body")], [Standing("1", "c")], [])

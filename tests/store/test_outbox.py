@@ -25,7 +25,7 @@ URL = "http://127.0.0.1/hooks"
 
 
 def notice(number: int, *channels: str) -> Notice:
-    return Notice(number, "1", URL, channels or ("c",), NOW)
+    return Notice(number, "1", URL, channels or ("c",), NOW, size=3)
 
 
 async def test_what_was_stored_is_there_after_a_restart_with_its_attempts_and_its_body(tmp_path: Path) -> None:
