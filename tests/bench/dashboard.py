@@ -21,8 +21,8 @@ SUBSCRIBERS = 1000
 SIZE = 100
 """Bytes of a payload."""
 
-ROUNDS = 5
-SECONDS = 2.0
+ROUNDS = 4
+SECONDS = 1.5
 VIEWS = ("", "channels", "sessions", "activity")
 
 

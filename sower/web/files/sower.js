@@ -64,9 +64,11 @@ export class Sower {
   #stop = new AbortController();
 
   constructor({ url, key, user, token, WebSocket = globalThis.WebSocket } = {}) {
-    if (!WebSocket) throw new TypeError("There is no WebSocket here: give one as { WebSocket }, such as that of the package ws.");
+    if (!WebSocket)
+      throw new TypeError("There is no WebSocket here: give one as { WebSocket }, such as that of the package ws.");
     const base = new URL(url ?? new URL(".", import.meta.url));
-    if (!/^(http|ws)s?:$/.test(base.protocol)) throw new TypeError(`${base.href} is no address of a daemon: give { url }.`);
+    if (!/^(http|ws)s?:$/.test(base.protocol))
+      throw new TypeError(`${base.href} is no address of a daemon: give { url }.`);
     base.protocol = base.protocol.replace("ws", "http");
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     const provide = typeof token === "function" ? token : () => token;
@@ -335,7 +337,8 @@ class Channel {
   // What is asked of the daemon
 
   #ask(frame) {
-    if (this.state === "closed") return Promise.reject(new SowerError({ code: "closed", message: `The channel ${this.name} was left.` }));
+    if (this.state === "closed")
+      return Promise.reject(new SowerError({ code: "closed", message: `The channel ${this.name} was left.` }));
     if (this.#pending.size >= MOST_PENDING) {
       const message = `${MOST_PENDING} publishes wait for their acknowledgement already.`;
       return Promise.reject(new SowerError({ code: "too_many_pending", message, retry: true }));
@@ -359,7 +362,7 @@ class Channel {
     return true;
   }
 
-  /** Publishes whose serial the channel has not passed yet: a replay from here would bring them. */
+  /** What was published without echo: a replay would bring it, unless its acknowledgement was lost with the connection. */
   #remember(serial) {
     this.#own.add(serial);
     if (this.#own.size > MOST_PENDING) this.#own.delete(this.#own.values().next().value);

@@ -18,18 +18,59 @@ const KINDS = {
 export function activity(place, { signal, failed }) {
   let shown = [];
   let isAtTop = true;
-  const kind = h("select", { "aria-label": "Kind", onchange: anew }, Object.keys(KINDS).map((name) => h("option", { value: KINDS[name] }, name)));
+  const kind = h(
+    "select",
+    { "aria-label": "Kind", onchange: anew },
+    Object.keys(KINDS).map((name) => h("option", { value: KINDS[name] }, name)),
+  );
   const rows = h("tbody", {});
-  const table = h("table", { class: "records", "aria-label": "Audit record" }, h("thead", {}, h("tr", {}, ["Time", "What", "Who", "Channel", "Details"].map((name) => h("th", { scope: "col" }, name)))), rows);
+  const table = h(
+    "table",
+    { class: "records", "aria-label": "Audit record" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        ["Time", "What", "Who", "Channel", "Details"].map((name) => h("th", { scope: "col" }, name)),
+      ),
+    ),
+    rows,
+  );
   const nothing = h("div", {});
   const older = h("button", { type: "button", hidden: true, onclick: read }, "Older");
 
-  place.append(h("div", { class: "row wrap" }, h("h1", {}, "Activity"), h("span", { class: "fill" }), h("div", { class: "search" }, kind)), h("section", { class: "card" }, h("div", { class: "table-scroller", tabIndex: 0, role: "region", "aria-label": "Audit record" }, table), nothing, h("div", { class: "row pad" }, older)));
+  place.append(
+    h(
+      "div",
+      { class: "row wrap" },
+      h("h1", {}, "Activity"),
+      h("span", { class: "fill" }),
+      h("div", { class: "search" }, kind),
+    ),
+    h(
+      "section",
+      { class: "card" },
+      h("div", { class: "table-scroller", tabIndex: 0, role: "region", "aria-label": "Audit record" }, table),
+      nothing,
+      h("div", { class: "row pad" }, older),
+    ),
+  );
 
   function show() {
     rows.replaceChildren(...shown.map(line));
     table.hidden = !shown.length;
-    nothing.replaceChildren(...(shown.length ? [] : [empty("Nothing of this kind happened", "The audit keeps what happened for as long as store.keep_audit says.")]));
+    nothing.replaceChildren(
+      ...(shown.length
+        ? []
+        : [
+            empty(
+              "Nothing of this kind happened",
+              "The audit keeps what happened for as long as store.keep_audit says.",
+            ),
+          ]),
+    );
     older.hidden = shown.length < PAGE;
   }
 
@@ -63,9 +104,21 @@ function line({ time, kind, who, channel, code, detail, count: times = 1 }) {
     "tr",
     { class: kind },
     h("td", {}, timeOf(time * 1000)),
-    h("td", {}, h("span", { class: `kind ${kind === "refused" || kind.startsWith("channel_") ? "bad" : ""}` }, kind.replaceAll("_", " "))),
+    h(
+      "td",
+      {},
+      h(
+        "span",
+        { class: `kind ${kind === "refused" || kind.startsWith("channel_") ? "bad" : ""}` },
+        kind.replaceAll("_", " "),
+      ),
+    ),
     h("td", { class: "break" }, who ?? ""),
-    h("td", { class: "break mono" }, channel && !channel.startsWith("/") ? h("a", { href: `#/channel/${part(channel)}` }, channel) : (channel ?? "")),
+    h(
+      "td",
+      { class: "break mono" },
+      channel && !channel.startsWith("/") ? h("a", { href: `#/channel/${part(channel)}` }, channel) : (channel ?? ""),
+    ),
     h("td", { class: "break" }, why.join(": ")),
   );
 }

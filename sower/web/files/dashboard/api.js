@@ -28,9 +28,18 @@ async function ask(url, method, body) {
   let answer;
   try {
     const headers = body === undefined ? {} : { "Content-Type": "application/json" };
-    answer = await fetch(url, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
+    answer = await fetch(url, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+    });
   } catch {
-    throw new Refused(0, { code: "unreachable", message: "The daemon cannot be reached.", hint: "It may be starting anew; this page tries again." });
+    throw new Refused(0, {
+      code: "unreachable",
+      message: "The daemon cannot be reached.",
+      hint: "It may be starting anew; this page tries again.",
+    });
   }
   const told = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (answer.ok) return told;
@@ -41,7 +50,8 @@ async function ask(url, method, body) {
 
 export const get = (path, query = {}) => {
   const url = new URL(path, API);
-  for (const [name, value] of Object.entries(query)) if (value !== undefined && value !== "") url.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(query))
+    if (value !== undefined && value !== "") url.searchParams.set(name, value);
   return ask(url, "GET");
 };
 export const post = (path, body) => ask(new URL(path, API), "POST", body);

@@ -66,7 +66,8 @@ function decode(part) {
 }
 
 function setFrame() {
-  for (const element of [nav, document.getElementById("who"), document.getElementById("leave")]) element.hidden = !identity;
+  for (const element of [nav, document.getElementById("who"), document.getElementById("leave")])
+    element.hidden = !identity;
   if (identity) document.getElementById("who").textContent = `app ${identity.app}`;
 }
 
@@ -86,9 +87,17 @@ function showSignIn(message = "") {
 
   function choose(checked) {
     byToken.checked = checked;
-    fields.replaceChildren(...(checked ? [h("label", {}, "Admin token", token)] : [h("label", {}, "Key", key), h("label", {}, "Secret", secret)]));
+    fields.replaceChildren(
+      ...(checked
+        ? [h("label", {}, "Admin token", token)]
+        : [h("label", {}, "Key", key), h("label", {}, "Secret", secret)]),
+    );
     other.textContent = checked ? "Use a key and its secret" : "Use an admin token";
-    hint.replaceChildren(...(checked ? [h("code", {}, "sower dashboard"), " prints a token."] : ["Key and secret of an app are in the config; ", h("code", {}, "sower serve --dev"), " prints them."]));
+    hint.replaceChildren(
+      ...(checked
+        ? [h("code", {}, "sower dashboard"), " prints a token."]
+        : ["Key and secret of an app are in the config; ", h("code", {}, "sower serve --dev"), " prints them."]),
+    );
   }
 
   async function submit(event) {
@@ -98,7 +107,8 @@ function showSignIn(message = "") {
       await signIn(byToken.checked ? { token: token.value.trim() } : { key: key.value.trim(), secret: secret.value });
       await begin();
     } catch (error) {
-      problem.textContent = error.code === "unreachable" ? error.message : `${error.message} ${error.status === 429 ? error.hint : ""}`;
+      problem.textContent =
+        error.code === "unreachable" ? error.message : `${error.message} ${error.status === 429 ? error.hint : ""}`;
       problem.hidden = false;
       secret.value = "";
       (byToken.checked ? token : secret).focus();
@@ -110,7 +120,15 @@ function showSignIn(message = "") {
   choose(false);
   const form = h("form", { class: "fields", onsubmit: submit }, fields, problem, button);
   view.replaceChildren(
-    h("section", { class: "card sign-in" }, h("h1", {}, "Sign in"), h("p", { class: "soft" }, "See what happens on this daemon."), form, hint, other),
+    h(
+      "section",
+      { class: "card sign-in" },
+      h("h1", {}, "Sign in"),
+      h("p", { class: "soft" }, "See what happens on this daemon."),
+      form,
+      hint,
+      other,
+    ),
   );
   key.focus();
 }

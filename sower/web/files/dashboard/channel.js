@@ -12,12 +12,31 @@ export function channel(place, context) {
   const members = h("div", {});
   place.append(
     h("p", { class: "small" }, h("a", { href: "#/channels" }, "Channels")),
-    h("div", { class: "row wrap heading" }, h("h1", { class: "mono break" }, name), subscribers, h("span", { class: "fill" }), h("a", { class: "button", href: `#/tokens/${part(name)}` }, "Make a token")),
+    h(
+      "div",
+      { class: "row wrap heading" },
+      h("h1", { class: "mono break" }, name),
+      subscribers,
+      h("span", { class: "fill" }),
+      h("a", { class: "button", href: `#/tokens/${part(name)}` }, "Make a token"),
+    ),
     h(
       "div",
       { class: "main-and-side" },
-      h("section", { class: "card pad" }, tabs("Events", [["Live", () => live(name, context)], ["History", () => history(name, context)]])),
-      h("div", { class: "side" }, publishBox(name, context), h("section", { class: "card pad" }, h("h2", {}, "Who is here"), members)),
+      h(
+        "section",
+        { class: "card pad" },
+        tabs("Events", [
+          ["Live", () => live(name, context)],
+          ["History", () => history(name, context)],
+        ]),
+      ),
+      h(
+        "div",
+        { class: "side" },
+        publishBox(name, context),
+        h("section", { class: "card pad" }, h("h2", {}, "Who is here"), members),
+      ),
     ),
   );
   repeatedly(
@@ -25,7 +44,9 @@ export function channel(place, context) {
     async () => {
       const { channels } = await get("channels", { prefix: name, limit: 1 });
       const known = channels.find(({ channel: each }) => each === name);
-      subscribers.textContent = known ? `${count(known.subscribers)} ${known.subscribers === 1 ? "subscriber" : "subscribers"}, this page among them` : "nobody follows it";
+      subscribers.textContent = known
+        ? `${count(known.subscribers)} ${known.subscribers === 1 ? "subscriber" : "subscribers"}, this page among them`
+        : "nobody follows it";
       await showMembers(name, known, members);
     },
     context.signal,
@@ -35,20 +56,38 @@ export function channel(place, context) {
 
 async function showMembers(name, known, element) {
   if (known && known.members === undefined) {
-    element.replaceChildren(empty("This channel has no presence", "A rule with presence = true, or a name that begins with presence-, changes that."));
+    element.replaceChildren(
+      empty(
+        "This channel has no presence",
+        "A rule with presence = true, or a name that begins with presence-, changes that.",
+      ),
+    );
     return;
   }
   const { members } = known?.members ? await get(`presence/${part(name)}`) : { members: [] };
   const rows = members.map(({ user, meta, connections }) =>
-    h("li", {}, h("span", { class: "name break" }, user), h("span", { class: "soft small mono break" }, meta === null ? "" : JSON.stringify(meta)), connections > 1 ? h("span", { class: "number small" }, `${connections} ×`) : null),
+    h(
+      "li",
+      {},
+      h("span", { class: "name break" }, user),
+      h("span", { class: "soft small mono break" }, meta === null ? "" : JSON.stringify(meta)),
+      connections > 1 ? h("span", { class: "number small" }, `${connections} ×`) : null,
+    ),
   );
-  element.replaceChildren(rows.length ? h("ul", { class: "ranking" }, rows) : empty("Nobody is here", "Members appear as they join."));
+  element.replaceChildren(
+    rows.length ? h("ul", { class: "ranking" }, rows) : empty("Nobody is here", "Members appear as they join."),
+  );
 }
 
 // Live
 
 function live(name, { signal }) {
-  const filter = h("input", { type: "search", placeholder: "Filter by event, user or data", "aria-label": "Filter events", oninput: apply });
+  const filter = h("input", {
+    type: "search",
+    placeholder: "Filter by event, user or data",
+    "aria-label": "Filter events",
+    oninput: apply,
+  });
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: toggle }, "Pause");
   const state = h("span", { class: "soft small", role: "status" });
   const events = h("ol", { class: "events", "aria-label": "Live events" });
@@ -63,7 +102,8 @@ function live(name, { signal }) {
     state.textContent = now === "open" ? "" : now;
   });
   followed.observe("gap", () => note("Something was missed here: the daemon no longer has it."));
-  for (const what of ["join", "leave", "update"]) followed.observe(what, ({ user }) => followed.state === "open" && note(`${user}: ${what}`));
+  for (const what of ["join", "leave", "update"])
+    followed.observe(what, ({ user }) => followed.state === "open" && note(`${user}: ${what}`));
   signal.addEventListener("abort", () => followed.close());
 
   function hear(event) {
@@ -95,17 +135,39 @@ function live(name, { signal }) {
   function apply() {
     for (const line of events.children) line.hidden = !fits(line);
   }
-  return h("div", {}, h("div", { class: "row wrap tools" }, h("div", { class: "search" }, filter), pause, state), nothing, events);
+  return h(
+    "div",
+    {},
+    h("div", { class: "row wrap tools" }, h("div", { class: "search" }, filter), pause, state),
+    nothing,
+    events,
+  );
 }
 
 /** One event as a line that opens to its whole data. */
 function eventLine({ event, data, user, serial, time, extra }) {
   const text = typeof data === "string" ? data : JSON.stringify(data);
-  const whole = JSON.stringify(extra === undefined ? { event, data, user, serial } : { event, data, user, serial, extra }, null, 2);
+  const whole = JSON.stringify(
+    extra === undefined ? { event, data, user, serial } : { event, data, user, serial, extra },
+    null,
+    2,
+  );
   return h(
     "li",
     {},
-    h("details", {}, h("summary", {}, timeOf(time), h("b", { class: "break" }, event), h("span", { class: "soft break" }, user ?? ""), h("code", { class: "data" }, text.slice(0, 300))), h("pre", { tabIndex: 0 }, whole)),
+    h(
+      "details",
+      {},
+      h(
+        "summary",
+        {},
+        timeOf(time),
+        h("b", { class: "break" }, event),
+        h("span", { class: "soft break" }, user ?? ""),
+        h("code", { class: "data" }, text.slice(0, 300)),
+      ),
+      h("pre", { tabIndex: 0 }, whole),
+    ),
   );
 }
 
@@ -125,7 +187,10 @@ function history(name, { failed }) {
       events.append(...page.events.map(eventLine));
       before = page.events.at(-1)?.serial;
       more.hidden = page.next === null;
-      if (!events.children.length) state.replaceChildren(empty("Nothing was said yet", "What is published from now on is kept as the channel's rule says."));
+      if (!events.children.length)
+        state.replaceChildren(
+          empty("Nothing was said yet", "What is published from now on is kept as the channel's rule says."),
+        );
       else if (page.next === null) state.replaceChildren(h("p", { class: "soft small" }, "That is all that is kept."));
     } catch (error) {
       more.hidden = true;
@@ -164,5 +229,16 @@ function publishBox(name, { tell }) {
     }
     button.disabled = false;
   }
-  return h("section", { class: "card pad" }, h("h2", {}, "Publish"), h("form", { class: "fields", onsubmit: submit }, h("label", {}, "Event", event), h("label", {}, "Data (JSON)", data), h("div", { class: "row" }, button, said)));
+  return h(
+    "section",
+    { class: "card pad" },
+    h("h2", {}, "Publish"),
+    h(
+      "form",
+      { class: "fields", onsubmit: submit },
+      h("label", {}, "Event", event),
+      h("label", {}, "Data (JSON)", data),
+      h("div", { class: "row" }, button, said),
+    ),
+  );
 }

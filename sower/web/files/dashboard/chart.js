@@ -28,7 +28,11 @@ export function chart() {
     "figure",
     { class: "chart" },
     h("div", { class: "plot" }, plot, scale),
-    h("div", { class: "axis small soft", "aria-hidden": "true" }, ...["15 min ago", "10", "5", "now"].map((text) => h("span", {}, text))),
+    h(
+      "div",
+      { class: "axis small soft", "aria-hidden": "true" },
+      ...["15 min ago", "10", "5", "now"].map((text) => h("span", {}, text)),
+    ),
   );
 
   /** Show rates in a second, the oldest first. */
@@ -36,7 +40,10 @@ export function chart() {
     const most = roundUp(Math.max(...deliveries, ...publishes, 4));
     const x = (index, length) => WIDTH - ((length - 1 - index) * WIDTH) / (POINTS - 1);
     const y = (value) => HEIGHT - (value / most) * (HEIGHT - 6) - 1;
-    const line = (values) => values.map((value, index) => `${index ? "L" : "M"}${x(index, values.length).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    const line = (values) =>
+      values
+        .map((value, index) => `${index ? "L" : "M"}${x(index, values.length).toFixed(1)} ${y(value).toFixed(1)}`)
+        .join("");
     const grid = Array.from({ length: LINES }, (_, index) => {
       const at = y((most * (index + 1)) / LINES);
       return s("line", { x1: 0, x2: WIDTH, y1: at, y2: at, class: "grid" });
@@ -48,8 +55,13 @@ export function chart() {
       parts.push(s("path", { d: edge, class: "edge" }), s("path", { d: line(publishes), class: "line" }));
     }
     plot.replaceChildren(...parts);
-    plot.setAttribute("aria-label", `The last 15 minutes: at most ${rate(Math.max(0, ...deliveries))} deliveries and ${rate(Math.max(0, ...publishes))} messages a second.`);
-    scale.replaceChildren(...Array.from({ length: LINES }, (_, index) => h("span", {}, rate((most * (LINES - index)) / LINES))));
+    plot.setAttribute(
+      "aria-label",
+      `The last 15 minutes: at most ${rate(Math.max(0, ...deliveries))} deliveries and ${rate(Math.max(0, ...publishes))} messages a second.`,
+    );
+    scale.replaceChildren(
+      ...Array.from({ length: LINES }, (_, index) => h("span", {}, rate((most * (LINES - index)) / LINES))),
+    );
   }
 
   draw({ deliveries: [], publishes: [] });

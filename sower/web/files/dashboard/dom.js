@@ -50,7 +50,11 @@ export function moment(milliseconds) {
 }
 
 export function timeOf(milliseconds) {
-  return h("time", { dateTime: new Date(milliseconds).toISOString(), title: new Date(milliseconds).toString() }, moment(milliseconds));
+  return h(
+    "time",
+    { dateTime: new Date(milliseconds).toISOString(), title: new Date(milliseconds).toString() },
+    moment(milliseconds),
+  );
 }
 
 /** What is shown where there is nothing to show yet. */
@@ -103,5 +107,10 @@ export function tabs(label, entries) {
     buttons[next].focus();
   }
   choose(0);
-  return h("div", { class: "tabs" }, h("div", { role: "tablist", "aria-label": label, class: "tablist" }, buttons), panel);
+  return h(
+    "div",
+    { class: "tabs" },
+    h("div", { role: "tablist", "aria-label": label, class: "tablist" }, buttons),
+    panel,
+  );
 }

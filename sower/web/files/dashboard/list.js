@@ -11,7 +11,12 @@ export function list({ label, columns, open, sorted, onsort, none }) {
   const body = h("div", { role: "rowgroup", class: "rows" });
   const space = h("div", { class: "space", role: "presentation" }, body);
   const heads = columns.map((column) => head(column));
-  const table = h("div", { role: "table", "aria-label": label, class: "list" }, h("div", { role: "rowgroup" }, h("div", { role: "row", class: "row-head", "aria-rowindex": 1 }, heads)), h("div", { role: "presentation", class: "scroller", onscroll: place, onkeydown: move }, space));
+  const table = h(
+    "div",
+    { role: "table", "aria-label": label, class: "list" },
+    h("div", { role: "rowgroup" }, h("div", { role: "row", class: "row-head", "aria-rowindex": 1 }, heads)),
+    h("div", { role: "presentation", class: "scroller", onscroll: place, onkeydown: move }, space),
+  );
   const scroller = table.querySelector(".scroller");
   const nothing = h("div", {});
   const element = h("div", { class: "card list-card" }, table, nothing);
@@ -50,16 +55,26 @@ export function list({ label, columns, open, sorted, onsort, none }) {
     const to = Math.min(rows.length, Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW) + AROUND);
     if (from === first && to === last) return;
     [first, last] = [from, to];
-    const focused = body.contains(document.activeElement) ? document.activeElement.closest("[role=row]").dataset.key : null;
+    const focused = body.contains(document.activeElement)
+      ? document.activeElement.closest("[role=row]").dataset.key
+      : null;
     body.style.transform = `translateY(${from * ROW}px)`;
     body.replaceChildren(...rows.slice(from, to).map((row, index) => line(row, from + index)));
-    if (focused !== null) [...body.children].find((child) => child.dataset.key === focused)?.querySelector("a").focus({ preventScroll: true });
+    if (focused !== null)
+      [...body.children]
+        .find((child) => child.dataset.key === focused)
+        ?.querySelector("a")
+        .focus({ preventScroll: true });
   }
 
   function line(row, index) {
     const cells = columns.map(({ cell, class: kind }, at) => {
       const value = cell(row);
-      return h("div", { role: "cell", class: `cell ${kind ?? ""}` }, at === 0 ? h("a", { href: open(row), title: String(value) }, value) : value);
+      return h(
+        "div",
+        { role: "cell", class: `cell ${kind ?? ""}` },
+        at === 0 ? h("a", { href: open(row), title: String(value) }, value) : value,
+      );
     });
     return h("div", { role: "row", class: "line", "aria-rowindex": index + 2, "data-key": open(row) }, cells);
   }
@@ -67,12 +82,15 @@ export function list({ label, columns, open, sorted, onsort, none }) {
   function move(event) {
     const at = event.target.closest("[role=row]");
     const page = Math.max(1, Math.floor(scroller.clientHeight / ROW) - 1);
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[
+      event.key
+    ];
     if (!at || !step) return;
     event.preventDefault();
     const index = Math.min(rows.length - 1, Math.max(0, at.getAttribute("aria-rowindex") - 2 + step));
     if (index * ROW < scroller.scrollTop) scroller.scrollTop = index * ROW;
-    if ((index + 1) * ROW > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = (index + 1) * ROW - scroller.clientHeight;
+    if ((index + 1) * ROW > scroller.scrollTop + scroller.clientHeight)
+      scroller.scrollTop = (index + 1) * ROW - scroller.clientHeight;
     place();
     body.children[index - first].querySelector("a").focus({ preventScroll: true });
   }

@@ -2,7 +2,24 @@
 
 import { Sower } from "../sower.js";
 
-const NAMES = ["Ada", "Ben", "Cleo", "Dov", "Edda", "Finn", "Gita", "Hugo", "Ines", "Jon", "Kaya", "Lev", "Mina", "Noor", "Otto", "Pia"];
+const NAMES = [
+  "Ada",
+  "Ben",
+  "Cleo",
+  "Dov",
+  "Edda",
+  "Finn",
+  "Gita",
+  "Hugo",
+  "Ines",
+  "Jon",
+  "Kaya",
+  "Lev",
+  "Mina",
+  "Noor",
+  "Otto",
+  "Pia",
+];
 const TINTS = ["#2f5fb3", "#a3315f", "#2b7350", "#8a4a1f", "#6a48b0", "#0f6f7a", "#7d5a10", "#4a5a6a"];
 const TOGETHER = 125; // ms: 8 events a second, below the 10 that limits.client_events allows
 const MOST_LINES = 200;
@@ -62,7 +79,11 @@ class Pane {
     if (this.#seen.has(serial)) return;
     if (event === "draw") this.#draw(data.points, user);
     else if (event === "cursor" && !isPast) this.#point(user, data);
-    else if (event !== "cursor") this.#write(user === this.#name && isPast ? "" : (user ?? event), typeof data === "string" ? data : JSON.stringify(data));
+    else if (event !== "cursor")
+      this.#write(
+        user === this.#name && isPast ? "" : (user ?? event),
+        typeof data === "string" ? data : JSON.stringify(data),
+      );
     if (event !== "cursor") this.#seen.add(serial);
   }
 
@@ -152,7 +173,9 @@ class Pane {
   #draw(points, user) {
     const { width, height } = this.#pen.canvas;
     const line = new Path2D();
-    points.forEach(([x, y], index) => (index ? line.lineTo(x * width, y * height) : line.moveTo(x * width, y * height)));
+    points.forEach(([x, y], index) =>
+      index ? line.lineTo(x * width, y * height) : line.moveTo(x * width, y * height),
+    );
     this.#pen.strokeStyle = tint(user ?? "");
     this.#pen.lineWidth = 3 * devicePixelRatio;
     this.#pen.lineCap = this.#pen.lineJoin = "round";
