@@ -14,6 +14,7 @@ from sower.cli import terminal
 from sower.config import App, Webhook
 from sower.config_file import PLACES
 from sower.core.happening import Fact
+from sower.dialects.ably import ably
 from sower.dialects.pusher import pusher
 from sower.dialects.pusher.words import CLOSE_CODES, ERROR_CODES
 from sower.errors import tree
@@ -78,6 +79,15 @@ def test_every_route_and_close_code_of_pusher_is_in_its_page() -> None:
         assert f".It {code} Ta " in page, code
     for code in {code for _, code in ERROR_CODES}:
         assert f"{code} (" in page, code
+
+
+def test_every_route_of_ably_is_in_its_page() -> None:
+    page = (ROOT / "man" / "sower-ably.7").read_text().replace("\\-", "-")
+    dialect = ably([], "", 25.0)
+    for method, pattern in [(r.method, r.pattern) for r in dialect.http] + [
+        ("GET", r.pattern) for r in dialect.streams
+    ]:
+        assert f"{method} {pattern}\n" in page, pattern
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "man").glob("*.[1-8]")), ids=lambda page: page.name)
