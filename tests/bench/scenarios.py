@@ -23,7 +23,7 @@ SETTLED = 0.002
 SETTLE_EVERY, SETTLE_AT_MOST = 1.0, 12.0
 """...from one look to the next, in seconds; and how long that may take."""
 
-DISTURBED, TRIES = 0.1, 5
+DISTURBED, TRIES = 0.25, 3
 """A measurement is made again when the rest of the machine took more than this share of a core, at most so often."""
 
 AT_REST = 0.1
