@@ -32,5 +32,6 @@ SCENARIOS = {
     "held": Scenario(scale.held, alone=True, quick=False),
     "sleepers": Scenario(scale.sleepers, alone=True, quick=False),
     "day": Scenario(scale.day, alone=True, quick=False),
+    "tls": Scenario(scale.tls, alone=True, quick=False),
     "records": Scenario(scale.records, alone=True, quick=False),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -36,6 +37,9 @@ DAY_MEAN, DAY_PEAK = 30.0, 60.0
 
 RECORDS = (10_000, 100_000, 1_000_000)
 """Session records over stub sockets."""
+
+ENCRYPTED = 2000
+"""Connections with TLS."""
 
 SEGMENT, WINDOW = 536, 4096
 """Bytes of a stalled client's segments and receive buffer. For loopback's own, the kernel would take megabytes."""
@@ -129,11 +133,15 @@ def _stalled_subscriber(server: Server, channel: str) -> Iterator[socket.socket]
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
         sock.connect((server.target.host, server.target.port))
-        sock.sendall(server.dialect.handshake(server.target, channel))
-        heard = b""
-        while server.dialect.ready.encode() not in heard:
-            heard += sock.recv(WINDOW)
+        _subscribe(server, sock, channel)
         yield sock
+
+
+def _subscribe(server: Server, sock: socket.socket, channel: str) -> None:
+    sock.sendall(server.dialect.handshake(server.target, channel))
+    heard = b""
+    while server.dialect.ready.encode() not in heard:
+        heard += sock.recv(WINDOW)
 
 
 def _queue(server: Server, sock: socket.socket) -> int:
@@ -153,6 +161,30 @@ def _subscribers(server: Server, channel: str) -> int:
     rows = json.loads(connection.getresponse().read())["channels"]
     connection.close()
     return sum(row["subscribers"] for row in rows)
+
+
+def tls(bench: Bench) -> Iterator[Row]:
+    """What a connection costs with TLS and without: processor to let it in, and memory."""
+    server = bench.server
+    unchecked = ssl.create_default_context()
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+
+    def connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
+        sock = socket.create_connection((server.target.host, port))
+        sock = sock if context is None else context.wrap_socket(sock)
+        _subscribe(server, sock, "bench-tls")
+        return sock
+
+    for name, port, context in (("plain", server.target.port, None), ("TLS", server.tls_port, unchecked)):
+        connect(port, context).close()
+        memory, cpu = bench.settled_memory(), server.cpu()
+        opened = [connect(port, context) for _ in range(ENCRYPTED)]
+        cpu = server.cpu() - cpu
+        label = f"{ENCRYPTED:,} {name} connections"
+        yield bench.row(f"{label}: processor", cpu / ENCRYPTED * 1e6, "us each")
+        yield bench.row(f"{label}: memory", (bench.settled_memory() - memory) / ENCRYPTED / 1024, "KiB each")
+        for sock in opened:
+            sock.close()
 
 
 def records(bench: Bench) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.bench.build import program
 from tests.bench.dialects import DIALECTS, NATIVE, Dialect, Target
+from tests.certificates import make_certificate
 
 START_WITHIN = 30.0
 """Seconds that a server may take until it answers."""
@@ -32,7 +33,8 @@ KEPT = "kept-*"
 
 CONFIG = """\
 [server]
-listen = ["127.0.0.1:{port}"]
+listen = [{listen}]
+{certificate}
 
 [store]
 path = "{database}"
@@ -78,6 +80,8 @@ class Server:
     kept: str = ""
     """A channel with history, "" where there is none."""
     has_channels: bool = True
+    tls_port: int = 0
+    """Where it speaks TLS, 0 for nowhere."""
 
     def memory(self) -> int:
         """Bytes of memory that are the process's own (PSS: shared pages count by their share)."""
@@ -99,11 +103,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def write_config(folder: Path, port: int, *, sync: str = "normal", messages: int = 1000) -> Path:
+def write_config(folder: Path, port: int, *, tls_port: int = 0, sync: str = "normal", messages: int = 1000) -> Path:
     """A config with limits that one address does not reach. Its database lies in `folder`."""
     path = folder / "sower.toml"
+    listen, certificate = f'"127.0.0.1:{port}"', ""
+    if tls_port:
+        listen += f', "tls:127.0.0.1:{tls_port}"'
+        certificate = 'certificate = "{}"\ncertificate_key = "{}"'.format(*make_certificate(folder))
     filled = CONFIG.format(
-        port=port,
+        listen=listen,
+        certificate=certificate,
         database=folder / "sower.db",
         sync=sync,
         messages=messages,
@@ -147,10 +156,11 @@ def sower(core: int | None) -> Iterator[Server]:
         folder = Path(name)
         target = Target(free_port(), KEY, SECRET)
         log = folder / "log"
-        process = start_sower(write_config(folder, target.port), log, core)
+        tls_port = free_port()
+        process = start_sower(write_config(folder, target.port, tls_port=tls_port), log, core)
         try:
             wait_until_it_answers(process, target, log)
-            yield Server("sower", target, NATIVE, process.pid, kept="kept-bench")
+            yield Server("sower", target, NATIVE, process.pid, kept="kept-bench", tls_port=tls_port)
         finally:
             stop(process)
 
