@@ -335,19 +335,21 @@ class Gathering:
     def __init__(self, size: int) -> None:
         self._outcomes: list[Receipt | SowerError | None] = [None] * size
         self._left = size
-        self._done = trio.Event()
+        self._done: trio.Event | None = None
 
     def put(self, place: int, outcome: Receipt | SowerError) -> None:
         """Note one outcome."""
         if self._outcomes[place] is None:
             self._outcomes[place] = outcome
             self._left -= 1
-            if not self._left:
+            if not self._left and self._done is not None:
                 self._done.set()
 
     async def outcomes(self) -> list[Receipt]:
         """Wait for all. Raises the first error among them: the request can be sent again with the same ids."""
-        await self._done.wait()
+        if self._left:  # mostly all is done by now, and then nobody else has to run first
+            self._done = trio.Event()
+            await self._done.wait()
         receipts: list[Receipt] = []
         for outcome in self._outcomes:
             if isinstance(outcome, SowerError):

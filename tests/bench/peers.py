@@ -24,6 +24,7 @@ from tests.bench.servers import (
     ceiling,
     free_port,
     sower,
+    sower_pusher,
     spawn,
     stop,
     wait_for_port,
@@ -116,7 +117,14 @@ def plain_trio(core: int | None) -> Iterator[Server]:
         stop(process)
 
 
-SERVERS = {"ceiling": ceiling, "sower": sower, "nchan": nchan, "soketi": soketi, "trio-websocket": plain_trio}
+SERVERS = {
+    "ceiling": ceiling,
+    "sower": sower,
+    "nchan": nchan,
+    "sower-pusher": sower_pusher,
+    "soketi": soketi,
+    "trio-websocket": plain_trio,
+}
 """What can be started, by name: each takes the core to run on."""
 
 

@@ -56,14 +56,18 @@ def _median(group: list[Row]) -> Row:
     )
 
 
+OURS = ("sower", "sower-pusher")
+
+
 def as_ratios(rows: list[Row]) -> str:
-    """How many times each peer's figure Sower's is, where both were measured."""
-    ours = {row.scenario: row for row in rows if row.server == "sower"}
+    """How many times each peer's figure Sower's is, where both were measured: in Pusher's protocol too."""
     lines: list[str] = []
-    for row in rows:
-        mine = ours.get(row.scenario)
-        if mine is not None and row.server not in ("sower", "ceiling") and row.figure:
-            lines.append(f"sower / {row.server}: {row.scenario}: {mine.figure / row.figure:.2f} x")
+    for name in OURS:
+        ours = {row.scenario: row for row in rows if row.server == name}
+        for row in rows:
+            mine = ours.get(row.scenario)
+            if mine is not None and row.server not in (*OURS, "ceiling") and row.figure:
+                lines.append(f"{name} / {row.server}: {row.scenario}: {mine.figure / row.figure:.2f} x")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.build import program
-from tests.bench.dialects import DIALECTS, NATIVE, Dialect, Target
+from tests.bench.dialects import DIALECTS, NATIVE, PUSHER, Dialect, Target
 from tests.certificates import make_certificate
 
 START_WITHIN = 30.0
@@ -163,6 +163,13 @@ def sower(core: int | None) -> Iterator[Server]:
             yield Server("sower", target, NATIVE, process.pid, kept="kept-bench", tls_port=tls_port)
         finally:
             stop(process)
+
+
+@contextmanager
+def sower_pusher(core: int | None) -> Iterator[Server]:
+    """The same, spoken to in Pusher's protocol."""
+    with sower(core) as server:
+        yield replace(server, name="sower-pusher", dialect=PUSHER, kept="")
 
 
 @contextmanager
