@@ -53,12 +53,17 @@ State = Literal["awake", "asleep", "backlogged"]
 
 
 class Speech:
-    """What a session needs only while it speaks: its parser, and its rates once it has said something."""
+    """What a session needs only while it speaks: its parser, and its rates once it has said something.
 
-    __slots__ = ("events", "frames", "inbound", "violations")
+    inbound: None between the first words of a client and the next. A parser is many times a session's size, and of
+             those that all clients bring at once after a restart the memory would stay in pieces.
+    """
 
-    def __init__(self, inbound: Inbound) -> None:
-        self.inbound = inbound
+    __slots__ = ("events", "frames", "goes_on", "inbound", "violations")
+
+    def __init__(self) -> None:
+        self.inbound: Inbound | None = None
+        self.goes_on = False
         self.frames: Bucket | None = None
         self.events: Bucket | None = None
         self.violations = 0
@@ -66,7 +71,8 @@ class Speech:
     def done(self, now: float) -> bool:
         """Whether nothing is half said, and its rates are as good as new: then nothing is lost by dropping this."""
         rates = (self.frames, self.events)
-        return self.inbound.resting and all(bucket is None or bucket.full(now) for bucket in rates)
+        resting = self.inbound is None or self.inbound.resting
+        return resting and all(bucket is None or bucket.full(now) for bucket in rates)
 
 
 class Session:
@@ -312,7 +318,7 @@ class Session:
     def hear(self, data: bytes) -> Farewell | None:
         """Do what these bytes ask. As `receive`."""
         self.heard = True
-        if self.speech is None:
+        if self.speech is None or self.speech.inbound is None:
             # An empty ping or pong, with nothing half said before it, needs no parser: thousands come while all sleep.
             nod = self.audience.framing.nod(data)
             if nod is not None:
@@ -324,9 +330,13 @@ class Session:
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speech
         if speech is None:
+            speech = self.speech = Speech()
+            self._shared.door.look_again(self, self._shared.bounds.sleep_after)
+        inbound = speech.inbound
+        if inbound is None:
             limit = max(self._shared.bounds.message, self.conversation.longest)
-            speech = self.speech = Speech(self.audience.framing.inbound(limit))
-        for message in speech.inbound.feed(data):
+            inbound = self.audience.framing.inbound(limit)
+        for message in inbound.feed(data):
             if self.closed:
                 break
             try:
@@ -335,9 +345,11 @@ class Session:
                 self._count_violation(None, error)
             else:
                 self._perform_all(commands)
-        if speech.inbound.reply_due and not self.closed:
-            self.write(speech.inbound.reply())
-        return self._ended(speech.inbound.farewell) if speech.inbound.ended else None
+        if inbound.reply_due and not self.closed:
+            self.write(inbound.reply())
+        speech.inbound = inbound if speech.goes_on or not inbound.resting else None
+        speech.goes_on = True
+        return self._ended(inbound.farewell) if inbound.ended else None
 
     def _ended(self, farewell: Farewell) -> Farewell | None:
         """The socket is done, unless the client broke the protocol: it may be in the middle of a large message, and
