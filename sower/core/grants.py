@@ -191,8 +191,9 @@ def anonymous(app: str, key: str, user: str | None) -> Grant:
     return Grant(app, key, user)
 
 
+@lru_cache(SHARED_CLAIMS)
 def server_grant(app: str, key: str, user: str | None = None) -> Grant:
-    """The grant of who shows key and secret."""
+    """The grant of who shows key and secret: one for all requests of a server."""
     return Grant(app, key, user, server=True, keyed=True)
 
 
