@@ -68,11 +68,15 @@ class Speech:
         self.events: Bucket | None = None
         self.violations = 0
 
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is half said."""
+        return self.inbound is None or self.inbound.resting
+
     def done(self, now: float) -> bool:
         """Whether nothing is half said, and its rates are as good as new: then nothing is lost by dropping this."""
         rates = (self.frames, self.events)
-        resting = self.inbound is None or self.inbound.resting
-        return resting and all(bucket is None or bucket.full(now) for bucket in rates)
+        return self.resting and all(bucket is None or bucket.full(now) for bucket in rates)
 
 
 class Session:
@@ -166,7 +170,7 @@ class Session:
     @property
     def between_frames(self) -> bool:
         """Whether nothing is half said in either direction."""
-        return self._backlog is None and (self.speech is None or self.speech.inbound.resting)
+        return self._backlog is None and (self.speech is None or self.speech.resting)
 
     # Outbound
 
