@@ -41,8 +41,10 @@ LEAST_SECRET = 16
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\*\.)?[^/?#*\s]+")
 """A scheme and a host, where the first label may be `*`; a browser sends no path (RFC 6454 section 6.2)."""
 
-URL = re.compile(r"https?://[^/?#@\s]+(/[^#\s]*)?(\?[^#\s]*)?")
-"""A webhook's: without user:password, which logs and lists would show."""
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+_PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+URL = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]){_PORT}([/?][!\"$-~]*)?")
+"""A webhook's, in ASCII as it is sent: without user:password, which logs and lists would show."""
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 

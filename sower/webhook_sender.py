@@ -140,7 +140,7 @@ class Sender:
             return "" if answer.is_success else f"answered {answer.status_code}"
         except trio.TooSlowError:
             return f"no answer within {self.webhook.timeout:g} s"
-        except (httpx.HTTPError, httpx.InvalidURL, JournalFailed) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, JournalFailed) as error:
             return str(error) or type(error).__name__
 
     def _note_failure(self, notice: Notice, problem: str) -> bool:

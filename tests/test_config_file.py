@@ -18,6 +18,13 @@ FILE = Path("sower.toml")
 
 
 @pytest.mark.parametrize(
+    "url", ["http://a", "https://a.b-c.com/d/?e=f%20g", "http://127.0.0.1:65535?x", "http://[::1]:80/", "http://x_1/~"]
+)
+def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
+    assert parse(APP + HOOK.replace("http://a/b", url), FILE).apps[0].webhooks[0].url == url
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("x = 1\ny = \n", "sower.toml:2: is no TOML: Invalid value (at line 2, column 5)"),
@@ -81,6 +88,12 @@ FILE = Path("sower.toml")
             "sower.toml:6: apps[0].webhooks[0].url: 'a.com' is not http://HOST",
         ),
         (APP + HOOK.replace("http://a/b", "http://u:p@a/"), "what proves who calls goes into headers"),
+        (
+            APP + HOOK.replace("http://a/b", "http://a..b/"),
+            "apps[0].webhooks[0].url: 'http://a..b/' is not http://HOST",
+        ),
+        (APP + HOOK.replace("http://a/b", "http://a:65536/"), "apps[0].webhooks[0].url: 'http://a:65536/' is not"),
+        (APP + HOOK.replace("http://a/b", "http://[::1/"), "apps[0].webhooks[0].url: 'http://[::1/' is not"),
         (APP + HOOK + HOOK, "sower.toml:8: apps[0].webhooks[1].url: is another webhook's url already"),
         (APP + HOOK + "events = []\n", "apps[0].webhooks[0].events: names nothing; there are channel_occupied"),
         (APP + HOOK + 'events = ["occupied"]\n', "apps[0].webhooks[0].events: Invalid enum value 'occupied'"),

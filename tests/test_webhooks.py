@@ -354,6 +354,16 @@ async def test_a_receiver_that_is_gone_and_comes_back_gets_all_in_order(tmp_path
             assert [e["subscription_count"] for e in receiver.accepted] == list(range(10))
 
 
+@pytest.mark.parametrize("url", ["http://xn--/", f"http://{'a' * 70}/", "http://127.0.0.1:1/", "http://no.invalid/"])
+async def test_a_url_that_leads_nowhere_is_a_failure_like_any_other(tmp_path: Path, url: str) -> None:
+    async with hooked(tmp_path, Webhook(url=url)) as hooks:
+        tell(hooks, Fact.OCCUPIED)
+        with trio.fail_after(PATIENCE):
+            while not (left := waiting(str(tmp_path / DATABASE))) or left[0].attempts < 2:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+    assert left[0].error
+
+
 async def test_what_waits_survives_a_kill_and_is_sent_by_the_next_daemon_in_order(
     tmp_path: Path, receiver: Receiver
 ) -> None:
