@@ -56,6 +56,7 @@ class Access:
         self._credentials = {credential.key: credential for app in apps for credential in _credentials(app)}
         self._first = apps[0].key if apps else ""
         self._anonymous = {c.key: anonymous(c.app, c.key, None) for c in self._credentials.values() if c.claims is None}
+        self._keyed = {c.key: key_grant(c, None) for c in self._credentials.values()}
         self._refusals = Buckets(limits.refusals)
 
     def authorise(self, shown: Credentials) -> Grant:
@@ -79,7 +80,7 @@ class Access:
         credential = self._known(key)
         if shown.secret is not None:
             check_secret(credential, shown.secret.encode())
-            return key_grant(credential, shown.user)
+            return self._keyed[key] if shown.user is None else key_grant(credential, shown.user)
         if credential.claims is not None:
             raise WrongSecret(f"The key {key[:64]!r} needs its secret.")
         return self._anonymous[key] if shown.user is None else anonymous(credential.app, key, shown.user)

@@ -14,8 +14,10 @@ import hmac
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
+
+import msgspec
 
 HOLE = "000000000000"
 """Where load.c writes a number."""
@@ -61,6 +63,7 @@ class Dialect:
     sign:      see Sign
     event:     the frame that publishes over a socket, "" where there is none
     ack:       what the frame holds that acknowledges it
+    packed:    whether `hello`, written as JSON, is said in MessagePack
     """
 
     name: str
@@ -74,6 +77,7 @@ class Dialect:
     sign: Sign | None = None
     event: str = ""
     ack: str = ""
+    packed: bool = False
 
     def handshake(self, target: Target, channel: str) -> bytes:
         """The request that opens a socket."""
@@ -91,7 +95,10 @@ class Dialect:
 
     def subscribe(self, target: Target, channel: str) -> bytes:
         """The frames that subscribe, one after another."""
-        return b"".join(client_frame(_fill(text, target, channel)) for text in self.hello)
+        said = (_fill(text, target, channel) for text in self.hello)
+        if self.packed:
+            return b"".join(masked_frame(0x82, msgspec.msgpack.encode(json.loads(text))) for text in said)
+        return b"".join(client_frame(text) for text in said)
 
     def requests(self, target: Target, channel: str, payload: str, channels: int = 1) -> list[bytes]:
         """The requests that publish: one with holes, or many signed ones with their numbers."""
@@ -131,11 +138,15 @@ def payload(size: int) -> str:
 
 
 def client_frame(text: str) -> bytes:
-    """A masked text frame (RFC 6455 section 5.2). The mask is zero, so a hole stays a hole."""
-    body = text.encode()
+    """A masked text frame."""
+    return masked_frame(0x81, text.encode())
+
+
+def masked_frame(first: int, body: bytes) -> bytes:
+    """A masked frame (RFC 6455 section 5.2). The mask is zero, so a hole stays a hole."""
     if len(body) < 126:
-        return bytes((0x81, 0x80 | len(body), 0, 0, 0, 0)) + body
-    return bytes((0x81, 0x80 | 126)) + len(body).to_bytes(2, "big") + bytes(4) + body
+        return bytes((first, 0x80 | len(body), 0, 0, 0, 0)) + body
+    return bytes((first, 0x80 | 126)) + len(body).to_bytes(2, "big") + bytes(4) + body
 
 
 def _digits(number: int) -> str:
@@ -186,4 +197,26 @@ PUSHER = Dialect(
     sign=_pusher_signature,
 )
 
-DIALECTS = {dialect.name: dialect for dialect in (NATIVE, NCHAN, PUSHER)}
+ABLY = Dialect(
+    name="ably",
+    path="/?v=6&format=json&key=1001.$key:$secret",
+    greeting='"action":4',
+    hello=('{"action":10,"channel":"$channel"}',),
+    ready='"action":11',
+    publish=(
+        "/channels/$channel/messages?key=1001.$key:$secret",
+        '{"name":"tick","data":"$data_text","encoding":"json"}',
+    ),
+    basic=False,
+)
+
+ABLY_PACKED = replace(
+    ABLY,
+    name="ably-msgpack",
+    path="/?v=6&format=msgpack&key=1001.$key:$secret",
+    greeting="action\x04",
+    ready="action\x0b",
+    packed=True,
+)
+
+DIALECTS = {dialect.name: dialect for dialect in (NATIVE, NCHAN, PUSHER, ABLY, ABLY_PACKED)}

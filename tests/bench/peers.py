@@ -12,9 +12,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from tests.bench.dialects import NCHAN, PUSHER, Target
+from tests.bench.dialects import ABLY, ABLY_PACKED, NCHAN, PUSHER, Target
 from tests.bench.servers import (
     APP,
     KEY,
@@ -122,6 +123,8 @@ SERVERS = {
     "sower": sower,
     "nchan": nchan,
     "sower-pusher": sower_pusher,
+    "sower-ably": partial(sower, dialect=ABLY),
+    "sower-ably-msgpack": partial(sower, dialect=ABLY_PACKED),
     "soketi": soketi,
     "trio-websocket": plain_trio,
 }

@@ -150,8 +150,8 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], target: Target, log:
 
 
 @contextmanager
-def sower(core: int | None) -> Iterator[Server]:
-    """A Sower with a config and a database of its own."""
+def sower(core: int | None, dialect: Dialect = NATIVE) -> Iterator[Server]:
+    """A Sower with a config and a database of its own, spoken to in one of its protocols."""
     with tempfile.TemporaryDirectory(prefix="sower-bench-") as name:
         folder = Path(name)
         target = Target(free_port(), KEY, SECRET)
@@ -160,7 +160,8 @@ def sower(core: int | None) -> Iterator[Server]:
         process = start_sower(write_config(folder, target.port, tls_port=tls_port), log, core)
         try:
             wait_until_it_answers(process, target, log)
-            yield Server("sower", target, NATIVE, process.pid, kept="kept-bench", tls_port=tls_port)
+            name = "sower" if dialect is NATIVE else f"sower {dialect.name}"
+            yield Server(name, target, dialect, process.pid, kept="kept-bench", tls_port=tls_port)
         finally:
             stop(process)
 
