@@ -39,8 +39,11 @@ PREFLIGHT_HEADERS: tuple[Header, ...] = (
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS"),
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With, Last-Event-ID",
+        "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With, Last-Event-ID,"
+        " X-Ably-Version, X-Ably-ClientId, X-Ably-Lib, Ably-Agent",
     ),
+    # Some SDKs ask in this mode. Only their own answers may be read so, and the dashboard's cookie is not sent along.
+    ("Access-Control-Allow-Credentials", "true"),
     ("Access-Control-Max-Age", "86400"),
 )
 

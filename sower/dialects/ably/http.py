@@ -17,8 +17,11 @@ MAX_PAGE = 1000
 PAGE = 100
 """Items in a page where nothing is said."""
 
-EXPOSED = ("Access-Control-Expose-Headers", "Link, X-Ably-ErrorCode, X-Ably-ErrorMessage")
-"""What pages of other origins may read of an answer."""
+TO_PAGES = (
+    ("Access-Control-Expose-Headers", "Link, X-Ably-ErrorCode, X-Ably-ErrorMessage"),
+    ("Access-Control-Allow-Credentials", "true"),
+)
+"""What pages of other origins may read of an answer; ably-js asks with credentials."""
 
 
 def is_ably(call: HttpCall) -> bool:
@@ -49,7 +52,7 @@ def read_body(call: HttpCall, kind: Any) -> Any:
 def reply(call: HttpCall, value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
     """An answer."""
     wire = answers_in(call)
-    return Reply(wire.encode(value), status, (("Content-Type", wire.content_type), EXPOSED, *headers))
+    return Reply(wire.encode(value), status, (("Content-Type", wire.content_type), *TO_PAGES, *headers))
 
 
 def refuse(call: HttpCall, error: SowerError) -> Reply:
