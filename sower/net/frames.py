@@ -131,6 +131,16 @@ class WebSocketFraming:
         return Inbound(limit, inflates=self._inflates)
 
 
+class _Protocol(Protocol):
+    """websockets' core, but for one thing: it takes a close within a fragmented message for an error."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """A control frame may come within a message, a close too (RFC 6455 section 5.4)."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class Inbound:
     """The inbound half of one socket. Made when bytes arrive; droppable when `resting`.
 
@@ -141,7 +151,7 @@ class Inbound:
     __slots__ = ("_is_text", "_parts", "_protocol")
 
     def __init__(self, limit: int, *, inflates: bool = False) -> None:
-        self._protocol = Protocol(SERVER, state=OPEN, max_size=limit)
+        self._protocol = _Protocol(SERVER, state=OPEN, max_size=limit)
         if inflates:
             self._protocol.extensions = [PerMessageDeflate(True, True, WINDOW_BITS, WINDOW_BITS)]
         self._parts: list[bytes] = []
@@ -151,8 +161,10 @@ class Inbound:
         """The whole messages that these bytes complete. What must be sent in answer is in `reply`."""
         self._protocol.receive_data(data)
         messages: list[Received] = []
+        pings = 0
         for frame in self._protocol.events_received():
             if not isinstance(frame, Frame) or frame.opcode not in DATA_OPCODES:
+                pings += isinstance(frame, Frame) and frame.opcode is Opcode.PING
                 continue
             if frame.opcode is not Opcode.CONT:
                 self._is_text = frame.opcode is Opcode.TEXT
@@ -163,8 +175,16 @@ class Inbound:
                 if self._is_text and not _is_utf8(payload):
                     self._protocol.fail(INVALID_DATA, "a text message must be UTF-8")
                     break
-                messages.append(Received(self._is_text, payload))
+                messages.append(Received(self._is_text, payload, self._pongs(pings) if pings else b""))
+                pings = 0
         return messages
+
+    def _pongs(self, count: int) -> bytes:
+        """The first pongs that the protocol owes: it has one for each ping, in their order."""
+        writes = self._protocol.writes
+        pongs = b"".join(writes[:count])
+        del writes[:count]
+        return pongs
 
     @property
     def reply_due(self) -> bool:

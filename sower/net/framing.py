@@ -14,10 +14,15 @@ from sower.dialects.interface import Stream
 
 
 class Received(NamedTuple):
-    """A whole message. is_text: it was sent as text, and its payload is valid UTF-8."""
+    """A whole message.
+
+    is_text: it was sent as text, and its payload is valid UTF-8
+    owed:    what is due to be answered before it: the pongs for pings that came within it
+    """
 
     is_text: bool
     payload: bytes
+    owed: bytes = b""
 
 
 class Farewell(NamedTuple):

@@ -343,6 +343,8 @@ class Session:
         for message in inbound.feed(data):
             if self.closed:
                 break
+            if message.owed:
+                self.write(message.owed)
             try:
                 commands = self.conversation.receive(self.id, message.payload, is_text=message.is_text)
             except SowerError as error:

@@ -13,6 +13,7 @@ from websockets.protocol import CLIENT, OPEN, Protocol
 
 from sower.net import frames
 from sower.net.frames import Compression, Inbound
+from sower.net.framing import Farewell
 from tests.e2e.raw import masked
 
 
@@ -60,33 +61,47 @@ def test_a_close_reason_is_cut_at_a_character() -> None:
 PIECES = st.lists(st.tuples(st.sampled_from(["text", "binary", "ping", "fragments"]), st.text(max_size=40)), max_size=6)
 
 
+def order(inbound: Inbound, chunks: list[bytes]) -> list[object]:
+    """What is answered and what is heard, one after the other; pongs that follow each other as one."""
+    happened: list[object] = []
+
+    def say(data: bytes) -> None:
+        if data and happened and isinstance(happened[-1], bytes):
+            data = happened.pop() + data
+        if data:
+            happened.append(data)
+
+    for chunk in chunks:
+        for message in inbound.feed(chunk):
+            say(message.owed)
+            happened.append((message.is_text, message.payload))
+        say(inbound.reply())
+    return happened
+
+
 @given(pieces=PIECES, cuts=st.lists(st.integers(0, 400), max_size=12))
 @settings(max_examples=150, deadline=None)
-def test_however_the_bytes_are_cut_the_same_messages_come_out(pieces: list[tuple[str, str]], cuts: list[int]) -> None:
-    stream, expected = b"", []
+def test_however_the_bytes_are_cut_all_is_heard_and_answered_in_the_same_order(
+    pieces: list[tuple[str, str]], cuts: list[int]
+) -> None:
+    stream = b""
+    heard: list[tuple[bool, bytes]] = []
     for kind, word in pieces:
         payload = word.encode()
-        if kind == "text":
-            stream += masked(0x81, payload)
-            expected.append((True, payload))
-        elif kind == "binary":
-            stream += masked(0x82, payload)
-            expected.append((False, payload))
-        elif kind == "ping":
+        if kind == "ping":
             stream += masked(0x89, payload[:100])
-        else:
+        elif kind == "fragments":
             middle = len(payload) // 2
             stream += masked(0x01, payload[:middle]) + masked(0x89, b"between") + masked(0x80, payload[middle:])
-            expected.append((True, payload))
-    whole = Inbound(1000)
-    assert [tuple(m) for m in whole.feed(stream)] == expected
-    pongs = whole.reply()
-    cut, got = Inbound(1000), []
+        else:
+            stream += masked(0x81 if kind == "text" else 0x82, payload)
+        if kind != "ping":
+            heard.append((kind != "binary", payload))
+    whole = order(Inbound(1000), [stream])
+    assert [word for word in whole if not isinstance(word, bytes)] == heard
     places = sorted({min(c, len(stream)) for c in cuts} | {0, len(stream)})
-    for begin, end in pairwise(places):
-        got += cut.feed(stream[begin:end])
-    assert [tuple(m) for m in got] == expected
-    assert cut.reply() == pongs
+    cut = Inbound(1000)
+    assert order(cut, [stream[begin:end] for begin, end in pairwise(places)]) == whole
     assert cut.resting
 
 
@@ -101,3 +116,19 @@ def test_what_was_agreed_on_is_read_from_the_extensions() -> None:
     assert Compression.agreed([]) == Compression(False, False)
     assert Compression.agreed([PerMessageDeflate(True, True, 15, 15)]) == Compression(True, True)
     assert Compression.agreed([PerMessageDeflate(True, True, 15, 10)]) == Compression(True, False)
+
+
+def test_a_ping_within_a_message_is_answered_before_the_message() -> None:
+    inbound = Inbound(1000)
+    within = masked(0x01, b"a") + masked(0x89, b"first") + masked(0x89, b"second") + masked(0x80, b"b")
+    (message, last) = inbound.feed(within + masked(0x81, b"c") + masked(0x89, b"third"))
+    assert (message.payload, message.owed) == (b"ab", b"\x8a\x05first\x8a\x06second")
+    assert (last.payload, last.owed) == (b"c", b"")
+    assert inbound.reply() == b"\x8a\x05third"
+
+
+def test_a_close_within_a_message_is_a_close_like_any_other() -> None:
+    inbound = Inbound(1000)
+    assert inbound.feed(masked(0x01, b"a") + masked(0x88, b"\x03\xe8") + masked(0x80, b"b")) == []
+    assert inbound.reply() == b"\x88\x02\x03\xe8"
+    assert inbound.farewell == Farewell(1000, "", by_peer=True)
