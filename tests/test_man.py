@@ -15,10 +15,14 @@ from sower.config import App, Webhook
 from sower.config_file import PLACES
 from sower.core.happening import Fact
 from sower.dialects.ably import ably
+from sower.dialects.pubnub import _declined, pubnub
 from sower.dialects.pusher import pusher
 from sower.dialects.pusher.words import CLOSE_CODES, ERROR_CODES
 from sower.errors import tree
 from sower.manual import sorted_commands
+from sower.polling.feeds import RING
+from sower.polling.places import LINGER
+from sower.polling.polls import HOLD
 
 ROOT = Path(__file__).parents[1]
 MANUAL = (ROOT / "man" / "sower.1").read_text().replace("\\-", "-").replace("\\&", "")
@@ -88,6 +92,18 @@ def test_every_route_of_ably_is_in_its_page() -> None:
         ("GET", r.pattern) for r in dialect.streams
     ]:
         assert f"{method} {pattern}\n" in page, pattern
+
+
+def test_every_family_of_pubnubs_routes_and_every_bound_of_a_poll_is_in_its_page() -> None:
+    page = (ROOT / "man" / "sower-pubnub.7").read_text().replace("\\-", "-")
+    app = App(id="1", key="k", secret="s" * 16)
+    dialect = pubnub([app])
+    for route in (*dialect.http, *dialect.polls):
+        family = "/".join(route.pattern.split("/")[:3])
+        declined = getattr(route, "decode", None) is _declined
+        assert declined or family.split("{")[0].rstrip("/") in page, route.pattern
+    for bound in (f"{HOLD:g} seconds", f"newest {RING} messages", f"{LINGER / 60:g} minutes"):
+        assert bound in page, bound
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "man").glob("*.[1-8]")), ids=lambda page: page.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,16 @@ from sower.dialects.ably.migration import RULE, app_table, read_key
 from sower.dialects.pusher.migration import read_apps
 from sower.env_file import parse_env
 from sower.errors import ConfigError
+
+FIRST_ID = 1001
+
+EVERYTHING_ON: dict[str, Any] = {
+    "match": "*",
+    "client_events": True,
+    "presence": True,
+    "history": {"messages": 1000, "age": "7d"},
+}
+"""What PubNub's portal switches on for a keyset."""
 
 app = typer.Typer(
     help="Take over the keys of another vendor's or server's apps.", no_args_is_help=True, rich_markup_mode=None
@@ -72,6 +83,36 @@ def ably(
             append_table(path, "channels", RULE)
         err.print("`sower reload` has a running daemon take it over.", markup=False)
     print(path, flush=True)
+
+
+@app.command()
+def pubnub(
+    secret_file: Annotated[str, typer.Argument(metavar="SECRETFILE", help="A file with the secret key; - for stdin.")],
+    publish_key: Annotated[str, typer.Option(help="The keyset's publish key.")],
+    subscribe_key: Annotated[str, typer.Option(help="The keyset's subscribe key.")],
+    config: ConfigOption = None,
+) -> None:
+    """Write an app into the config that has a keyset of PubNub's.
+
+    It takes the first free id from 1001 on, and a key of its own for other protocols. Where the config has no rules
+    for channels yet, one is added that switches history and presence on for all of them.
+
+    \b
+      sower migrate pubnub secret.txt --publish-key pub-c-... --subscribe-key sub-c-...
+      sower migrate pubnub - --publish-key pub-c-... --subscribe-key sub-c-... < secret.txt
+    """
+    secret = read_text(secret_file).strip()
+    path, loaded = _target(config)
+    known = loaded.apps
+    keys = {"publish_key": publish_key, "subscribe_key": subscribe_key}
+    same = [a for a in known if (a.pubnub.publish_key, a.pubnub.subscribe_key) == (publish_key, subscribe_key)]
+    number = next(n for n in count(FIRST_ID) if str(n) not in [a.id for a in known])
+    app_id, key = (same[0].id, same[0].key) if same else (str(number), secrets.token_hex(8))
+    add_apps([{"id": app_id, "key": key, "secret": secret, "pubnub": keys}], config)
+    if not loaded.channels:
+        append_table(path, "channels", EVERYTHING_ON)
+    elif not same:
+        err.print("Give its channels client_events, history and presence in [[channels]], as far as they use them.")
 
 
 def read_text(path: str) -> str:

@@ -45,6 +45,7 @@ def token(
       sower token inspect - < token.txt
       sower token --format ably 'chat:*' --user ada --can subscribe,publish
       sower token --format pusher presence-room 123.456 --user ada --meta '{"name": "Ada"}'
+      sower token --format pubnub 'room-*' --user ada --ttl 12h
     """
     if channel == "inspect":
         show(read_token(given), time.time(), as_json=as_json)

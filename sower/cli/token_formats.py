@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -13,10 +15,13 @@ import typer
 
 from sower.cli.terminal import usage
 from sower.config import App
-from sower.core.grants import Can, Credential
+from sower.core.grants import Can, Credential, sign
 from sower.dialects.ably.capability import OPERATIONS
 from sower.dialects.ably.keys import ably_keys
 from sower.dialects.ably.tokens import make_request, make_token
+from sower.dialects.pubnub.asking import PRESENCE, check_user
+from sower.dialects.pubnub.keys import pubnub_key
+from sower.dialects.pubnub.tokens import CAPABILITIES, MAX_TTL, READ, draft, seal
 from sower.dialects.pusher.names import check_channel, is_presence, session_of
 from sower.dialects.pusher.signing import authorise
 from sower.quantities import parse_duration
@@ -28,6 +33,7 @@ class Format(StrEnum):
     JWT = "jwt"
     PUSHER = "pusher"
     ABLY = "ably"
+    PUBNUB = "pubnub"
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -70,4 +76,36 @@ def ably(app: App, wanted: Wanted) -> dict[str, str]:
     return {"token": token, "tokenRequest": make_request(credential, capability, wanted.user, now, seconds, unique)}
 
 
-MAKERS: dict[Format, Callable[[App, Wanted], dict[str, Any]]] = {Format.PUSHER: pusher, Format.ABLY: ably}
+def pubnub(app: App, wanted: Wanted) -> dict[str, str]:
+    """A token of Access Manager's third version, for one channel or a pattern, and its comings and goings."""
+    if wanted.given is not None:
+        raise typer.BadParameter(
+            f"one at a time; {wanted.given[:40]!r} is too much. Use a pattern.", param_hint="CHANNEL"
+        )
+    with usage("--can"):
+        can = {Can(name.strip()) for name in wanted.can.split(",")}
+    with usage("--meta"):
+        meta = msgspec.json.decode(wanted.meta) if wanted.meta is not None else None
+    with usage("--ttl"):
+        minutes = math.ceil(parse_duration(wanted.ttl) / 60)
+        if not 1 <= minutes <= MAX_TTL:
+            raise ValueError(f"a token is good for 1m to {MAX_TTL // 1440}d")
+    with usage("--user"):
+        user = check_user(wanted.user) if wanted.user is not None else None
+    names = {wanted.channel: sum(bit for bit, allowed in CAPABILITIES.items() if can.intersection(allowed))}
+    if Can.PRESENCE in can:
+        names[wanted.channel + PRESENCE] = READ
+    patterns: dict[str, int] = {f"^{'.*'.join(map(re.escape, name.split('*')))}$": bits for name, bits in names.items()}
+    named = "*" not in wanted.channel
+    exact: dict[str, int] = names if named else {}
+    matching: dict[str, int] = {} if named else patterns
+    said = draft(int(time.time()), minutes, {"channels": exact}, {"channels": matching}, meta, user)
+    secret = pubnub_key(app, Credential(app.id, app.key, app.secret.encode())).secret
+    return {"token": seal(said, sign(secret, said))}
+
+
+MAKERS: dict[Format, Callable[[App, Wanted], dict[str, Any]]] = {
+    Format.PUSHER: pusher,
+    Format.ABLY: ably,
+    Format.PUBNUB: pubnub,
+}

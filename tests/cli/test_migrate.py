@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 
 from sower.config_file import load
+from sower.core.grants import Can, Credential
+from sower.dialects.pubnub.tokens import verify_token
 from tests.cli.shell import sower
 
 ENV = """\
@@ -68,3 +70,45 @@ async def test_an_ably_key_becomes_an_app_that_keeps_it_and_whose_channels_keep_
     assert len(load(tmp_path / "sower.toml").config.apps) == 1
     nothing = await sower(tmp_path, "migrate", "ably", "-", stdin="no key\n")
     assert (nothing.code, "APPID.KEYID:SECRET" in nothing.err) == (1, True)
+
+
+async def test_a_keyset_of_pubnubs_comes_over_with_its_secret_from_stdin_or_a_file(tmp_path: Path) -> None:
+    keys = ("--publish-key", "pub-c-1", "--subscribe-key", "sub-c-1")
+    for said in ("Added the app 1001", "is there already"):
+        ended = await sower(tmp_path, "migrate", "pubnub", "-", *keys, stdin="sec-c-0123456789abcdef\n")
+        assert ended.code == 0
+        assert said in ended.err
+    config = load(tmp_path / "sower.toml").config
+    assert [(a.secret, a.pubnub.publish_key, a.pubnub.subscribe_key) for a in config.apps] == [
+        ("sec-c-0123456789abcdef", "pub-c-1", "sub-c-1")
+    ]
+    assert config.channels[0].presence
+    (tmp_path / "secret.txt").write_text("sec-c-fedcba9876543210\n")
+    other = ("--publish-key", "pub-c-2", "--subscribe-key", "sub-c-2")
+    assert (await sower(tmp_path, "migrate", "pubnub", "secret.txt", *other)).code == 0
+    assert [a.id for a in load(tmp_path / "sower.toml").config.apps] == ["1001", "1002"]
+    taken = await sower(
+        tmp_path, "migrate", "pubnub", "secret.txt", "--publish-key", "pub-c-3", "--subscribe-key", "sub-c-2"
+    )
+    assert (taken.code, "another key already" in taken.err) == (5, True)
+
+
+async def test_a_token_for_pubnubs_sdks_says_what_was_asked_for(tmp_path: Path) -> None:
+    keys = ("--publish-key", "pub-c-1", "--subscribe-key", "sub-c-1")
+    assert (await sower(tmp_path, "migrate", "pubnub", "-", *keys, stdin="sec-c-0123456789abcdef")).code == 0
+    made = await sower(
+        tmp_path, "token", "--format", "pubnub", "room", "--user", "ada", "--ttl", "90s", "--can", "subscribe,presence"
+    )
+    credential = Credential("1001", "sub-c-1", b"sec-c-0123456789abcdef")
+    grant = verify_token(made.out.strip(), "sub-c-1", {"sub-c-1": credential}, now=0.0)
+    assert (grant.user, grant.claimed(Can.SUBSCRIBE, "room"), grant.claimed(Can.PUBLISH, "room")) == (
+        "ada",
+        True,
+        False,
+    )
+    assert grant.claimed(Can.SUBSCRIBE, "room-pnpres")
+    pattern = await sower(tmp_path, "token", "--format", "pubnub", "a.b-*")
+    grant = verify_token(pattern.out.strip(), "sub-c-1", {"sub-c-1": credential}, now=0.0)
+    assert grant.claimed(Can.PUBLISH, "a.b-c")
+    assert not grant.claimed(Can.PUBLISH, "axb-c")
+    assert (await sower(tmp_path, "token", "--format", "pubnub", "room", "--ttl", "31d")).code == 2
