@@ -130,9 +130,10 @@ class Bundle:
     begun: the serial at which it began to know its channels. end: how an envelope ends that is reached through it.
     """
 
-    __slots__ = ("_tracks", "begun", "end", "source", "used", "waiting", "words")
+    __slots__ = ("_tracks", "app", "begun", "end", "source", "used", "waiting", "words")
 
-    def __init__(self, source: Source, words: PollWords, begun: int) -> None:
+    def __init__(self, app: str, source: Source, words: PollWords, begun: int) -> None:
+        self.app = app
         self.source = source
         self.words = words
         self.end = words.reached(source)

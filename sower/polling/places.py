@@ -73,7 +73,7 @@ class Places:
             return feed.presence if source.presence else feed.messages
         bundle = self._bundles.get((app, source))
         if bundle is None:
-            bundle = Bundle(source, words, self._hub.next_serial())
+            bundle = Bundle(app, source, words, self._hub.next_serial())
             self._bundles[app, source] = bundle
             if source.reach is Reach.GROUP:
                 channels: Iterable[str] = self._groups.channels(app, source.name)
@@ -90,11 +90,11 @@ class Places:
         for place in places:
             (place.feed if isinstance(place, Track) else place).used = now
 
-    async def look_back(self, app: str, bundle: Bundle, since: int, words: PollWords) -> None:
+    async def look_back(self, bundle: Bundle, since: int) -> None:
         """Take in the channels of a wildcard that stored something after a serial. Raises JournalFailed."""
-        prefix = bundle.source.name
+        app, prefix = bundle.app, bundle.source.name
         names = await self._hub.journal.read(lambda db: tables.names_since(db, app, prefix, since, LOOKED_BACK))
-        self._fill(app, bundle, names, words)
+        self._fill(app, bundle, names, bundle.words)
 
     def forget(self, app: str, channel: str, since: int, before: int) -> None:
         """Drop messages that were deleted."""

@@ -12,16 +12,15 @@ Rule 3: no passing fault ends a poll: its client would take an error for the end
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 
 import structlog
 import trio
 
 from sower.core.grants import Grant
-from sower.core.message import Message
 from sower.core.polling import Names, Reach, Source
-from sower.dialects.interface import Polled
+from sower.dialects.interface import Polled, PollWords
 from sower.errors import JournalFailed
 from sower.hub import Hub
 from sower.net.held import Held, WaitingRoom
@@ -55,9 +54,28 @@ Piece = tuple[int, bytes]
 
 
 class HeldPoll:
-    """One poll. cursor: everything up to here is told. looked: whether a wildcard's older channels are known."""
+    """One poll. There may be tens of thousands, so it keeps of its request only what its answer needs.
 
-    __slots__ = ("_keeper", "attendees", "cursor", "grant", "held", "looked", "places", "polled", "reading")
+    cursor:  everything up to here is told
+    grant:   what it may be told, where it follows a group or a wildcard
+    passes:  its filter
+    seconds: how long its user is present after it
+    looked:  whether a wildcard's older channels are known
+    """
+
+    __slots__ = (
+        "_keeper",
+        "attendees",
+        "cursor",
+        "grant",
+        "held",
+        "looked",
+        "passes",
+        "places",
+        "reading",
+        "seconds",
+        "words",
+    )
 
     def __init__(
         self,
@@ -67,8 +85,10 @@ class HeldPoll:
         places: tuple[Track | Bundle, ...],
         attendees: tuple[Attendee, ...],
     ) -> None:
-        self.polled = polled
-        self.grant = grant
+        self.words = polled.words
+        self.passes = polled.poll.passes
+        self.seconds = polled.poll.seconds
+        self.grant = grant if any(isinstance(place, Bundle) for place in places) else None
         self.places = places
         self.attendees = attendees
         self.cursor = polled.poll.cursor
@@ -76,11 +96,6 @@ class HeldPoll:
         self.looked = False
         self.reading = False
         self._keeper = keeper
-
-    @property
-    def passes(self) -> Callable[[Message], bool] | None:
-        """Its filter."""
-        return self.polled.poll.passes
 
     @property
     def tracks(self) -> Iterable[Track]:
@@ -96,7 +111,7 @@ class HeldPoll:
     def expired(self) -> Response:
         """Nothing came: the next poll goes on from here."""
         self._keeper.leave(self)
-        return _response(self.polled, self.cursor, ())
+        return _response(self.words, self.cursor, ())
 
 
 class Polls:
@@ -134,22 +149,20 @@ class Polls:
         if poll.user is not None:
             attendees = self._roster.attend(app, poll.user, channels, poll.seconds, states)
         if not poll.cursor:
-            return _response(polled, self._hub.next_serial(), ())
+            return _response(polled.words, self._hub.next_serial(), ())
         held = HeldPoll(self, polled, grant, places, attendees)
         held.cursor = min(held.cursor, self._hub.next_serial())  # a clock ahead of ours would miss what is to come
         behind = self._is_behind(held)
         response = None if behind else self._collect(held, self._hub.settled)
         if response is not None:
             return response
-        self._hold(held, taken)
+        self._hold(held, taken, grant.expires)
         if behind:
             self._catch_up_soon(held)
         return None
 
-    def _hold(self, poll: HeldPoll, taken: Taken) -> None:
-        seconds = HOLD
-        if poll.grant.expires is not None:
-            seconds = min(seconds, max(0.0, poll.grant.expires - self._hub.now()))
+    def _hold(self, poll: HeldPoll, taken: Taken, expires: float | None) -> None:
+        seconds = HOLD if expires is None else min(HOLD, max(0.0, expires - self._hub.now()))
         poll.held = self._room.hold(taken, poll, seconds)
         for place in poll.places:
             place.waiting[poll] = None
@@ -163,7 +176,7 @@ class Polls:
         for place in poll.places:
             place.waiting.pop(poll, None)
         self._places.used(poll.places)
-        until = trio.current_time() + poll.polled.poll.seconds
+        until = trio.current_time() + poll.seconds
         for attendee in poll.attendees:
             attendee.polls -= 1
             attendee.until = max(attendee.until, until)
@@ -242,7 +255,9 @@ class Polls:
         return pieces
 
     def _opens(self, poll: HeldPoll, place: Track | Bundle, track: Track) -> bool:
-        return isinstance(place, Track) or self._allowing.opens(poll.grant, place.source, track.feed.name)
+        if isinstance(place, Track) or poll.grant is None:
+            return True
+        return self._allowing.opens(poll.grant, place.source, track.feed.name)
 
     # What is older than the rings
 
@@ -324,7 +339,7 @@ class Polls:
         """Take into a new wildcard the channels that stored something since the poll's cursor."""
         for place in poll.places:
             if isinstance(place, Bundle) and place.source.reach is Reach.PREFIX and not poll.looked:
-                await self._places.look_back(poll.grant.app, place, poll.cursor, poll.polled.words)
+                await self._places.look_back(place, poll.cursor)
         poll.looked = True
 
 
@@ -338,11 +353,11 @@ def _add(pieces: dict[int, bytes], poll: HeldPoll, place: Track | Bundle, entrie
 def _told(poll: HeldPoll, pieces: dict[int, bytes]) -> Response:
     """The answer with the oldest of these; the next poll goes on behind the last one."""
     serials = list(islice(sorted(pieces), MOST_TOLD))
-    return _response(poll.polled, serials[-1], [pieces[serial] for serial in serials])
+    return _response(poll.words, serials[-1], [pieces[serial] for serial in serials])
 
 
-def _response(polled: Polled, cursor: int, envelopes: Iterable[bytes]) -> Response:
-    reply = polled.words.answer(cursor, list(envelopes))
+def _response(words: PollWords, cursor: int, envelopes: Iterable[bytes]) -> Response:
+    reply = words.answer(cursor, list(envelopes))
     return Response(reply.status, reply.body, reply.headers)
 
 

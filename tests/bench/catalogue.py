@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.bench import scale, scenarios
+from tests.bench import polls, scale, scenarios
 from tests.bench.scenarios import Bench, Row
 
 
@@ -30,6 +30,7 @@ SCENARIOS = {
     "stalled": Scenario(scale.stalled, alone=True, quick=False),
     "storm": Scenario(scale.storm, alone=True, quick=False),
     "held": Scenario(scale.held, alone=True, quick=False),
+    "polls": Scenario(polls.polls, alone=True, quick=False),
     "sleepers": Scenario(scale.sleepers, alone=True, quick=False),
     "day": Scenario(scale.day, alone=True, quick=False),
     "tls": Scenario(scale.tls, alone=True, quick=False),

@@ -87,8 +87,18 @@ def read_names(call: HttpCall, segment: int) -> Names:
 
 
 def read_list(call: HttpCall, segment: int) -> tuple[str, ...]:
-    """The names in a segment of the raw path. An empty list is a single comma. Raises BadChannelName, BadRequest."""
-    return _checked(decode(part) for part in call.path.split("/")[segment].split(",") if part)
+    """The names in a segment of a path, counted from its end. Raises BadChannelName, BadRequest."""
+    return parse_list(raw_segment(call, segment))
+
+
+def raw_segment(call: HttpCall, segment: int) -> str:
+    """A segment of a path as it came, counted from the path's end."""
+    return call.path.split("/")[segment]
+
+
+def parse_list(segment: str) -> tuple[str, ...]:
+    """The names in a raw segment. An empty list is a single comma. Raises BadChannelName, BadRequest."""
+    return _checked(decode(part) for part in segment.split(",") if part)
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -13,13 +13,26 @@ import msgspec
 
 from sower.core.polling import Names, Poll, Reach, Source
 from sower.dialects.interface import HttpCall, Polled
-from sower.dialects.pubnub.asking import PRESENCE, Keys, number, read_credentials, read_names, read_user, timetoken
+from sower.dialects.pubnub.asking import (
+    PRESENCE,
+    Keys,
+    number,
+    parse_list,
+    raw_segment,
+    read_credentials,
+    read_user,
+    split_names,
+    timetoken,
+)
 from sower.dialects.pubnub.envelopes import Envelopes
 from sower.dialects.pubnub.filters import compiled
 from sower.errors import BadChannelName, BadRequest
 
 HEARTBEAT, SHORTEST, LONGEST = 300, 20, 320
 """Seconds that a user is present after the last sign of life: where the client does not say, and the bounds."""
+
+SHARED = 10_000
+"""Lists of channels and groups that are read once."""
 
 MAX_DOTS = 2
 """In a wildcard: a.* and a.b.*, PubNub's limit."""
@@ -29,8 +42,7 @@ _read_states = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def decode_subscribe(keys: Keys, call: HttpCall) -> Polled:
     """A request into a poll. Raises BadRequest, BadChannelName, BadFilter, UnknownKey."""
-    names = read_names(call, -2)
-    sources = tuple(dict.fromkeys(_sources(names)))
+    sources = _sources_in(raw_segment(call, -2), call.query.get("channel-group", ""))
     if not sources:
         raise BadRequest("The request names no channel and no group.")
     filter_text = call.query.get("filter-expr")
@@ -43,6 +55,12 @@ def decode_subscribe(keys: Keys, call: HttpCall) -> Polled:
         read_states(call),
     )
     return Polled(read_credentials(keys, call), poll, words_of(call.params["sub"]))
+
+
+@lru_cache(SHARED)
+def _sources_in(channels: str, groups: str) -> tuple[Source, ...]:
+    """Read once, and one object for all who follow the same: a client asks again after each message."""
+    return tuple(dict.fromkeys(_sources(Names(parse_list(channels), split_names(groups)))))
 
 
 @lru_cache(1000)

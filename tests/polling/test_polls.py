@@ -1,0 +1,350 @@
+"""polling/: catching up at the seam between journal, ring and live, crowds, rings, and who is present until when."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from sower.access import Access
+from sower.config import App, ChannelRule, Config, History, Limits, PubnubSettings
+from sower.core.command import Credentials, Publish
+from sower.core.grants import Grant
+from sower.core.message import Message
+from sower.core.polling import Poll, Reach, Source
+from sower.dialects.interface import Polled
+from sower.dialects.pubnub.envelopes import Envelopes
+from sower.hub import Hub, Unanswered
+from sower.inbox import Publication
+from sower.net.http import Response
+from sower.net.keepalive import Keepalive
+from sower.polling.allowing import Allowing
+from sower.polling.feeds import RING, Entry, Track
+from sower.polling.groups import Groups
+from sower.polling.places import LINGER, Places
+from sower.polling.polls import MOST_TOLD, Polls
+from sower.polling.roster import Roster
+from tests.store.opened import opened
+
+APP = App(id="1", key="k", secret="s" * 16, pubnub=PubnubSettings(announce_max=2))
+RULES = (
+    ChannelRule(match="private-*", private=True),
+    ChannelRule(match="kept*", history=History(messages=10_000)),
+    ChannelRule(match="room*", presence=True, grace=0.0),  # type: ignore[arg-type]
+)
+CONFIG = Config(apps=(APP,), channels=RULES)
+WORDS = Envelopes("sub")
+ANYBODY = Grant("1", "sub", "ada")
+
+
+class Room:
+    """Stands for net/held.py: what is held is kept here, and an answer ends it."""
+
+    def __init__(self) -> None:
+        self.held: list[Any] = []
+
+    def hold(self, taken: Any, waiter: Any, seconds: float) -> Any:
+        held = Held(self, waiter)
+        self.held.append(held)
+        return held
+
+
+class Held:
+    def __init__(self, room: Room, waiter: Any) -> None:
+        self.room, self.waiter = room, waiter
+        self.response: Response | None = None
+        self.done = trio.Event()
+
+    def answer(self, response: Response) -> None:
+        self.room.held.remove(self)
+        self.response = response
+        self.done.set()
+
+
+class House:
+    def __init__(self, hub: Hub, polls: Polls, places: Places, roster: Roster, groups: Groups, room: Room) -> None:
+        self.hub, self.polls, self.places, self.roster, self.groups, self.room = (
+            hub,
+            polls,
+            places,
+            roster,
+            groups,
+            room,
+        )
+
+    def publish(self, channel: str, data: str, **more: Any) -> None:
+        self.hub.publish(
+            "1", Publication(Publish(channel, "message", msgspec.json.encode(data), **more), None, None, Unanswered())
+        )
+
+    async def poll(
+        self, *sources: Source, cursor: int = 0, user: str | None = None, grant: Grant = ANYBODY, **more: Any
+    ) -> tuple[int, list[Any]]:
+        """One poll, from its request to its answer: the cursor, and the envelopes."""
+        polled = Polled(Credentials(), Poll(sources, cursor, user, **more), WORDS)
+        response = self.polls.begin(grant, polled, None)  # type: ignore[arg-type]
+        if response is None:
+            held = self.room.held[-1]
+            await held.done.wait()
+            response = held.response
+        assert response is not None
+        body = msgspec.json.decode(response.body)
+        return int(body["t"]["t"]), body["m"]
+
+
+@asynccontextmanager
+async def a_house(folder: Path) -> AsyncIterator[House]:
+    async with opened(folder) as journal, trio.open_nursery() as nursery:
+        hub = Hub(CONFIG, journal, now=journal.now)
+        await nursery.start(hub.run)
+        access = Access(CONFIG.apps, Limits(), now=journal.now)
+        allowing = Allowing(hub, access)
+        groups = Groups(journal, allowing)
+        places = Places(hub, groups, CONFIG.apps)
+        keepalive = Keepalive(journal.now)
+        roster = Roster(hub, allowing, groups, keepalive, Limits())
+        room = Room()
+        polls = Polls(hub, allowing, groups, roster, places, room, nursery)  # type: ignore[arg-type]
+        for run in (polls.run, places.run, keepalive.run):
+            nursery.start_soon(run)
+        yield House(hub, polls, places, roster, groups, room)
+        nursery.cancel_scope.cancel()
+
+
+def channel(name: str, *, presence: bool = False) -> Source:
+    return Source(Reach.CHANNEL, name, presence)
+
+
+def data(envelopes: list[Any]) -> list[Any]:
+    return [envelope["d"] for envelope in envelopes]
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_client_that_polls_hears_each_message_of_all_its_channels_once_and_in_order(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order in which the channels' commits end, and however much comes between two polls."""
+    random = Random(seed)
+    names = ["kept-a", "kept-b", "kept-c", "fleeting"]
+    async with a_house(tmp_path) as house:
+        append = house.hub.journal.append
+
+        async def slowly(*args: Any, **more: Any) -> Any:
+            for _ in range(random.randrange(8)):
+                await trio.lowlevel.checkpoint()
+            stored = await append(*args, **more)
+            for _ in range(random.randrange(8)):
+                await trio.lowlevel.checkpoint()
+            return stored
+
+        monkeypatch.setattr(house.hub.journal, "append", slowly)
+        cursor, _ = await house.poll(*map(channel, names))
+        heard: list[Any] = []
+        total = 400
+
+        async def speak() -> None:
+            for number in range(total):
+                house.publish(random.choice(names), str(number))
+                for _ in range(random.choice([0, 0, 1, 5, 20])):
+                    await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(speak)
+            with trio.fail_after(20):
+                while len(heard) < total:
+                    cursor, envelopes = await house.poll(*map(channel, names), cursor=cursor)
+                    assert len(envelopes) <= MOST_TOLD
+                    heard += envelopes
+                    for _ in range(random.choice([0, 0, 0, 30])):  # a client that is slow to come again
+                        await trio.lowlevel.checkpoint()
+        serials = [int(envelope["p"]["t"]) for envelope in heard]
+        assert serials == sorted(set(serials))
+        assert sorted(map(int, data(heard))) == list(range(total))
+
+
+async def test_what_is_older_than_the_rings_is_read_from_the_journal_without_a_seam(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        sources = [channel("kept-a"), channel("kept-b")]
+        for number in range(230):
+            house.publish(["kept-a", "kept-b"][number % 3 == 0], number)  # type: ignore[arg-type]
+        await settle()
+        for repeat in range(2):  # with feeds that are new, and with feeds whose rings have moved on
+            heard: list[Any] = []
+            cursor = 1
+            while len(heard) < 230 + 250 * repeat:
+                cursor, envelopes = await house.poll(*sources, cursor=cursor)
+                assert 0 < len(envelopes) <= MOST_TOLD
+                heard += envelopes
+            serials = [int(envelope["p"]["t"]) for envelope in heard]
+            assert serials == sorted(set(serials))
+            assert sorted(data(heard)) == list(range(230 + 250 * repeat))
+            for number in range(230, 230 + 250):
+                house.publish("kept-a", number)  # type: ignore[arg-type]
+            await settle()
+
+
+async def test_an_envelope_is_encoded_once_for_all_polls_and_a_filter_asked_once(tmp_path: Path) -> None:
+    encoded: list[str] = []
+
+    class Counting(Envelopes):
+        def envelope(self, channel: str, message: Message) -> bytes:
+            encoded.append(channel)
+            return super().envelope(channel, message)
+
+    words = Counting("sub")
+    asked: list[int] = []
+
+    def passes(message: Message) -> bool:
+        asked.append(message.serial)
+        return True
+
+    async with a_house(tmp_path) as house:
+        house.polls.begin(ANYBODY, Polled(Credentials(), Poll((channel("fleeting"),), 0), words), None)  # type: ignore[arg-type]
+        cursor = house.hub.next_serial()
+        for number in range(300):
+            poll = Poll((channel("fleeting"),), cursor, None, passes if number % 2 else None)
+            assert house.polls.begin(ANYBODY, Polled(Credentials(), poll, words), None) is None  # type: ignore[arg-type]
+        held = list(house.room.held)
+        house.publish("fleeting", "x")
+        for one in held:
+            with trio.fail_after(5):
+                await one.done.wait()
+        assert len({one.response.body for one in held}) == 1
+        assert len(asked) == 1
+    assert encoded == ["fleeting"]
+
+
+async def test_of_a_client_that_is_gone_nothing_is_left(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        cursor, _ = await house.poll(channel("room"), user="ada")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: house.poll(channel("room"), cursor=cursor, user="ada"))
+            await settle()
+            track = house.places.of("1", channel("room"), WORDS)
+            assert isinstance(track, Track)
+            assert (len(track.waiting), track.feed.followers) == (1, 1)
+            house.room.held[0].waiter.went()
+            assert (len(track.waiting), track.feed.followers) == (0, 0)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_poll_without_news_is_answered_empty_and_goes_on_from_there(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        cursor, _ = await house.poll(channel("fleeting"))
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                answered, envelopes = await house.poll(channel("fleeting"), cursor=cursor)
+                assert (answered >= cursor, envelopes) == (True, [])
+
+            nursery.start_soon(wait)
+            await settle()
+            held = house.room.held[0]
+            held.answer(held.waiter.expired())
+
+
+async def test_a_wildcard_finds_what_its_channels_said_before_it_knew_them(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        for name in ("kept.a", "kept.b", "other"):
+            house.publish(name, name)
+        await settle()
+        _, envelopes = await house.poll(Source(Reach.PREFIX, "kept."), cursor=1)
+        assert data(envelopes) == ["kept.a", "kept.b"]
+        assert envelopes[0]["b"] == "kept.*"
+
+
+async def test_deleted_messages_are_not_brought_back_by_a_ring(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        cursor, _ = await house.poll(channel("kept"))
+        for word in ("one", "two", "three"):
+            house.publish("kept", word)
+        await settle()
+        _, envelopes = await house.poll(channel("kept"), cursor=cursor)
+        second = int(envelopes[1]["p"]["t"])
+        await house.hub.journal.delete("1", "kept", second - 1, second + 1)
+        house.places.forget("1", "kept", second - 1, second + 1)
+        assert data((await house.poll(channel("kept"), cursor=cursor))[1]) == ["one", "three"]
+        assert data((await house.poll(channel("kept"), cursor=1))[1]) == ["one", "three"]
+
+
+async def test_a_member_stays_while_it_polls_and_is_lost_when_its_time_is_over(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        watching = [channel("room", presence=True)]
+        cursor, _ = await house.poll(*watching)
+        (attendee,) = house.roster.attend("1", "ada", ["room", "fleeting"], 20.0, {"room": b'{"a":1}'})
+        cursor, envelopes = await house.poll(*watching, cursor=cursor)
+        assert data(envelopes)[0] | {"timestamp": 0} == {
+            "action": "join",
+            "uuid": "ada",
+            "occupancy": 1,
+            "timestamp": 0,
+            "data": {"a": 1},
+        }
+        attendee.polls = 1
+        assert attendee.tend(trio.current_time() + 1000, 0.0) is not None
+        attendee.polls = 0
+        assert attendee.tend(trio.current_time() + 5, 0.0) == pytest.approx(15, abs=1)
+        assert attendee.tend(trio.current_time() + 21, 0.0) is None
+        _, envelopes = await house.poll(*watching, cursor=cursor)
+        assert (data(envelopes)[0]["action"], data(envelopes)[0]["occupancy"]) == ("timeout", 0)
+        house.roster.attend("1", "ada", ["room"], 20.0, {})
+        await settle()
+        tree = house.hub.look("1", "room")
+        assert tree is not None
+        assert tree.state is not None
+        assert tree.state.presence is not None
+        assert len(tree.state.presence) == 1
+
+
+async def test_idle_feeds_are_let_go_and_their_channels_with_them(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await house.poll(channel("fleeting"), Source(Reach.PREFIX, "a."))
+        await settle()
+        assert house.hub.look("1", "fleeting") is not None
+        house.places.sweep(trio.current_time() + LINGER + 1)
+        await settle()
+        for _ in range(3):
+            house.hub.sweep()
+            await settle()
+        assert house.hub.look("1", "fleeting") is None
+        assert not house.places.followed("1", "a.b")
+
+
+def test_a_ring_is_bounded_and_says_what_it_no_longer_has() -> None:
+    track = Track(None, b"}")  # type: ignore[arg-type]
+    for serial in range(1, RING + 51):
+        track.add(Entry(serial, b"x", None))
+    assert (len(track.ring), track.floor) == (RING, 50)
+    assert [entry.serial for entry in track.after(RING + 48, 10**18)] == [RING + 49, RING + 50]
+    assert [entry.serial for entry in track.after(60, 62)] == [61, 62]
+    track.add(Entry(RING + 50, b"again", None))
+    assert track.ring[-1].envelope == b"x"
+    for serial in range(1000, 1003):
+        track.add(Entry(serial, b"x" * 700_000, None))
+    assert [entry.serial for entry in track.ring] == [1002]
+
+
+async def test_above_a_crowd_single_comings_are_gathered(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        watching = [channel("room", presence=True)]
+        cursor, _ = await house.poll(*watching)
+        for user in "abcd":
+            house.roster.attend("1", user, ["room"], 20.0, {})
+        await settle()
+        track = house.places.of("1", watching[0], WORDS)
+        assert isinstance(track, Track)
+        track.feed.announce()
+        _, envelopes = await house.poll(*watching, cursor=cursor)
+        assert [e["action"] for e in data(envelopes)] == ["join", "join", "interval"]
+        assert (data(envelopes)[2]["join"], data(envelopes)[2]["occupancy"]) == (["c", "d"], 4)
