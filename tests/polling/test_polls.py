@@ -258,7 +258,7 @@ async def test_a_wildcard_finds_what_its_channels_said_before_it_knew_them(tmp_p
     async with a_house(tmp_path) as house:
         for name in ("kept.a", "kept.b", "other"):
             house.publish(name, name)
-        await settle()
+            await settle()
         _, envelopes = await house.poll(Source(Reach.PREFIX, "kept."), cursor=1)
         assert data(envelopes) == ["kept.a", "kept.b"]
         assert envelopes[0]["b"] == "kept.*"
