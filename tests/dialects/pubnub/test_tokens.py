@@ -1,0 +1,87 @@
+"""dialects/pubnub/tokens.py: what a token says, what it allows, and what is no token."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sower.core.grants import Can, Credential, sign
+from sower.dialects.pubnub.tokens import Expression, draft, inspect, is_token, seal, verify_token
+from sower.errors import BadGrant, BadSignature, BadToken, TokenExpired, UnknownKey
+
+CREDENTIALS = {"sub-k": Credential("1", "sub-k", b"a-secret-0123456789")}
+
+
+def made(user: str | None = "ada", secret: bytes = b"a-secret-0123456789") -> str:
+    resources = {"channels": {"room": 3, "hall": 8}, "groups": {"all": 5}}
+    said = draft(1000, 10, resources, {"channels": {"^chat-[a-z]+$": 1}}, {"n": 1}, user)
+    return seal(said, sign(secret, said))
+
+
+def test_a_token_has_byte_keys_in_the_vendors_order_and_keeps_its_padding() -> None:
+    token = made()
+    assert len(token) % 4 == 0
+    content = cbor2.loads(base64.urlsafe_b64decode(token))
+    assert list(content) == [b"v", b"t", b"ttl", b"res", b"pat", b"meta", b"uuid", b"sig"]
+    assert content[b"res"] == {b"chan": {"room": 3, "hall": 8}, b"grp": {"all": 5}, b"uuid": {}}
+    assert len(content[b"sig"]) == 32
+
+
+def test_a_token_allows_its_bearer_what_it_names() -> None:
+    grant = verify_token(made(), "sub-k", CREDENTIALS, 1001.0)
+    assert (grant.user, grant.expires, grant.closed) == ("ada", 1600.0, True)
+    allowed = {
+        (can, name) for can in Can for name in ("room", "hall", "chat-a", "chat-1", "x") if grant.claimed(can, name)
+    }
+    reading = {Can.SUBSCRIBE, Can.PRESENCE, Can.HISTORY}
+    assert allowed == {(can, name) for can in reading for name in ("room", "chat-a")} | {
+        (Can.PUBLISH, "room"),
+        (Can.DELETE, "hall"),
+    }
+    assert grant.allows_group(Can.MANAGE, "all")
+    assert not grant.allows_group(Can.MANAGE, "other")
+
+
+def test_an_altered_expired_or_foreign_token_is_refused() -> None:
+    content = cbor2.loads(base64.urlsafe_b64decode(made()))
+    content[b"res"][b"chan"]["secret"] = 1
+    with pytest.raises(BadSignature):
+        verify_token(base64.urlsafe_b64encode(cbor2.dumps(content)).decode(), "sub-k", CREDENTIALS, 1001.0)
+    with pytest.raises(BadSignature):
+        verify_token(made(secret=b"another-secret-01234"), "sub-k", CREDENTIALS, 1001.0)
+    with pytest.raises(TokenExpired):
+        verify_token(made(), "sub-k", CREDENTIALS, 1600.0)
+    with pytest.raises(UnknownKey):
+        verify_token(made(), "sub-x", CREDENTIALS, 1001.0)
+    broken = base64.urlsafe_b64encode(cbor2.dumps({b"v": 2, b"sig": b"x"})).decode()
+    with pytest.raises(BadToken):
+        verify_token(broken, "sub-k", CREDENTIALS, 1001.0)
+    assert is_token(broken)
+
+
+def test_padding_or_not_it_is_the_same_token() -> None:
+    token = made(user=None)
+    one, other = (verify_token(text, "sub-k", CREDENTIALS, 1001.0) for text in (token, token.rstrip("=")))
+    assert one.group == other.group
+    assert other.claimed(Can.PUBLISH, "room")
+
+
+@given(st.one_of(st.text(max_size=80), st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode())))
+def test_any_text_is_a_token_or_none_and_never_breaks(text: str) -> None:
+    assert inspect(text) is None or is_token(text)
+
+
+def test_a_pattern_is_checked_when_it_is_granted_and_cannot_be_slow() -> None:
+    with pytest.raises(BadGrant):
+        draft(0, 1, {}, {"channels": {"(": 1}}, None, None)
+    with pytest.raises(BadGrant):
+        draft(0, 1, {"channels": {"a": 256}}, {}, None, None)
+    begun = time.perf_counter()
+    assert not Expression("^(a+)+$").matches("a" * 200 + "b")
+    assert time.perf_counter() - begun < 0.5
+    assert not Expression(".*").matches("[meta]activity")
