@@ -27,6 +27,9 @@ from sower.net.wire import READ_AT_ONCE, Wire
 
 log = structlog.get_logger(__name__)
 
+ANY_ORIGIN: tuple[Header, ...] = (("Access-Control-Allow-Origin", "*"),)
+"""What lets a page read why its request could not be read; whose page it was is not known then."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 BEGIN_AT_ONCE = 64
@@ -114,7 +117,8 @@ async def serve_connection(
                 if not await _read(wire, parser, settings, closing, rested):
                     return
             except SowerError as error:
-                await _send(wire, Response.error(error).encode(keep_alive=False))
+                more = ANY_ORIGIN if "*" in settings.origins else ()
+                await _send(wire, Response.error(error).encode(keep_alive=False, more=more))
                 await wire.linger()
                 return
             while parser.requests:
