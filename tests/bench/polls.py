@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.bench.scenarios import Bench, Row
 from tests.bench.servers import KEY
@@ -21,42 +22,41 @@ from tests.bench.servers import KEY
 POLLS, POLLED_FOR = 1000, 4.0
 """Clients on one channel, and seconds of publishing."""
 
-HELD, HELD_FOR = 10_000, 20.0
-"""Polls that nothing comes for, and seconds in which their cost is measured."""
+HELD, STEP, HELD_FOR = 10_000, 500, 20.0
+"""Polls that nothing comes for, how many come at a time, and seconds in which their cost is measured."""
 
 CHANNEL = "bench-polls"
 
 
 def polls(bench: Bench) -> Iterator[Row]:
-    """The cycle with 1,000 clients, then 10,000 that only wait."""
+    """10,000 clients that only wait, then the cycle with 1,000."""
     bench.aim(CHANNEL)
     before = bench.settled_memory()
-    load = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.polls", str(bench.server.target.port), str(POLLS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        _ask(load, "open")
+    with _load(bench) as load:
+        for count in range(STEP, HELD + 1, STEP):
+            _ask(load, f"open {count}")  # in steps: what counts is a poll that waits, not the tasks of a storm
+            bench.rest()
+        memory = bench.settled_memory() - before
+        yield bench.row(f"{HELD:,} polls held: memory", memory / HELD / 1024, "KiB each")
+        cpu = bench.server.cpu()
+        time.sleep(HELD_FOR)
+        yield bench.row(f"{HELD:,} polls held: processor", 100 * (bench.server.cpu() - cpu) / HELD_FOR, "% of a core")
+    with _load(bench) as load:
+        _ask(load, f"open {POLLS}")
         cpu = bench.server.cpu()
         answer = _ask(load, f"publish {POLLED_FOR}")
         share = (bench.server.cpu() - cpu) / answer["seconds"]
         rate = answer["deliveries"] / answer["seconds"]
-        yield Row(
-            bench.server.name,
-            f"{POLLS:,} polls, {answer['publishes']:.0f} publishes: deliveries",
-            rate,
-            "/s",
-            server_cpu=share,
-        )
-        _ask(load, f"more {HELD}")
-        memory = bench.settled_memory() - before
-        yield bench.row(f"{HELD:,} polls held: memory", memory / HELD / 1024, "KiB each")
-        bench.rest()
-        cpu = bench.server.cpu()
-        time.sleep(HELD_FOR)
-        yield bench.row(f"{HELD:,} polls held: processor", 100 * (bench.server.cpu() - cpu) / HELD_FOR, "% of a core")
+        scenario = f"{POLLS:,} polls, {answer['publishes']:.0f} publishes: deliveries"
+        yield Row(bench.server.name, scenario, rate, "/s", server_cpu=share)
+
+
+@contextmanager
+def _load(bench: Bench) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.bench.polls", str(bench.server.target.port)]
+    load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield load
     finally:
         load.terminate()
         load.wait()
@@ -147,8 +147,6 @@ def main() -> None:
         what, _, number = line.strip().partition(" ")
         answer: dict[str, float] = {}
         if what == "open":
-            load.open(int(sys.argv[2]))
-        elif what == "more":
             load.open(int(number))
         else:
             answer = load.publish(float(number))
