@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trio
 
 from sower.web.files import FOLDER
@@ -59,14 +58,14 @@ async def says(daemon: Daemon, script: Script) -> list[Any]:
                 return (await script.hear("said"))["said"]
 
 
-@pytest.mark.parametrize("name", ["sower.js", "pusher-js", "ably", "pubnub"])
-async def test_an_sdk_hears_with_the_lines_that_are_shown_for_it(tmp_path: Path, name: str) -> None:
+async def test_each_sdk_hears_with_the_lines_that_are_shown_for_it(tmp_path: Path) -> None:
+    names = ["sower.js", "pusher-js", "ably", "pubnub"]
     async with running(tmp_path) as daemon:
-        code = (await shown(daemon, "open-a", [name]))[name]
-        file = tmp_path / "snippet.cjs"
-        file.write_text(as_script(code))
-        async with script_running(file) as script:
-            assert (await says(daemon, script))[-1] == {"hello": "world"}
+        for name, code in (await shown(daemon, "open-a", names)).items():
+            file = tmp_path / f"{name}.cjs"
+            file.write_text(as_script(code))
+            async with script_running(file) as script:
+                assert (await says(daemon, script))[-1] == {"hello": "world"}, name
 
 
 async def test_the_lines_for_curl_publish_and_read(tmp_path: Path) -> None:

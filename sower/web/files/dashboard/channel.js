@@ -3,11 +3,14 @@
 import { follow, get, part, post, repeatedly } from "./api.js";
 import { count, empty, h, tabs, timeOf } from "./dom.js";
 
+const EVERY = 3; // s
 const MOST_LIVE = 500; // events that are kept in the page
 const PAGE = 50;
+const SOON = 250; // ms in which many who come and go are one change
 
 export function channel(place, context) {
   const name = context.argument;
+  const followed = follow(name);
   const subscribers = h("span", { class: "soft" });
   const members = h("div", {});
   place.append(
@@ -27,7 +30,7 @@ export function channel(place, context) {
         "section",
         { class: "card pad" },
         tabs("Events", [
-          ["Live", () => live(name, context)],
+          ["Live", () => live(followed)],
           ["History", () => history(name, context)],
         ]),
       ),
@@ -39,19 +42,26 @@ export function channel(place, context) {
       ),
     ),
   );
-  repeatedly(
-    3,
-    async () => {
-      const { channels } = await get("channels", { prefix: name, limit: 1 });
-      const known = channels.find(({ channel: each }) => each === name);
-      subscribers.textContent = known
-        ? `${count(known.subscribers)} ${known.subscribers === 1 ? "subscriber" : "subscribers"}, this page among them`
-        : "nobody follows it";
-      await showMembers(name, known, members);
-    },
-    context.signal,
-    context.failed,
-  );
+
+  async function look() {
+    const { channels } = await get("channels", { prefix: name, limit: 1 });
+    const known = channels.find(({ channel: each }) => each === name);
+    subscribers.textContent = known
+      ? `${count(known.subscribers)} ${known.subscribers === 1 ? "subscriber" : "subscribers"}, this page among them`
+      : "nobody follows it";
+    await showMembers(name, known, members);
+  }
+  let due = null;
+  function lookSoon() {
+    due ??= setTimeout(() => {
+      due = null;
+      if (!context.signal.aborted) look().catch(context.failed);
+    }, SOON);
+  }
+
+  for (const what of ["state", "join", "leave", "update"]) followed.observe(what, lookSoon);
+  context.signal.addEventListener("abort", () => followed.close());
+  repeatedly(EVERY, look, context.signal, context.failed);
 }
 
 async function showMembers(name, known, element) {
@@ -81,7 +91,7 @@ async function showMembers(name, known, element) {
 
 // Live
 
-function live(name, { signal }) {
+function live(followed) {
   const filter = h("input", {
     type: "search",
     placeholder: "Filter by event, user or data",
@@ -92,42 +102,41 @@ function live(name, { signal }) {
   const state = h("span", { class: "soft small", role: "status" });
   const events = h("ol", { class: "events", "aria-label": "Live events" });
   const nothing = h("div", {}, empty("Listening", "Events appear here as they are published."));
-  let held = [];
+  const held = []; // while one reads what is there
+  const arrived = []; // since the page was last painted
   let paused = false;
-  let total = 0;
 
-  const followed = follow(name);
-  followed.onAny(hear);
+  followed.onAny((event) => hear(() => eventLine(event)));
   followed.observe("state", (now) => {
     state.textContent = now === "open" ? "" : now;
   });
   followed.observe("gap", () => note("Something was missed here: the daemon no longer has it."));
   for (const what of ["join", "leave", "update"])
     followed.observe(what, ({ user }) => followed.state === "open" && note(`${user}: ${what}`));
-  signal.addEventListener("abort", () => followed.close());
 
-  function hear(event) {
-    total++;
-    if (paused) {
-      held.push(event);
-      if (held.length > MOST_LIVE) held.shift();
-      pause.textContent = `Resume (${count(held.length)})`;
-    } else add(eventLine(event));
-  }
   function note(text) {
-    add(h("li", { class: "note soft small" }, text));
+    hear(() => h("li", { class: "note soft small" }, text));
   }
-  function add(line) {
+  /** Many events between two pictures are one change of the page; of more than it shows, the newest. */
+  function hear(line) {
+    const list = paused ? held : arrived;
+    list.push(line);
+    if (list.length > MOST_LIVE) list.shift();
+    if (paused) pause.textContent = `Resume (${count(held.length)})`;
+    else if (arrived.length === 1) requestAnimationFrame(showArrived);
+  }
+  function showArrived() {
+    const lines = arrived.splice(0).map((make) => make());
+    for (const line of lines) line.hidden = !fits(line);
     nothing.hidden = true;
-    line.hidden = !fits(line);
-    events.prepend(line);
-    if (events.children.length > MOST_LIVE) events.lastElementChild.remove();
+    events.prepend(...lines.reverse());
+    while (events.children.length > MOST_LIVE) events.lastElementChild.remove();
   }
   function toggle() {
     paused = !paused;
     pause.setAttribute("aria-pressed", paused);
     pause.textContent = paused ? "Resume" : "Pause";
-    if (!paused) for (const event of held.splice(0)) add(eventLine(event));
+    if (!paused) for (const line of held.splice(0)) hear(line);
   }
   function fits(line) {
     return line.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
