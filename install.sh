@@ -106,6 +106,7 @@ install_programs() {
     have mandoc || missing="$missing mandoc"
     have node || missing="$missing nodejs"
     have npm || missing="$missing npm"
+    have nginx || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
     have chromium || missing="$missing chromium"
     [ -z "$missing" ] && return
     if [ "$(id -u)" -eq 0 ] && have apt-get; then

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ PAGES_SERVED = {
     "/dashboard": "What happens in the daemon, for who knows the secret of a key; see web.dashboard in the config.",
     "/demo": "Two people on one channel; see web.demo in the config.",
 }
+
+TOPICS = (
+    "sower-ably",
+    "sower-dialects",
+    "sower-operations",
+    "sower-pubnub",
+    "sower-pusher",
+    "sower-security",
+    "sower-webhooks",
+)
+"""Pages that are written by hand, man/NAME.7."""
 
 FRAMES = """\
 The server says
@@ -160,8 +172,42 @@ def command_page() -> str:
         again = "may be tried again" if error.retry else "is final until something changes"
         lines += [f".It Er {error.code}", f"HTTP {error.status}, close code {error.close}; {again}."]
         lines += [_roff(f"{error.text} {error.hint}")]
-    lines += [".El", ".Sh SEE ALSO", ".Xr sower.toml 5"]
+    lines += [".El", ".Sh SEE ALSO", *_see_also()]
     return "\n".join(lines) + "\n"
+
+
+def _see_also() -> Iterable[str]:
+    """Every other page."""
+    others = [*((f"sower-{name}", 1) for name in sorted(COMMANDS)), ("sower.toml", 5), *((name, 7) for name in TOPICS)]
+    for name, section in others:
+        yield f".Xr {name} {section}{' ,' if (name, section) != others[-1] else ''}"
+
+
+def page_of(name: str) -> str:
+    """One command: sower-NAME(1)."""
+    lines = [
+        *_head(f"SOWER-{name.upper()}", 1, f"sower-{name}", COMMANDS[name].rstrip(".").replace("'", "\\(aq")),
+        ".Sh SYNOPSIS",
+    ]
+    commands = [(path, command) for path, command in sorted_commands() if path.split()[0] == name]
+    for path, command in commands:
+        lines += [f".Nm sower {path}", *_synopsis(command)]
+    lines += [".Sh DESCRIPTION"]
+    for path, command in commands:
+        lines += _command(path, command)
+    lines += [".Sh SEE ALSO", ".Xr sower 1 ,", ".Xr sower.toml 5"]
+    return "\n".join(lines) + "\n"
+
+
+def _synopsis(command: Any) -> Iterable[str]:
+    """An option that takes a value is told from one that takes none, and what must be there from what may."""
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            yield f".{'Ar' if parameter.required else 'Op Ar'} {parameter.name}"
+        elif parameter.name != "help":
+            flag = str(parameter.opts[0]).removeprefix("--").replace("-", "\\-")
+            value = "" if parameter.is_flag else f" Ar {str(parameter.name).lower()}"
+            yield f".Op Fl Fl {flag}{value}"
 
 
 def sorted_commands() -> list[tuple[str, Any]]:
@@ -231,7 +277,11 @@ def _roff(text: str) -> str:
     return f"\\&{text}" if text.startswith(".") else text
 
 
-PAGES = {"sower.1": command_page, "sower.toml.5": config_page}
+PAGES = {
+    "sower.1": command_page,
+    "sower.toml.5": config_page,
+    **{f"sower-{name}.1": partial(page_of, name) for name in COMMANDS},
+}
 
 
 def write(root: Path) -> None:

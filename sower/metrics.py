@@ -16,6 +16,7 @@ from sower import __version__
 from sower.clients import Clients
 from sower.health import Health
 from sower.hub import Hub
+from sower.net.held import WaitingRoom
 from sower.net.listen import Caps
 from sower.net.session import State
 from sower.store.journal import Journal
@@ -32,13 +33,21 @@ class Metrics(Collector):
     """The registry of one daemon."""
 
     def __init__(
-        self, hub: Hub, clients: Clients, journal: Journal, webhooks: Webhooks, caps: Caps, health: Health
+        self,
+        hub: Hub,
+        clients: Clients,
+        journal: Journal,
+        webhooks: Webhooks,
+        caps: Caps,
+        waiting: WaitingRoom,
+        health: Health,
     ) -> None:
         self._hub = hub
         self._clients = clients
         self._journal = journal
         self._webhooks = webhooks
         self._caps = caps
+        self._waiting = waiting
         self._health = health
         self._census: Mapping[tuple[str, State], int] = {}
         self._registry = CollectorRegistry()
@@ -65,6 +74,7 @@ class Metrics(Collector):
         yield _gauge("sower_ready", "Whether a check of /health/ready is well.", ready, "check")
         yield _gauge("sower_sessions", "Connected clients.", self._census, "dialect", "state")
         yield _gauge("sower_connections", "Open connections, HTTP among them.", {(): self._caps.total})
+        yield _gauge("sower_held_requests", "Requests whose answer is not due yet: polls.", {(): len(self._waiting)})
         yield _gauge("sower_channels", "Channels that are not forgotten.", {(): len(self._hub)})
         high = {(): self._hub.tally.backlog_high}
         yield _gauge("sower_backlog_high_bytes", "The most bytes that ever waited for one client.", high)

@@ -88,7 +88,7 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
-        metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.health)
+        metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self._waiting, self.health)
         self._journal = journal
         self._watching = Watching(self.health, metrics, access)
         self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, self._waiting, connections)

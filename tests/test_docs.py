@@ -16,7 +16,7 @@ from sower.config_docs import EXAMPLE_SECRET, docs, example, settings
 from sower.config_file import parse
 from sower.dialects.native import native
 from sower.errors import SowerError, tree
-from sower.manual import PAGES, sorted_commands
+from sower.manual import PAGES, TOPICS, sorted_commands
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +26,15 @@ def test_each_manual_page_is_fresh_and_clean(page: str) -> None:
     file = ROOT / "man" / page
     assert file.read_text() == PAGES[page](), "run: python -m sower.manual ."
     lint = subprocess.run(["mandoc", "-Tlint", "-W", "warning", str(file)], capture_output=True, text=True, check=False)
+    assert lint.stdout == ""
+
+
+def test_every_page_that_is_written_by_hand_is_clean_and_those_that_sower_1_names_are_there() -> None:
+    files = {file.stem: file for file in (ROOT / "man").glob("*.7")}
+    assert set(TOPICS) <= set(files)
+    lint = subprocess.run(
+        ["mandoc", "-Tlint", "-W", "warning", *map(str, files.values())], capture_output=True, text=True, check=False
+    )
     assert lint.stdout == ""
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from rich.console import Console, RenderableType
 
 from sower.cli.check import CRITICAL, OK, WARNING, judge
@@ -15,8 +19,8 @@ from sower.cli.checkup import BAD, GOOD, UNSURE, Finding
 from sower.cli.doctor import screen as doctor_screen
 from sower.cli.top import Look, screen
 from tests.certificates import make_certificate
-from tests.cli.shell import sower
-from tests.e2e.daemon import CONFIG, free_port, running
+from tests.cli.shell import environment, sower
+from tests.e2e.daemon import CONFIG, PATIENCE, free_port, running
 
 STATS: dict[str, Any] = {
     "version": "0.1.0",
@@ -169,6 +173,30 @@ async def test_in_a_pipe_top_looks_once_and_its_json_has_it_all(tmp_path: Path) 
         assert told["channels"] == [{"channel": "news", "subscribers": 1, "published": 0}]
         assert sum(told["stats"]["sessions"]["native"].values()) == 1
         assert len(told["sessions"]) == 1
+
+
+async def test_on_a_terminal_top_goes_on_until_it_is_told_to_end(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    async with running(tmp_path):
+        async with trio.open_nursery() as nursery:
+
+            async def start(task_status: trio.TaskStatus[trio.Process] = trio.TASK_STATUS_IGNORED) -> None:
+                command = [sys.executable, "-m", "sower", "top"]
+                shell = environment(tmp_path) | {"TERM": "xterm", "COLUMNS": "80", "LINES": "40"}
+                await trio.run_process(
+                    command, stdin=theirs, stdout=theirs, cwd=tmp_path, env=shell, check=False, task_status=task_status
+                )
+
+            process = await nursery.start(start)
+            os.close(theirs)
+            heard = b""
+            with trio.fail_after(PATIENCE * 2):
+                while heard.count(b"deliveries/s") < 2:  # two looks
+                    await trio.lowlevel.wait_readable(ours)
+                    heard += os.read(ours, 65536)
+                process.send_signal(signal.SIGINT)
+                assert await process.wait() == 0
+    os.close(ours)
 
 
 async def test_kick_ends_a_session_and_names_one_that_is_not_there(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from tests.e2e.followers import Follower, connect_all
 
 SESSIONS, CHANNELS = 2000, 20
 
+DRAIN_FOR = 30.0
+"""Seconds, more than the default's 10: the clients are 2,000 tasks of this process, on a machine that does much else."""
+
 LIMIT = 120.0
 """Seconds that the whole test may take, on a machine with much else to do."""
 
@@ -45,7 +48,7 @@ class Publisher:
 
 async def test_2000_sessions_are_closed_in_time_come_back_to_the_new_process_and_miss_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as unit, trio.fail_after(LIMIT):
-        daemon = Daemon(tmp_path)
+        daemon = Daemon(tmp_path, server=f'drain_for = "{DRAIN_FOR:.0f}s"')
         daemon.port, daemon.inherits = unit.getsockname()[1], unit
         await daemon.start()
         followers = [Follower(daemon.port, f"kept-{number % CHANNELS}") for number in range(SESSIONS)]
@@ -64,8 +67,10 @@ async def test_2000_sessions_are_closed_in_time_come_back_to_the_new_process_and
                 for follower in followers:
                     coming_back.start_soon(come_back, follower)
                 began = trio.current_time()
-                assert await daemon.stop() == 0
-                assert trio.current_time() - began < 10.0  # server.drain_for
+                assert daemon.process is not None
+                daemon.process.send_signal(signal.SIGTERM)
+                assert await trio.to_thread.run_sync(daemon.process.wait) == 0
+                assert trio.current_time() - began < DRAIN_FOR
                 await daemon.start()
             publisher.stopping = True
         assert codes == {Draining.close: SESSIONS}

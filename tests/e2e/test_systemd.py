@@ -57,11 +57,15 @@ async def managed(folder: Path) -> AsyncGenerator[tuple[Daemon, Manager]]:
                 await daemon.stop(signal.SIGKILL)
 
 
-async def test_it_says_when_it_serves_feeds_the_watchdog_and_says_when_it_stops(tmp_path: Path) -> None:
+async def test_it_says_when_it_serves_reloads_and_stops_and_feeds_the_watchdog_meanwhile(tmp_path: Path) -> None:
     async with managed(tmp_path) as (daemon, manager):
         await manager.until("READY=1")
         await daemon.publish("news", "served")
         await manager.until("WATCHDOG=1")
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        await manager.until("RELOADING=1")
+        await manager.until("READY=1")
         assert await daemon.stop(signal.SIGTERM) == 0
         await manager.until("STOPPING=1")
 
