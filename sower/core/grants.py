@@ -271,6 +271,10 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
     credential = credentials.get(key)
     if credential is None:
         raise UnknownKey(f"No app has the key {key[:64]!r} that the token names.")
+    if credential.claims is not None:
+        raise BadToken(
+            f"The key {key[:64]!r} may do only some things, and this token could say more: sign with the app's."
+        )
     claims = signed_claims(token, credential)
     expires = time_claim(claims, "exp")
     if expires is None:
@@ -282,7 +286,7 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
         if begins is not None and begins - leeway > now:
             raise BadToken(f"The token's `{claim}` is {begins - now:.0f} s in the future.")
     user, meta = _user(claims), _meta(claims)
-    admin = claims.get("admin") is True and credential.claims is None
+    admin = claims.get("admin") is True
     return Grant(credential.app, credential.key, user, expires + leeway, admin, _patterns(claims), meta)
 
 

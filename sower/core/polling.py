@@ -155,8 +155,8 @@ class Vouch(msgspec.Struct, frozen=True):
     said: Callable[[float], str]
 
 
-class Revoke(msgspec.Struct, frozen=True):
-    """Accept a token no longer. signed, signature: as of Voucher. expires: seconds since 1970."""
+class Withdraw(msgspec.Struct, frozen=True):
+    """Accept one token no longer. signed, signature: as of Voucher. expires: seconds since 1970."""
 
     signed: str
     signature: str
@@ -209,7 +209,7 @@ PollingCommand = (
     | DeleteGroup
     | ReadGroup
     | Vouch
-    | Revoke
+    | Withdraw
     | React
     | ReadReactions
     | ReadReacted

@@ -66,7 +66,7 @@ class Polling:
             (commands.DeleteGroup, self._groups.delete),
             (commands.ReadGroup, self._groups.read),
             (commands.Vouch, self._vouching.vouch),
-            (commands.Revoke, self._vouching.revoke),
+            (commands.Withdraw, self._vouching.revoke),
         ):
             api.learn(kind, do)
 

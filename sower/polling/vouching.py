@@ -8,7 +8,7 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.core.command import Acknowledged
 from sower.core.grants import Grant, check_signature, sign
-from sower.core.polling import Revoke, Vouch, Vouched
+from sower.core.polling import Vouch, Vouched, Withdraw
 from sower.errors import BadRequest, BadSignature, Forbidden
 from sower.store import polling as tables
 from sower.store.journal import Journal
@@ -33,7 +33,7 @@ class Vouching:
         self._activity.minted(grant, address, "", None)
         return Vouched(said, sign(self._access.credential(grant.key).secret, said))
 
-    async def revoke(self, grant: Grant, address: str, command: Revoke) -> Acknowledged:
+    async def revoke(self, grant: Grant, address: str, command: Withdraw) -> Acknowledged:
         """Accept a token no longer, from the answer on and over restarts. Raises Forbidden, BadRequest."""
         self._demand_server(grant)
         now = self._journal.now()

@@ -275,3 +275,11 @@ def test_what_is_proved_for_one_channel_is_for_that_one_alone_whatever_it_is_cal
     assert not left.allows(Can.SUBSCRIBE, "private-*", BOOK.of("private-*"), True)
     assert left.allows(Can.SUBSCRIBE, "#server-to-user-*", BOOK.of("#server-to-user-*"), True)
     assert left.without("private-*") is left
+
+
+@pytest.mark.parametrize("more", [{}, {"admin": True}])
+def test_a_key_that_may_do_only_some_things_makes_no_token_that_could_say_more(more: dict[str, Any]) -> None:
+    limited = Credential("1", "1.limited", b"limited-secret-012345", claims=())
+    forged = token(limited.secret, kid=limited.key, exp=2000, channels={"*": ["*"]}, **more)
+    with pytest.raises(BadToken, match="only some things"):
+        verify(forged, {limited.key: limited}, now=1000)

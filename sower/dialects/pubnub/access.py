@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from sower.core.polling import Revoke, Vouch, Vouched
+from sower.core.polling import Vouch, Vouched, Withdraw
 from sower.dialects.interface import Asked, HttpCall, Reply
 from sower.dialects.pubnub.asking import check_user, read_credentials
 from sower.dialects.pubnub.keys import Keys
@@ -75,7 +75,7 @@ def decode_revoke(keys: Keys, call: HttpCall) -> Asked:
         voucher = None
     if voucher is None:
         raise BadRequest("Invalid token: it cannot be read.")
-    command = Revoke(voucher.signed, voucher.signature, voucher.expires)
+    command = Withdraw(voucher.signed, voucher.signature, voucher.expires)
     return Asked(read_credentials(keys, call), command, _revoked_reply)
 
 
