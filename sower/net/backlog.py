@@ -13,17 +13,19 @@ class Backlog:
     held:  for how many replays `behind` must wait because more may still come ahead
     size:  bytes that wait, the chunk that is being sent included
     since: when the oldest of them began to wait, on trio's clock
+    begun: the rest of what the socket took in part: nothing goes before it, and nothing drops it
     """
 
-    __slots__ = ("_ahead", "_behind", "_more", "_spent", "held", "since", "size")
+    __slots__ = ("_ahead", "_begun", "_behind", "_more", "_spent", "held", "since", "size")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, begun: bytes = b"") -> None:
+        self._begun = begun
         self._ahead: deque[bytes] = deque()
         self._behind: deque[bytes] = deque()
         self._more = trio.Event()
         self._spent = trio.Event()
         self.held = 0
-        self.size = 0
+        self.size = len(begun)
         self.since = now
 
     def add(self, data: bytes) -> None:
@@ -52,7 +54,7 @@ class Backlog:
         self._more.set()
 
     def cut(self, last: bytes) -> None:
-        """Drop all that waits, but for the chunk that is being sent, and end with `last`."""
+        """Drop all that waits, but for what is being sent, and end with `last`."""
         self._ahead.clear()
         self._behind.clear()
         self.held = 0
@@ -61,6 +63,9 @@ class Backlog:
 
     async def next(self) -> bytes | None:
         """The next chunk to send; None when nothing waits and nothing is held."""
+        if self._begun:
+            begun, self._begun = self._begun, b""
+            return begun
         while True:
             if self._ahead:
                 return self._ahead.popleft()

@@ -186,7 +186,7 @@ class Session:
         except trio.BrokenResourceError:
             return  # the reader finds out too, and ends the session
         if sent < len(data):
-            self._open_backlog().add(data[sent:])
+            self._open_backlog(data[sent:])
 
     def write_ahead(self, data: bytes) -> None:
         """Send before everything that is held."""
@@ -282,8 +282,8 @@ class Session:
             backlog.add(data)
             tally.backlog_high = max(tally.backlog_high, backlog.size)
 
-    def _open_backlog(self) -> Backlog:
-        backlog = self._backlog = Backlog(trio.current_time())
+    def _open_backlog(self, begun: bytes = b"") -> Backlog:
+        backlog = self._backlog = Backlog(trio.current_time(), begun)
         self._shared.nursery.start_soon(self._drain, backlog, name=f"writer {self.id}")
         self._shared.door.look_again(self, self._shared.bounds.backlog_age)
         return backlog

@@ -139,3 +139,12 @@ def test_while_held_nothing_live_overtakes_a_replay_and_nothing_is_lost(steps: l
         assert await backlog.next() is None
 
     trio.run(run)
+
+
+async def test_what_the_socket_took_in_part_is_finished_before_anything_also_when_the_rest_is_cut() -> None:
+    backlog = Backlog(0.0, b"half a frame")
+    backlog.add(b"live")
+    backlog.hold()
+    backlog.add_ahead(b"old")
+    backlog.cut(b"goodbye")
+    assert await sent(backlog) == [b"half a frame", b"goodbye"]
