@@ -20,9 +20,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 import sower.daemon
 import sower.net.reader
+from sower.config import Duration
 from sower.config_file import load
 from sower.net.listen import Listener, bind
 from tests.bench.dialects import NATIVE, Target, payload
@@ -223,6 +225,7 @@ async def main(count: int) -> dict[str, tuple[float, str]]:
     )
     with tempfile.TemporaryDirectory(prefix="sower-records-") as name:
         config = load(write_config(Path(name), target.port)).config
+        config = replace(config, session=replace(config.session, ping_every=Duration(3600)))  # stubs answer none
         ready = trio.Event()
         async with trio.open_nursery() as nursery:
 
