@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sower.cli import COMMANDS, app
+from sower.cli import COMMANDS
+from sower.cli.app import app
 from sower.config_docs import SECTIONS, example, settings
 from sower.core.grants import USUAL, Can
 from sower.dialects.native import native

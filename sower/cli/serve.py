@@ -1,27 +1,13 @@
-"""`sower serve`: start the daemon, and say where it is."""
+"""`sower serve`: start the daemon."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import structlog
-import trio
 import typer
-from rich.panel import Panel
-from rich.text import Text
 
-from sower.cli import logs, terminal
-from sower.config import Config
-from sower.config_file import Loaded, find_config, load, load_dev
-from sower.daemon import serve as run_daemon
-from sower.errors import ConfigError
-from sower.net.listen import Listener
-from sower.systemd import Systemd, inherited_sockets
+from sower.cli.launch import launch
 
 
 def serve(
@@ -38,63 +24,4 @@ def serve(
       sower serve --dev
       sower serve --config /etc/sower/sower.toml
     """
-    loaded = load_dev() if dev else find_config(config)
-    logs.set_up()
-
-    def ready(listeners: Sequence[Listener]) -> None:
-        _show(loaded, [str(listener) for listener in listeners], dev=dev)
-
-    def reread() -> Config:
-        return load_dev().config if dev else load(loaded.path).config
-
-    systemd, inherited = Systemd.from_environment(os.environ), inherited_sockets(os.environ)
-    trio.run(
-        lambda: run_daemon(loaded.config, ready=ready, reread=reread, systemd=systemd, inherited=inherited),
-        strict_exception_groups=True,
-    )
-
-
-def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:
-    """The panel for a person, or one line for a log."""
-    console = terminal.err
-    if not dev and not console.is_terminal:
-        structlog.get_logger("sower").info("ready", listen=list(addresses), config=str(loaded.path))
-        return
-    app = loaded.config.apps[0]
-    address = _url(addresses[0])
-    panel = Text()
-    panel.append("Listening  ").append(" ".join(map(_url, addresses)) + "\n", style="bold")
-    panel.append(f"App        {app.id}\nKey        {app.key}\n")
-    panel.append(f"Secret     {app.secret if dev else 'in ' + str(loaded.path)}\n")
-    if loaded.config.web.demo:
-        panel.append(f"Demo       {address}/demo\n")
-    if loaded.config.web.dashboard:
-        panel.append(f"Dashboard  {address}/dashboard\n")
-    panel.append(f"Config     {loaded.path}\nDatabase   {loaded.config.store.path}")
-    console.print(Panel(panel, title="Sower", border_style="green", expand=False))
-    # The two lines to copy stand outside the panel, so that no border is copied with them.
-    secret = app.secret if dev else "SECRET"
-    body = '{"channel":"demo","event":"greeting","data":"hello"}'
-    console.print("See what is said on a channel:\n", style="dim")
-    console.print(f"  {_command(loaded)}\n", soft_wrap=True, highlight=False)
-    console.print("Say something:\n", style="dim")
-    console.print(
-        f"  curl -u {app.key}:{secret} {address}/events/publish -d '{body}'\n", soft_wrap=True, highlight=False
-    )
-
-
-def _command(loaded: Loaded) -> str:
-    """The command that follows a channel, as it works from here."""
-    program = "sower" if shutil.which("sower") == sys.argv[0] else sys.argv[0]
-    try:
-        found = find_config(None, dev_too=True).path.resolve() == loaded.path.resolve()
-    except ConfigError:
-        found = False
-    return f"{program} tail demo" + ("" if found else f" --config {loaded.path}")
-
-
-def _url(address: str) -> str:
-    """A listener's address as one opens it."""
-    if address.startswith("unix:"):
-        return address
-    return f"https://{address.removeprefix('tls:')}" if address.startswith("tls:") else f"http://{address}"
+    launch(config, dev=dev)
