@@ -10,16 +10,18 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
+from rich.console import Console
 
 from sower.activity import FEED
 from sower.cli.client import Daemon
-from sower.cli.tail import Follower, Printer, backoff, cells, read_since
+from sower.cli.tail import Follower, Printer, backoff, cells, coloured, read_since
 from sower.core.message import SERIALS_PER_SECOND, Position
 from sower.errors import (
     BadPosition,
@@ -281,3 +283,25 @@ def test_only_what_is_asked_for_counts_against_the_limit(capsys: pytest.CaptureF
 
 def test_a_leave_is_a_line_too() -> None:
     assert cells({"type": "leave", "user": "ada"})[1:] == ["(leave)", "ada", ""]
+
+
+SAID = {
+    "type": "event",
+    "event": "greeting",
+    "user": "ada",
+    "time": 1764028800000,
+    "data": {"hello": "to all who are here"},
+}
+
+SCREENS = {
+    80: ['AT  greeting  ada  {"hello": "to all who are here"}'],
+    40: ['AT  greeting  ada  {"hello": ', '"to all who are here"}'],
+}
+
+
+@pytest.mark.parametrize("width", SCREENS)
+def test_a_line_wraps_at_the_terminals_width_and_loses_nothing(width: int) -> None:
+    console = Console(file=StringIO(), force_terminal=True, no_color=True, color_system=None, width=width)
+    console.print(coloured(SAID))
+    shown = cast(StringIO, console.file).getvalue().replace(cells(SAID)[0], "AT")
+    assert shown.splitlines() == SCREENS[width]
