@@ -64,9 +64,9 @@ def _run(words: list[str]) -> None:
         case ["serve"]:
             _serve(None)
         case _:
-            from sower.cli.app import app
+            from sower.cli.app import run
 
-            app(prog_name="sower")
+            run()
 
 
 def _serve(config: Path | None) -> None:

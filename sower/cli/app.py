@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
@@ -91,3 +92,10 @@ def sower(
     for word in sys.argv:
         if any("\ud800" <= c <= "\udfff" for c in word):
             raise typer.BadParameter(f"{word!r} is not UTF-8.")
+
+
+def run() -> None:
+    """Run the command that the words of this process name. Raises SowerError."""
+    if "_SOWER_COMPLETE" in os.environ:
+        completion_init()
+    app(prog_name="sower")
