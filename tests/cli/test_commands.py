@@ -177,7 +177,7 @@ async def test_explain_knows_every_code_by_name_close_code_and_status(tmp_path: 
 async def test_completion_completes_commands_and_options(tmp_path: Path) -> None:
     assert "complete -o default -F _sower_completion sower" in (await sower(tmp_path, "completion", "bash")).out
     words = await sower(tmp_path, _SOWER_COMPLETE="complete_bash", COMP_WORDS="sower t", COMP_CWORD="1")
-    assert set(words.out.split()) == {"tail", "token"}
+    assert set(words.out.split()) == {"tail", "token", "top"}
     options = await sower(tmp_path, _SOWER_COMPLETE="complete_bash", COMP_WORDS="sower tail --pre", COMP_CWORD="2")
     assert options.out.split() == ["--presence"]
     assert (await sower(tmp_path, "completion", "tcsh")).code == 2
