@@ -38,6 +38,9 @@ BEGIN_AT_ONCE = 64
 SEND_WITHIN = 60.0
 """Seconds that a client may take to read one answer. nginx' send_timeout is 60, between two writes."""
 
+LAST_REQUEST_WITHIN = 1.0
+"""Seconds in which a request may still come once the daemon ends: a few round trips of a bad network."""
+
 PREFLIGHT_HEADERS: tuple[Header, ...] = (
     ("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS"),
     (
@@ -80,17 +83,22 @@ class Taking(NamedTuple):
 
 
 class Closing:
-    """Tells connections that the daemon ends: those that rest between two requests end at once."""
+    """Tells connections that the daemon ends: those that rest between two requests end soon.
+
+    Not at once: a request may be under way on a connection that was told to go on, and one that is closed without an
+    answer stops PubNub's legacy loop for good.
+    """
 
     def __init__(self) -> None:
         self.begun = False
         self.resting: set[trio.CancelScope] = set()
 
     def begin(self) -> None:
-        """No more requests after those that are being answered."""
+        """No more requests after those that are being answered or are under way."""
         self.begun = True
+        soon = trio.current_time() + LAST_REQUEST_WITHIN
         for scope in self.resting:
-            scope.cancel()
+            scope.deadline = min(scope.deadline, soon)
 
 
 async def serve_connection(
@@ -110,8 +118,10 @@ async def serve_connection(
     rested = given_back is not None
     taken = False
     try:
-        if given_back is not None and not await _finish_held(wire, given_back, closing):
-            return
+        if given_back is not None:
+            await _send(wire, given_back.unsent)
+            if not given_back.keep_alive:
+                return
         while True:
             try:
                 if not await _read(wire, parser, settings, closing, rested):
@@ -158,14 +168,6 @@ async def _let_take(wire: Wire, taking: Taking, parser: RequestParser, settings:
         return _failed(request, error)
 
 
-async def _finish_held(wire: Wire, held: GivenBack, closing: Closing) -> bool:
-    """Send what the answer to a held request has left. Whether the connection goes on."""
-    await _send(wire, held.unsent)
-    if held.keep_alive and closing.begun:
-        await wire.linger()
-    return held.keep_alive and not closing.begun
-
-
 async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Closing, rested: bool) -> bool:
     """Feed the parser until a request is whole. False at the end of the connection.
 
@@ -184,9 +186,8 @@ async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Cl
         now_in: Phase = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
         if now_in != phase:
             phase = now_in
-            deadline = trio.current_time() + limits[phase]
-        if phase == "rest" and closing.begun:
-            return False
+            within = LAST_REQUEST_WITHIN if phase == "rest" and closing.begun else limits[phase]
+            deadline = trio.current_time() + within
         # A new connection has mostly said something by now: then it needs no deadline to wait under.
         data = wire.recv_now(READ_AT_ONCE) if brand_new else None
         brand_new = False

@@ -7,6 +7,8 @@ Rule 1: all held sockets are in one epoll set that one task waits on (an epoll f
         their end: what a client says meanwhile waits in the kernel, so it has a bound and costs nothing.
 Rule 2: who has gone is told to the holder at once, so that nothing is kept for it.
 Rule 3: every held request ends: with an answer, with its client, or with the daemon.
+Rule 4: should the daemon be killed, held clients see a reset: an end without an answer stops PubNub's legacy loop for
+        good, after a reset it comes back.
 """
 
 from __future__ import annotations
@@ -111,6 +113,7 @@ class WaitingRoom:
         held = Held(self, taken, waiter, trio.current_time() + (0.0 if self.closing else seconds))
         fd = taken.wire.fileno
         taken.wire.kept = True
+        taken.wire.reset_at_death(True)
         self._held[fd] = held
         self._epoll.register(fd, ENDED)
         return held
@@ -122,6 +125,7 @@ class WaitingRoom:
             return False
         del self._held[fd]
         self._epoll.unregister(fd)
+        held.wire.reset_at_death(False)
         return True
 
     def give_back(self, wire: Wire, data: bytes, behind: RequestParser | None, keep_alive: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -10,6 +11,9 @@ import trio
 
 READ_AT_ONCE = 65536
 """Bytes of one read, what most kernels give at most to a loopback read."""
+
+RESET, END = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""struct linger: on, 0 seconds; off."""
 
 LINGER_FOR = 2.0
 """Seconds that a refused peer may go on talking. nginx' lingering_timeout is 5."""
@@ -113,6 +117,11 @@ class Wire:
         """From now on the connection is lost when the peer's kernel acknowledges nothing for so long (RFC 5482)."""
         with suppress(OSError):  # not TCP, or gone already
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+    def reset_at_death(self, whether: bool) -> None:
+        """Whether the peer sees a reset and no end, should this process be killed (SO_LINGER, socket(7))."""
+        with suppress(OSError):  # gone already
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET if whether else END)
 
     def finish(self) -> None:
         """Say that nothing more will be sent."""
