@@ -89,7 +89,9 @@ class RequestParser:
             self.fault = self._head_error()
 
     def _is_head_over(self, unfinished: int = 0) -> bool:
-        size = len(self._target) + self._head_size + unfinished
+        # Before the first header the unfinished bytes are mostly those of the target, which count once.
+        begun = len(self._target) + unfinished if self._fields else max(len(self._target), unfinished)
+        size = self._head_size + begun
         return size > self._settings.max_head or self._fields > MOST_HEADERS
 
     def _head_error(self) -> HeadersTooLarge:

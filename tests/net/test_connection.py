@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from sower.config import Duration
+from sower.config import Duration, Size
 from sower.net.connection import BEGIN_AT_ONCE, SEND_WITHIN, origin_allowed
 from tests.net.served import SETTINGS, exchange, served
 
@@ -437,3 +437,11 @@ async def test_a_preflight_names_what_is_allowed_to_allowed_origins() -> None:
     assert answer.startswith(b"HTTP/1.1 204 ")
     assert b"Access-Control-Allow-Origin: https://good.example" in answer
     assert b"Access-Control-Allow-Methods: GET, POST" in answer
+
+
+async def test_a_long_target_that_comes_in_pieces_counts_once() -> None:
+    settings = msgspec.structs.replace(SETTINGS, max_uri=Size(3000), max_head=Size(4000))
+    for length, status in ((2900, b"200"), (3100, b"414")):
+        request = b"GET /name/" + b"x" * (length - 6) + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        answer = await exchange(request, chunks=700, settings=settings)
+        assert answer.startswith(b"HTTP/1.1 " + status), answer[:80]
