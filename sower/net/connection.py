@@ -188,8 +188,11 @@ async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Cl
             phase = now_in
             within = LAST_REQUEST_WITHIN if phase == "rest" and closing.begun else limits[phase]
             deadline = trio.current_time() + within
-        # A new connection has mostly said something by now: then it needs no deadline to wait under.
-        data = wire.recv_now(READ_AT_ONCE) if brand_new else None
+        # A new connection has mostly said something by now, and under load one that was answered has, a round of the
+        # loop later: then it needs no deadline to wait under.
+        if phase == "rest":
+            await trio.lowlevel.checkpoint()
+        data = wire.recv_now(READ_AT_ONCE) if brand_new or phase == "rest" else None
         brand_new = False
         if data is None:
             data = await _wait(wire, deadline, closing, now_in)
