@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections import Counter
@@ -119,3 +120,18 @@ async def close_reason(connection: WebSocketConnection) -> CloseReason | None:
             await connection.get_message()
     except ConnectionClosed as closed:
         return closed.reason
+
+
+async def test_an_ably_client_is_told_that_it_may_come_back(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        url = f"ws://127.0.0.1:{daemon.port}/?key=1001.{KEY}:{SECRET}&v=6&format=json"
+        async with open_websocket_url(url) as client:
+            assert json.loads(await client.get_message())["action"] == 4, "CONNECTED"
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGTERM)
+            said = json.loads(await client.get_message())
+            assert (said["action"], said["error"]["code"]) == (6, 80003), "DISCONNECTED, and the SDK reconnects"
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.get_message()
+            assert closed.value.reason is not None
+            assert closed.value.reason.code == 1012
