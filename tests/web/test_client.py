@@ -182,6 +182,20 @@ async def test_a_page_that_loses_its_network_comes_back_when_it_has_it_again(tmp
         assert await page.run("heard") == [1, 2]
 
 
+async def test_a_page_that_is_looked_at_again_finds_out_whether_its_socket_is_still_alive(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, a_site(daemon) as site, browsing() as browser:
+        page = await in_page(browser, site, daemon)
+        await page.follow("room")
+        await page.run(
+            "() => { globalThis.said = []; const send = WebSocket.prototype.send; WebSocket.prototype.send = function (text) { said.push(JSON.parse(text).type); return send.call(this, text); }; }"
+        )
+        await page.run("() => void document.dispatchEvent(new Event('visibilitychange'))")
+        assert await page.run("said") == ["ping"]
+        await daemon.publish("room", 1)
+        assert await page.hears(1) == [1]
+        assert await page.run("channel.state") == "open"
+
+
 def test_the_types_name_all_that_there_is() -> None:
     code, types = (FOLDER / "sower.js").read_text(), (FOLDER / "sower.d.ts").read_text()
     for name, body in re.findall(r"^(?:export )?class (Sower|Channel) \{\n(.*?)^\}", code, re.DOTALL | re.MULTILINE):
