@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.core.grants import Can, Credential, sign
+from sower.dialects.pubnub import tokens
 from sower.dialects.pubnub.tokens import Expression, draft, inspect, is_token, seal, verify_token
 from sower.errors import BadGrant, BadSignature, BadToken, TokenExpired, UnknownKey
 
@@ -85,3 +86,47 @@ def test_a_pattern_is_checked_when_it_is_granted_and_cannot_be_slow() -> None:
     assert not Expression("^(a+)+$").matches("a" * 200 + "b")
     assert time.perf_counter() - begun < 0.5
     assert not Expression(".*").matches("[meta]activity")
+
+
+def shared(levels: int) -> bytes:
+    """A list of two, the second of which is the first again, and so on: of 6 bytes a level, 2 ** levels when written out."""
+    inner = b"\xd8\x1c\x81\x61x"
+    for level in range(levels, 0, -1):
+        inner = b"\xd8\x1c\x82" + inner + b"\xd8\x1d" + cbor2.dumps(level)
+    return inner
+
+
+def strings(count: int) -> bytes:
+    """One long text, and references to it."""
+    return (
+        b"\xd9\x01\x00" + b"\x99" + (count + 1).to_bytes(2, "big") + cbor2.dumps("x" * 5000) + b"\xd8\x19\x00" * count
+    )
+
+
+@pytest.mark.parametrize("meta", [shared(40), strings(4000), b"\xd8\x23\x61a", b"\xc5\x82\x1a\x05\xff\xff\xff\x01"])
+def test_a_token_in_which_few_bytes_stand_for_many_is_none(meta: bytes) -> None:
+    nobody = {b"chan": {}, b"grp": {}, b"uuid": {}}
+    fields = {b"v": 2, b"t": 1, b"ttl": 1, b"res": nobody, b"pat": nobody, b"sig": b"x" * 32}
+    whole = b"\xa7" + b"".join(map(cbor2.dumps, (part for field in fields.items() for part in field)))
+    token = base64.urlsafe_b64encode(whole + cbor2.dumps(b"meta") + meta).decode()
+    begun = time.perf_counter()
+    assert not is_token(token)
+    with pytest.raises(BadToken):
+        verify_token(token, "sub-k", CREDENTIALS, 0.0)
+    assert time.perf_counter() - begun < 0.5
+    plain = base64.urlsafe_b64encode(whole + cbor2.dumps(b"meta") + cbor2.dumps(2**70)).decode()
+    assert is_token(plain), "large numbers are JSON too"
+
+
+def test_of_a_token_that_is_not_proved_nothing_is_kept_or_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = draft(1000, 10, {}, {"channels": {f"^forged-{n}": 1 for n in range(100)}}, {}, None)
+
+    def compiled(text: str, options: object) -> None:
+        raise AssertionError(f"{text} was compiled")
+
+    monkeypatch.setattr(tokens, "_compile", compiled)
+    before = tokens._proved.cache_info().currsize
+    for n in range(20):
+        with pytest.raises(BadSignature):
+            verify_token(seal(said, f"{n:064x}"), "sub-k", CREDENTIALS, 1001.0)
+    assert tokens._proved.cache_info().currsize == before
