@@ -150,6 +150,11 @@ class Access:
         return grant
 
 
+def key_names(app: App) -> set[str]:
+    """What all keys of an app are called."""
+    return {credential.key for credential in _credentials(app)}
+
+
 def _credentials(app: App) -> list[Credential]:
     """All keys of an app: its own, and those that it has for one protocol."""
     old = app.old_secret.encode() if app.old_secret else None

@@ -108,6 +108,16 @@ class Activity:
         self._audit.record(REVOKED, app=grant.app, who=_who(grant, address), detail=detail)
         self._say(grant.app, REVOKED, by=revocation.by, value=revocation.value)
 
+    def app_added(self, grant: Grant, address: str, app: str) -> None:
+        """An app was added. The record is of the app whose secret was shown for it."""
+        self._audit.record("app_added", app=grant.app, who=_who(grant, address), detail=app)
+        self._say(grant.app, "app_added", added=app)
+
+    def app_removed(self, grant: Grant, address: str, app: str, sessions: int) -> None:
+        """An app was removed, and its sessions ended."""
+        self._audit.record("app_removed", app=grant.app, who=_who(grant, address), detail=app, count=sessions)
+        self._say(grant.app, "app_removed", removed=app, sessions=sessions)
+
     def failed(self, kind: str, app: str, channel: str, why: str) -> None:
         """A channel was restarted or quarantined."""
         self._audit.record(kind, app=app, channel=channel, detail=why)

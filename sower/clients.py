@@ -192,6 +192,10 @@ class Clients:
                 await trio.lowlevel.checkpoint()
         return found
 
+    def connections(self, app_id: str) -> int:
+        """How many of an app's clients are connected."""
+        return self._by_app[app_id]
+
     async def gone(self) -> None:
         """Wait until no session is left."""
         while len(self.reader):
@@ -426,18 +430,5 @@ class Clients:
 def _audience(session: Session, command: Subscribe, can: frozenset[Can]) -> FramedAudience:
     """How a subscription's deliveries are said to this client; not at all where it may not subscribe."""
     if Can.SUBSCRIBE not in can:
-        return session.audience.of(SILENT)
+        return session.audience.silent
     return session.audience if command.encoder is None else session.audience.of(command.encoder)
-
-
-class Silent:
-    """The encoder of who may be on a channel and not follow it."""
-
-    is_text = True
-
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """Nothing."""
-        return b""
-
-
-SILENT = Silent()

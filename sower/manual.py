@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sower.cli import COMMANDS
-from sower.cli.app import app
+from sower.cli.program import app
 from sower.config_docs import SECTIONS, example, settings
 from sower.core.grants import USUAL, Can
 from sower.dialects.native import native

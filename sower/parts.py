@@ -10,10 +10,11 @@ import trio
 from sower.access import Access
 from sower.activity import Activity
 from sower.api import Api
+from sower.apps import AddedApps, Apps
 from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
-from sower.core.command import Revoke
+from sower.core.command import AddApp, ListApps, RemoveApp, Revoke
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
 from sower.dialects.native import native
@@ -63,8 +64,10 @@ class Parts:
         *,
         now: Callable[[], float],
     ) -> None:
-        self.config = config
         self.reloader = Reloader(config, reread, self._use, audit, systemd)
+        self._added = AddedApps(config.store.path)
+        own, config = config, self._added.beside(config)
+        self.config = config
         self._closing = Closing()
         self._certificate = certificate
         self.caps = Caps(config.limits, config.server.trusted_proxies)
@@ -94,6 +97,10 @@ class Parts:
         self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, self._waiting, connections)
         self._routes = Routes(access, api, self.clients, activity, self._polling.polls)
         self._fallbacks = Fallbacks(self._routes, self.clients, self._waiting, self._keepalive, self.caps, connections)
+        self._apps = Apps(self._added, self.clients, self._polling.polls, activity, self._apps_changed)
+        self._apps.own, self._apps.all = own, config
+        for kind, do in ((AddApp, self._apps.add), (ListApps, self._apps.list), (RemoveApp, self._apps.remove)):
+            api.learn(kind, do)
         self._router = self._route(config)
 
     def _route(self, config: Config) -> Router:
@@ -112,6 +119,12 @@ class Parts:
     def _use(self, config: Config) -> None:
         """Go on with another config. Raises ConfigError, and then nothing has changed."""
         self._certificate.load(config.server)
+        self._go_on(config)
+
+    def _go_on(self, own: Config) -> None:
+        """With this config, and the apps that were added beside its own."""
+        config = self._added.beside(own)
+        self._apps.own, self._apps.all = own, config
         self._router = self._route(config)  # those who are connected stay with the one that they came by
         self._access.use(config.apps, config.limits)
         self._api.use(config.limits)
@@ -121,6 +134,9 @@ class Parts:
         self.clients.use(config)
         self.hub.use(config)
         self.config = config
+
+    def _apps_changed(self) -> None:
+        self._go_on(self._apps.own)
 
     async def load(self) -> None:
         """Read what is kept on disk and held in memory. Raises JournalFailed."""

@@ -18,7 +18,7 @@ FORBIDDEN = {
 }  # fmt: skip
 """Folder -> what its files do not import. net may know the interface that all dialects share, and no vendor."""
 
-ALLOWED = {("net", "sower.dialects.interface"), ("manual.py", "sower.cli"), ("manual.py", "sower.cli.app")}
+ALLOWED = {("net", "sower.dialects.interface"), ("manual.py", "sower.cli"), ("manual.py", "sower.cli.program")}
 
 
 def imports(file: Path) -> set[str]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "backup": "Copy the database while the daemon runs.",
     "restore": "Put a copy of the database back.",
     "key": "Make, rotate and retire the keys of apps.",
+    "app": "Add, list and remove apps while the daemon runs.",
     "migrate": "Take over the keys of another vendor's or server's apps.",
     "config": "Make, check and show the config.",
     "top": "Watch what the daemon does.",
@@ -64,7 +65,7 @@ def _run(words: list[str]) -> None:
         case ["serve"]:
             _serve(None)
         case _:
-            from sower.cli.app import run
+            from sower.cli.program import run
 
             run()
 

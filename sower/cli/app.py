@@ -1,101 +1,109 @@
-"""The `sower` command as typer runs it: each subcommand is a module of this folder, imported when it is asked for."""
+"""`sower app`: add, list and remove apps while the daemon runs."""
 
 from __future__ import annotations
 
-import os
-import sys
-from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
+import msgspec
+import trio
 import typer
-from typer._completion_classes import completion_init
-from typer.core import TyperGroup
-from typer.main import get_command, get_group
 
-from sower import __version__
-from sower.cli import COMMANDS
+from sower.cli.client import AppOption, ConfigOption, JsonOption, KeyOption, SecretOption, UrlOption, find_daemon
+from sower.cli.terminal import print_json, print_table, usage
 
+app = typer.Typer(help="Add, list and remove apps while the daemon runs.", no_args_is_help=True, rich_markup_mode=None)
 
-class LazyGroup(TyperGroup):
-    """The commands of COMMANDS, each imported when it is used."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The names in the order of the help."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, None where there is none."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = import_module(f"sower.cli.{cmd_name}")
-        group: typer.Typer | None = getattr(module, "app", None)
-        if group is not None:
-            command = get_group(group)
-        else:
-            single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-            single.command(cmd_name)(getattr(module, cmd_name))
-            command = get_command(single)
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The list of commands in the help."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command. Whoever read its output may be gone: `sower audit | head` is no failure."""
-        from sower.cli.terminal import find
-
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except Exception as error:
-            if find(BrokenPipeError, error) is None:
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise typer.Exit from error
-        return result
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command to run; the nearest one is named for an unknown word."""
-        self.commands = dict.fromkeys(COMMANDS)  # pyright: ignore[reportAttributeAccessIssue] - only the names are read
-        return super().resolve_command(ctx, args)
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="CAPABILITY",
+        help="A further Ably key that allows this, JSON of resource -> operations. May be repeated.",
+    ),
+]
 
 
-app = typer.Typer(
-    cls=LazyGroup,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(f"sower {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def sower(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+@app.command()
+def add(
+    id: Annotated[str | None, typer.Option("--id", help="The app's id; else the next free one.")] = None,
+    allow: AllowOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    app: AppOption = None,
+    key: KeyOption = None,
+    secret_file: SecretOption = None,
 ) -> None:
-    """Realtime channels over WebSockets: one daemon in place of Pusher Channels, Ably and PubNub.
+    """Add an app with a fresh key and secret, and print them once. It is there at once, and after a restart.
 
     \b
-      sower serve --dev            start a daemon to play with
-      sower tail demo              see what is said on a channel
+      sower app add
+      sower app add --json --allow '{"chat:*": ["subscribe", "history"]}' --allow '{"*": ["*"]}'
     """
-    for word in sys.argv:
-        if any("\ud800" <= c <= "\udfff" for c in word):
-            raise typer.BadParameter(f"{word!r} is not UTF-8.")
+    with usage("--allow"):
+        capabilities = [_capability(text) for text in allow or ()]
+    daemon = find_daemon(config, url, app, key, secret_file)
+    body: dict[str, Any] = {"ably": capabilities, **({"id": id} if id is not None else {})}
+    made = trio.run(daemon.request, "POST", "/apps", body)
+    if as_json:
+        print_json({**made, "url": daemon.url})
+        return
+    lines = [f"{name} {made[name]}" for name in ("id", "key", "secret")]
+    lines += [f"ably {one['key']} {msgspec.json.encode(one['capability']).decode()}" for one in made["ably"]]
+    print("\n".join(lines), flush=True)
 
 
-def run() -> None:
-    """Run the command that the words of this process name. Raises SowerError."""
-    if "_SOWER_COMPLETE" in os.environ:
-        completion_init()
-    app(prog_name="sower")
+@app.command(name="list")
+def list_apps(
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    app: AppOption = None,
+    key: KeyOption = None,
+    secret_file: SecretOption = None,
+) -> None:
+    """List the apps: the config's, and those that were added.
+
+    \b
+      sower app list
+      sower app list --json
+    """
+    daemon = find_daemon(config, url, app, key, secret_file)
+    answer = trio.run(daemon.request, "GET", "/apps")
+    if as_json:
+        print_json(answer)
+    else:
+        rows = [
+            [one["id"], one["key"], "added" if one["added"] else "config", str(one["connections"])]
+            for one in answer["apps"]
+        ]
+        print_table(["id", "key", "from", "connections"], rows)
+
+
+@app.command()
+def remove(
+    app_id: Annotated[str, typer.Argument(metavar="ID", help="The id of an app that was added.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    app: AppOption = None,
+    key: KeyOption = None,
+    secret_file: SecretOption = None,
+) -> None:
+    """Remove an app that was added, and end its clients: its keys open nothing any more. Its id is not given again.
+
+    \b
+      sower app remove 1002
+    """
+    daemon = find_daemon(config, url, app, key, secret_file)
+    answer = trio.run(daemon.request, "DELETE", f"/apps/{quote(app_id, safe='')}")
+    print_json(answer) if as_json else print(answer["removed"])
+
+
+def _capability(text: str) -> dict[str, list[str]]:
+    """Raises ValueError."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, list[str]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{text[:64]!r} is not JSON of resource -> operations: {error}") from error

@@ -327,6 +327,27 @@ class Identify(msgspec.Struct, frozen=True):
     """Ask whose credential this is."""
 
 
+class AddApp(msgspec.Struct, frozen=True):
+    """Add an app while the daemon runs.
+
+    id:           None for one that is free
+    capabilities: for each a further Ably key that allows this: resource -> operations
+    """
+
+    id: str | None = None
+    capabilities: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+
+
+class ListApps(msgspec.Struct, frozen=True):
+    """List the apps: the config's, and those that were added."""
+
+
+class RemoveApp(msgspec.Struct, frozen=True):
+    """Remove an app that was added, and end its clients."""
+
+    id: str
+
+
 class Mint(msgspec.Struct, frozen=True):
     """Make a token. ttl: seconds. meta: any JSON value. can: names of capabilities; None for all."""
 
@@ -382,6 +403,7 @@ SocketCommand = (
     | Ping
     | Finish
 )
+AppCommand = AddApp | ListApps | RemoveApp
 OperatorCommand = ListSessions | ReadStats | ReadTrend | ReadAudit | Kick | Reload | Admit | Identify
 HttpCommand = (
     PublishAll
@@ -395,6 +417,7 @@ HttpCommand = (
     | Issue
     | Revoke
     | Batch
+    | AppCommand
     | OperatorCommand
 )
 
@@ -602,6 +625,35 @@ class Identity(msgspec.Struct, frozen=True):
     others: dict[str, str]
 
 
+class AblyKey(msgspec.Struct, frozen=True):
+    """A key as Ably's SDKs show it: NAME:SECRET. capability: what it allows, resource -> operations."""
+
+    key: str
+    capability: Mapping[str, tuple[str, ...]]
+
+
+class AddedApp(msgspec.Struct, frozen=True):
+    """An app that was added, with its secrets: they are told this once."""
+
+    id: str
+    key: str
+    secret: str
+    ably: tuple[AblyKey, ...]
+
+
+class AppView(msgspec.Struct, frozen=True):
+    """added: while the daemon ran; else it is the config's. connections: open ones."""
+
+    id: str
+    key: str
+    added: bool
+    connections: int
+
+
+class AppList(msgspec.Struct, frozen=True):
+    apps: tuple[AppView, ...]
+
+
 class Minted(msgspec.Struct, frozen=True):
     """A token. expires: seconds since 1970."""
 
@@ -631,5 +683,7 @@ HttpAnswer = (
     | Answers
     | Time
     | Acknowledged
+    | AddedApp
+    | AppList
     | OperatorAnswer
 )

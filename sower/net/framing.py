@@ -106,6 +106,19 @@ class Framing(Protocol):
         ...
 
 
+class Silent:
+    """The encoder of who may be on a channel and not follow it."""
+
+    is_text = True
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        """Nothing."""
+        return b""
+
+
+SILENT = Silent()
+
+
 class FramedAudience:
     """All sessions that share an encoder and a framing: their deliveries are framed once.
 
@@ -131,6 +144,11 @@ class FramedAudience:
     def of(self, encoder: Wording) -> FramedAudience:
         """Sessions of this kind, told in other words."""
         return FramedAudience(encoder, self.framing, self.dialect)
+
+    @property
+    def silent(self) -> FramedAudience:
+        """Sessions of this kind that may be there, and are told nothing."""
+        return self.of(SILENT)
 
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         """The whole frame for a delivery; empty where the protocol does not say it."""

@@ -102,6 +102,18 @@ class Places:
         if feed is not None:
             feed.messages.forget(since, before)
 
+    def waiting(self, app: str) -> Waiters:
+        """All polls of an app that wait."""
+        waiting: Waiters = {}
+        for (owner, _), feed in self._feeds.items():
+            if owner == app:
+                waiting.update(feed.messages.waiting)
+                waiting.update(feed.presence.waiting)
+        for (owner, _), bundle in self._bundles.items():
+            if owner == app:
+                waiting.update(bundle.waiting)
+        return waiting
+
     def is_crowd(self, app: str, members: int) -> bool:
         """Whether comings and goings among so many are told together."""
         return members > self._crowds[app].announce_max

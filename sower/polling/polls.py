@@ -187,6 +187,12 @@ class Polls:
             self.leave(poll)
             held.answer(response)
 
+    def end_app(self, app: str) -> None:
+        """Answer all polls of an app that is no more: the next one of each is refused."""
+        for poll in self._places.waiting(app):
+            if isinstance(poll, HeldPoll):
+                self._answer(poll, _response(poll.words, poll.cursor, ()))
+
     # What wakes them
 
     def wake(self, waiters: Waiters) -> None:

@@ -48,6 +48,8 @@ KINDS = (
     "key_minted",
     "key_rotated",
     "key_retired",
+    "app_added",
+    "app_removed",
     "config_changed",
     "reloaded",
     "reload_refused",

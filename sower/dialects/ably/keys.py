@@ -30,6 +30,11 @@ def _limited(app: App, text: str, capability: Mapping[str, tuple[str, ...]]) -> 
     return Credential(app.id, name, secret.encode(), claims=None if everything else claims_of(limited))
 
 
+def key_of(app: App) -> str:
+    """An app's Ably key that allows everything, NAME:SECRET."""
+    return app.ably.key or f"{app.id}.{app.key}:{app.secret}"
+
+
 def key_names(app: App) -> list[str]:
     """The names of an app's Ably keys."""
     own = app.ably.key or f"{app.id}.{app.key}"

@@ -1,21 +1,26 @@
-"""The native HTTP API for whoever operates the daemon: its sessions, its numbers, ending a session, a reload."""
+"""The native HTTP API for whoever operates the daemon: its sessions, its numbers, its apps, a reload."""
 
 from __future__ import annotations
 
 import msgspec
 
 from sower.core.command import (
+    AddApp,
+    AddedApp,
+    AppList,
     AuditPage,
     HttpAnswer,
     Identify,
     Identity,
     Kick,
+    ListApps,
     ListSessions,
     ReadAudit,
     ReadStats,
     ReadTrend,
     Reload,
     Reloaded,
+    RemoveApp,
     SessionList,
     Stats,
     Trend,
@@ -23,7 +28,7 @@ from sower.core.command import (
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.http import read_limit
-from sower.errors import BadRequest
+from sower.errors import BadJson, BadRequest
 
 _encode = msgspec.json.Encoder().encode
 
@@ -133,6 +138,59 @@ def _identity_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, Identity) else {}))
 
 
+class _App(msgspec.Struct, forbid_unknown_fields=True):
+    """ably: what each further Ably key allows, resource -> operations."""
+
+    id: str | None = None
+    ably: tuple[dict[str, tuple[str, ...]], ...] = ()
+
+
+_decode_app = msgspec.json.Decoder(_App).decode
+
+
+def decode_add_app(call: HttpCall) -> Asked:
+    """POST /apps. Adds an app while the daemon runs; `{"id": opt, "ably": [capability, ...]}`. Raises BadJson.
+
+    Answers {"id", "key", "secret", "ably": [{"key", "capability"}]}: the first Ably key allows everything, the others
+    what was asked for. Secrets are told this once.
+    """
+    try:
+        body = _decode_app(call.body or b"{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadJson(f"The body is not what this route takes: {error}.") from error
+    command = AddApp(body.id, body.ably)
+    return Asked(read_credentials(call.headers, call.query), command, _added_reply)
+
+
+def _added_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, AddedApp) else {}))
+
+
+def decode_apps(call: HttpCall) -> Asked:
+    """GET /apps.
+
+    Answers {"apps": [{"id", "key", "added", "connections"}]}, the config's own first.
+    """
+    return Asked(read_credentials(call.headers, call.query), ListApps(), _apps_reply)
+
+
+def _apps_reply(answer: HttpAnswer) -> Reply:
+    return Reply(_encode(answer if isinstance(answer, AppList) else {}))
+
+
+def decode_remove_app(call: HttpCall) -> Asked:
+    """DELETE /apps/{app}. Removes an app that was added, and ends its clients.
+
+    Answers {"removed": app}.
+    """
+    app = call.params["app"]
+
+    def reply(_: HttpAnswer) -> Reply:
+        return Reply(_encode({"removed": app}))
+
+    return Asked(read_credentials(call.headers, call.query), RemoveApp(app), reply)
+
+
 OPERATOR_ROUTES = (
     HttpRoute("GET", "/sessions", decode_sessions),
     HttpRoute("DELETE", "/sessions/{session}", decode_kick),
@@ -141,4 +199,7 @@ OPERATOR_ROUTES = (
     HttpRoute("GET", "/trend", decode_trend),
     HttpRoute("GET", "/audit", decode_audit),
     HttpRoute("GET", "/identity", decode_identity),
+    HttpRoute("POST", "/apps", decode_add_app),
+    HttpRoute("GET", "/apps", decode_apps),
+    HttpRoute("DELETE", "/apps/{app}", decode_remove_app),
 )

@@ -11,7 +11,8 @@ const KINDS = {
   Refusals: "refused,dropped",
   "Coming and going": "connected,disconnected,subscribed,signed_in,terminated,kicked",
   "Publishes (counted)": "published",
-  "Tokens and keys": "token_minted,key_minted,key_rotated,key_retired,dashboard_opened,frames_watched",
+  "Tokens and keys":
+    "token_minted,key_minted,key_rotated,key_retired,app_added,app_removed,dashboard_opened,frames_watched",
   "The daemon": "started,stopped,config_changed,channel_restarted,channel_quarantined",
 };
 
