@@ -38,7 +38,6 @@ from sower.core.command import (
 from sower.core.connection import read, state
 from sower.core.grants import Can, Grant
 from sower.core.limits import Bucket
-from sower.core.message import Delivery
 from sower.core.rules import OF_USER, Rules
 from sower.errors import (
     AppFull,
