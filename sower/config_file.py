@@ -46,6 +46,8 @@ _PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-
 URL = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]){_PORT}([/?][!\"$-~]*)?")
 """A webhook's, in ASCII as it is sent: without user:password, which logs and lists would show."""
 
+PORT = re.compile(r"[0-9]{1,5}")
+
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 OWN_HEADERS = ("content-type", "content-length", "transfer-encoding", "host", "x-pusher-key", "x-pusher-signature")
@@ -208,7 +210,8 @@ def dotted(path: tuple[str | int, ...]) -> str:
     """A key's path as people write it: apps[0].secret."""
     out = ""
     for part in path:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
+        key = part if isinstance(part, int) or part.isprintable() else repr(part)
+        out += f"[{key}]" if isinstance(part, int) else f".{key}" if out else str(key)
     return out or "the file"
 
 
@@ -297,7 +300,7 @@ def _sense(config: Config) -> list[Problem]:
             problems.append(Problem(("server", "listen", index), f"{entry!r} needs server.certificate"))
         host, colon, port = address.rpartition(":")
         bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
-        if bare or not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        if bare or not (colon and host and PORT.fullmatch(port) and int(port) < 65536):
             text = f"{address!r} is not HOST:PORT or [HOST]:PORT, and no unix:/PATH"
             problems.append(Problem(("server", "listen", index), text))
     for section in ("server", "session", "store", "limits"):
@@ -422,7 +425,7 @@ def _with_secrets(config: Config, folder: Path) -> tuple[Config, list[Problem]]:
                 problems.append(Problem(path, "stands alone: leave secret and old_secret out"))
             try:
                 secret, old = _read_secrets(folder / app.secret_file)
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
                 problems.append(Problem(path, f"cannot be read: {error}"))
             app = msgspec.structs.replace(app, secret=secret, old_secret=old)
         apps.append(app)

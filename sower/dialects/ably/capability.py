@@ -94,7 +94,7 @@ def read(text: str) -> dict[str, list[str]]:
     """A capability from its JSON text. Raises BadParameter."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, list[str]])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or half a surrogate pair in a token
         raise BadParameter(f"The capability is not JSON of resource -> operations: {error}.") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 
 from sower.core.command import Credentials
@@ -60,5 +59,5 @@ def _token(value: str) -> str:
 def _text(value: str) -> str:
     try:
         return base64.b64decode(value + "=" * (-len(value) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # no base64, no ASCII or no UTF-8
         raise BadParameter("The credential is not base64 of a text.") from error

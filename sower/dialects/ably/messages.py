@@ -53,7 +53,7 @@ def publish(
 ) -> Publish:
     """One message of a client. Raises BadData, BadParameter, UserMismatch."""
     content = payload.read(message.data, message.encoding)
-    extras = NO_EXTRAS if message.extras is None else msgspec.Raw(_to_json(message.extras))
+    extras = NO_EXTRAS if message.extras is None else msgspec.Raw(payload.as_json(message.extras))
     extra = Extra(content.encoding, extras, connection)
     if message.id is not None and not 0 < len(message.id) <= MAX_ID:
         raise BadParameter(f"A message's id has 1 to {MAX_ID} characters, this one {len(message.id)}.")
@@ -110,7 +110,7 @@ def appear(presence: InPresence, channel: str, presence_id: str) -> Appear:
             f"{presence.action} is no presence action of clients: 2 enter, 3 leave, 4 update."
         ) from error
     content = payload.read(presence.data, presence.encoding)
-    extras = NO_EXTRAS if presence.extras is None else msgspec.Raw(_to_json(presence.extras))
+    extras = NO_EXTRAS if presence.extras is None else msgspec.Raw(payload.as_json(presence.extras))
     extra = Extra(content.encoding, extras, binary=content.kind == Kind.BINARY)
     meta = content.data
     if content.kind == Kind.TEXT:
@@ -152,7 +152,7 @@ def checked_user(user: str | None) -> str | None:
         return None
     if user == NOBODY:
         raise UserMismatch("The client id * stands for any, and is nobody's own.")
-    if not 0 < len(user.encode()) <= MAX_ID or not user.isprintable():
+    if not user.isprintable() or not 0 < len(user.encode()) <= MAX_ID:  # half a surrogate pair is not printable
         raise BadParameter(f"A client id is 1 to {MAX_ID} bytes without control characters.")
     return user
 

@@ -51,7 +51,7 @@ def read(data: Any, encoding: str | None) -> Content:
     if isinstance(data, bytes):
         return Content(data, Kind.BINARY, encoding or None)
     if not isinstance(data, str):
-        return Content(_encoded(data), Kind.JSON)
+        return Content(as_json(data), Kind.JSON)
     inner, _, outer = (encoding or "").rpartition("/")
     if outer == "base64":
         try:
@@ -79,7 +79,8 @@ def write(content: Content, *, binary: bool) -> Written:
     return Written(data.decode(), "json")
 
 
-def _encoded(data: Any) -> bytes:
+def as_json(data: Any) -> bytes:
+    """A value of a client as JSON; MessagePack has some that JSON cannot say. Raises BadData."""
     try:
         return _to_json(data)
     except (ValueError, TypeError, RecursionError) as error:

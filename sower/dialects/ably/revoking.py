@@ -10,6 +10,7 @@ from sower.core.command import HttpAnswer, Revoke, Revoked
 from sower.core.revocations import By
 from sower.dialects.ably.credentials import read_credentials
 from sower.dialects.ably.http import read_body, refuse, reply
+from sower.dialects.ably.tokens import LATEST
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.errors import BadParameter
 
@@ -37,6 +38,8 @@ def decode_revoke(call: HttpCall) -> Asked:
     if not 0 < len(request.targets) <= MOST_TARGETS:
         raise BadParameter(f"A request has 1 to {MOST_TARGETS} targets, this one {len(request.targets)}.")
     targets = tuple(_target(text) for text in request.targets)
+    if request.issuedBefore is not None and not 0 <= request.issuedBefore < LATEST:
+        raise BadParameter(f"issuedBefore is milliseconds since 1970, below {LATEST}.")
     before = None if request.issuedBefore is None else request.issuedBefore / 1000
     margin = MARGIN if request.allowReauthMargin else 0.0
 

@@ -61,6 +61,9 @@ MEMBERS_A_PAGE = 100
 
 SERVER = "sower"
 
+MOST_DIGITS = 13
+"""Of a number in milliseconds; Python reads none of over 4300."""
+
 LEAST_GRACE = 1.0
 """Seconds, the least that remainPresentFor may say."""
 
@@ -100,10 +103,8 @@ class AblyConversation(Conversation):
     @property
     def ping_every(self) -> float | None:
         """What the client asks for as heartbeatInterval, less what a heartbeat may be late."""
-        given = self._param("heartbeatInterval")
-        if given is None or not given.isascii() or not given.isdigit():
-            return None
-        return min(max(int(given) / 1000, LEAST_INTERVAL), MOST_INTERVAL) - GRACE_BEYOND
+        seconds = self._seconds("heartbeatInterval")
+        return None if seconds is None else min(max(seconds, LEAST_INTERVAL), MOST_INTERVAL) - GRACE_BEYOND
 
     def heartbeat(self) -> bytes:
         """Some SDKs see no pings, and hang up on who says nothing."""
@@ -223,11 +224,15 @@ class AblyConversation(Conversation):
         return name
 
     def _grace(self) -> float:
-        given = self._param("remainPresentFor")
-        most = float(self._manner.settings.grace)
-        if given is None or not given.isascii() or not given.isdigit():
-            return most
-        return min(max(int(given) / 1000, LEAST_GRACE), most)
+        seconds, most = self._seconds("remainPresentFor"), float(self._manner.settings.grace)
+        return most if seconds is None else min(max(seconds, LEAST_GRACE), most)
+
+    def _seconds(self, name: str) -> float | None:
+        """A parameter in milliseconds, None where it is none that could be meant."""
+        given = self._param(name)
+        if given is None or not (given.isascii() and given.isdigit() and len(given) <= MOST_DIGITS):
+            return None
+        return int(given) / 1000
 
     def _param(self, name: str) -> str | None:
         return None if self._params is None else self._params.get(name)

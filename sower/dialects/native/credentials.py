@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 
 from sower.core.command import Credentials
@@ -43,7 +42,7 @@ def check_user(user: str) -> str:
 def _basic(value: str) -> tuple[str, str]:
     try:
         key, colon, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # no base64, no ASCII or no UTF-8
         raise NotAuthorised("The Basic credentials are not base64 of key:secret.") from error
     if not colon:
         raise NotAuthorised("The Basic credentials hold no colon between key and secret.")

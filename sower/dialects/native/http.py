@@ -218,8 +218,9 @@ def read_limit(given: str, most: int = MAX_PAGE) -> int:
 
 
 def _read(body: bytes, decode: Any) -> Any:
+    """A body as text first: what is passed on verbatim is not looked into, and must be UTF-8 all the same."""
     try:
-        return decode(body)
+        return decode(body.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(f"The body cannot be read: {error}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from sower.dialects.pubnub.keys import Keys
 from sower.dialects.pubnub.tokens import MAX_TTL, draft, read_token, seal
 from sower.dialects.pubnub.words import say
 from sower.errors import BadGrant, BadRequest, BadToken
+
+MINUTES = re.compile("[0-9]{1,5}")
 
 _SUCCESS = {"message": "Success"}
 
@@ -49,7 +52,7 @@ def _draft(
 
 def _ttl(given: Any) -> int:
     """Minutes; older SDKs send them as text."""
-    number = int(given) if isinstance(given, str) and given.isascii() and given.isdecimal() else given
+    number = int(given) if isinstance(given, str) and MINUTES.fullmatch(given) else given
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_TTL:
         raise BadGrant(f"Range should be 1 to {MAX_TTL} minute(s).", where="ttl")
     return number

@@ -30,7 +30,7 @@ def decode_add(keys: Keys, call: HttpCall) -> Asked:
     """POST /message/{timetoken}. Answers the action. Raises BadJson, BadRequest."""
     try:
         action = _read(read_body(call))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(f"The body is an object of type and value: {error}.") from error
     if not 0 < len(action.type) <= MAX_TYPE or not 0 < len(action.value) <= MAX_VALUE:
         raise BadRequest(f"An action's type has 1 to {MAX_TYPE} characters, its value 1 to {MAX_VALUE}.")

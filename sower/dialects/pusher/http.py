@@ -265,8 +265,9 @@ def _done(answer: HttpAnswer) -> Reply:
     return _DONE
 
 
-def _read(body: bytes, decode: Callable[[bytes], T]) -> T:
+def _read(body: bytes, decode: Callable[[str], T]) -> T:
+    """A body as text first: what is passed on verbatim is not looked into, and must be UTF-8 all the same."""
     try:
-        return decode(body)
+        return decode(body.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(f"The body cannot be read: {error}.") from error
