@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 from sower.config import Server
-from sower.core.grants import Credential, verify
+from sower.config_file import parse
 from sower.core.message import Position
-from sower.dialects.native.socket import NativeConversation
-from sower.errors import SowerError
+from sower.dialects.ably import serials
+from sower.errors import ConfigError, SowerError
 from sower.net.frames import Inbound
 from sower.net.http import decode_segment
 from sower.net.parser import RequestParser
+from sower.net.proxies import Trusted, parse_header
 from sower.net.sockjs import SOCKJS
+from sower.quantities import (
+    parse_duration,
+    parse_rate,
+    parse_size,
+    show_duration,
+    show_rate,
+    show_size,
+)
+from tests.fuzz import credentials, dialects
 
 LIMIT = 4096
 SETTINGS = Server()
-CREDENTIALS = {"key": Credential("1001", "key", b"a-secret-of-32-bytes-for-the-fuzz")}
+TRUSTED = Trusted(("10.0.0.0/8", "::1", "unix"))
+NOWHERE = Path("/nonexistent/sower.toml")
+CORPUS = Path(__file__).parent / "corpus"
 
 
 def frames(data: bytes) -> None:
@@ -56,23 +71,21 @@ def http(data: bytes) -> None:
     assert seen[0] == seen[1]
 
 
-def native(data: bytes) -> None:
-    """A frame of a client is commands or an error of the tree, and each refusal can be said."""
-    conversation = NativeConversation("room", None)
-    for is_text in (_is_utf8(data), False):
+def proxies(data: bytes) -> None:
+    """A PROXY header is awaited until it is whole, whatever comes behind it, and the client that it or X-Forwarded-For names is an address."""
+    outcomes = []
+    for upto in range(len(data) + 1):
         try:
-            for command in conversation.receive("session", data, is_text=is_text):
-                json.loads(conversation.refuse(command, SowerError()))
-        except SowerError as error:
-            json.loads(conversation.refuse(None, error))
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+            outcomes.append(parse_header(data[:upto]))
+        except ValueError:
+            outcomes.append(ValueError)
+    final = next((outcome for outcome in outcomes if outcome is not None), None)
+    first = outcomes.index(final)
+    assert all(outcome == final for outcome in outcomes[first:])
+    if isinstance(final, tuple):
+        assert final.length == first
+        assert final.address is None or ipaddress.ip_address(final.address)
+    ipaddress.ip_address(TRUSTED.client("10.0.0.1", data.decode("latin-1")))
 
 
 def sockjs(data: bytes) -> None:
@@ -86,25 +99,62 @@ def sockjs(data: bytes) -> None:
     assert inbound.ended == inbound.reply().startswith(b"c[") or not inbound.ended
 
 
-def tokens(data: bytes) -> None:
-    """Nobody makes up a token: it is refused with an error of the tree."""
-    try:
-        verify(data.decode("utf-8", "surrogateescape"), CREDENTIALS, now=1_800_000_000.0)
-    except SowerError:
-        return
-    raise AssertionError("a token that nobody signed was taken")
-
-
 def positions(data: bytes) -> None:
     """A position that is read is written as it was, but for leading zeros."""
+    text = data.decode("utf-8", "surrogateescape")
+    assert serials.position(serials.read(text)).lstrip("0") == text.lstrip("0") or serials.read(text) == serials.NOWHERE
     try:
-        text = data.decode()
         position = Position.parse(text)
-    except (UnicodeDecodeError, SowerError):
+    except SowerError:
         return
     assert Position.parse(str(position)) == position
 
 
+def config(data: bytes) -> None:
+    """A config is read, or refused with lines that each name the file."""
+    text = data.decode("utf-8", "replace")
+    try:
+        parse(text, NOWHERE)
+    except ConfigError as error:
+        told = error.message
+    else:
+        return
+    assert all(line.startswith(str(NOWHERE)) for line in told.split("\n"))
+
+
+def quantities(data: bytes) -> None:
+    """A duration, size or rate is refused with ValueError, or shown as what is read as the same again."""
+    text = data.decode("utf-8", "surrogateescape")
+    for read, show in ((parse_duration, show_duration), (parse_size, show_size), (parse_rate, show_rate)):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        again = read(show(value))  # type: ignore[arg-type]
+        assert again == value or math.isclose(again, value, abs_tol=1e-9)  # a duration is a float
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (frames, http, native, sockjs, tokens, positions)
+    target.__name__: target
+    for target in (
+        frames,
+        http,
+        proxies,
+        sockjs,
+        positions,
+        config,
+        quantities,
+        dialects.native,
+        dialects.native_http,
+        dialects.pusher,
+        dialects.pusher_http,
+        dialects.ably,
+        dialects.ably_binary,
+        dialects.ably_http,
+        dialects.pubnub_http,
+        dialects.filters,
+        credentials.tokens,
+        credentials.claims,
+        credentials.cbor,
+    )
 }
