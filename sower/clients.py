@@ -129,10 +129,13 @@ class Clients:
         if self._by_app[app_id] >= app.connections:
             raise AppFull(f"The app {app_id} has {app.connections} connections, as many as its connections allows.")
 
-    def came(self, session: Session, buffered: bytes) -> None:
-        """A socket was opened: do what that asks for, and read it from now on."""
+    def came(self, session: Session, head: bytes, buffered: bytes) -> None:
+        """A socket was opened: say so, do what that asks for, and read it from now on.
+
+        head: what accepts it. buffered: what the client has said already
+        """
         self._enter(session)
-        session.begin()
+        session.begin(head)
         if not session.subscriptions and session.ending is None:
             self._activity.connected(session.grant, session.id, session.address, "")
         farewell = session.go_on(buffered)
@@ -241,7 +244,7 @@ class Clients:
     def _count_frame(self, session: Session) -> None:
         speech = session.speech
         if speech is None:
-            return  # what opening the socket asks for is no frame
+            return  # the first after a silence, or what opening the socket asks for
         now = trio.current_time()
         if speech.frames is None:
             speech.frames = Bucket(self._limits.frames, now)
@@ -273,7 +276,7 @@ class Clients:
             raise told from error
         session.grant = grant
         session.subscriptions = (*session.subscriptions, subscription)
-        if first and command.proof is None and session.speech is None:
+        if first and command.proof is None and not session.heard:
             self._activity.connected(grant, session.id, session.address, name)
         else:
             self._activity.subscribed(grant, session.id, session.address, name, proved=command.proof is not None)

@@ -74,7 +74,7 @@ class Fallbacks:
         session = self._sessions.get(name)
         if session is not None and isinstance(session.wire, Relay):
             session.heard = True
-            session.wire.attach(taken, b"", streams=streams)
+            session.wire.attach(taken, streams=streams)
             return None
         request = taken.request
         call = call_of(request, taken.params)
@@ -90,8 +90,8 @@ class Fallbacks:
             told = self._routes.refused(request.address, request.path, error)
             words = route.refuse(call, told)
             return Response(200, refusal(words.payload, words.code, told.code), HEADERS)
-        relay.attach(taken, OPEN, streams=streams)
-        self._clients.came(session, b"")
+        relay.attach(taken, streams=streams)
+        self._clients.came(session, OPEN, b"")
         return None
 
     def _relay(self, name: Name, address: str) -> Relay:

@@ -96,9 +96,7 @@ class Publishing:
         return tell
 
     def _count_events(self, session: Session, count: int) -> None:
-        speech = session.speech
-        if speech is None:
-            return
+        speech = session.speak()
         now = trio.current_time()
         if speech.events is None:
             speech.events = Bucket(session.conversation.publishes or self._limits.client_events, now)

@@ -100,16 +100,18 @@ class Routes:
         return endpoint
 
     def _socket(self, route: SocketRoute, dialect: str):
-        async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+        async def open_socket(
+            wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes
+        ) -> None:
             call = call_of(request, params)
             try:
                 opened = route.open(call)
                 session = self.admit(wire, opened, request.compression, dialect)
             except SowerError as error:
                 told = self.refused(wire.address, request.path, error)
-                await _turn_away(wire, route.refuse(call, told), told)
+                await _turn_away(wire, accepted, route.refuse(call, told), told)
                 return
-            self._clients.came(session, buffered)
+            self._clients.came(session, accepted, buffered)
 
         return open_socket
 
@@ -217,11 +219,11 @@ def call_of(request: Request, params: Mapping[str, str]) -> HttpCall:
     return HttpCall(request.method, request.path, params, request.query, request.headers, request.body, search)
 
 
-async def _turn_away(wire: Wire, refusal: Refusal, error: SowerError) -> None:
+async def _turn_away(wire: Wire, accepted: bytes, refusal: Refusal, error: SowerError) -> None:
     """Say why over the socket, because a browser cannot read a failed handshake; then close it."""
     with trio.move_on_after(CLOSE_WITHIN):
         frame = frames.text if refusal.is_text else frames.binary
-        await wire.send_all(frame(refusal.payload) + frames.close(refusal.code, error.code))
+        await wire.send_all(accepted + frame(refusal.payload) + frames.close(refusal.code, error.code))
         inbound = frames.Inbound(frames.MAX_REASON)
         while not inbound.ended and (data := await wire.recv()):
             inbound.feed(data)

@@ -220,10 +220,6 @@ class WatchFrames(msgspec.Struct, frozen=True):
     session: str
 
 
-class Greet(msgspec.Struct, frozen=True):
-    """Say the protocol's first words."""
-
-
 class Complain(msgspec.Struct, frozen=True):
     """Say what was wrong with what a client asked for, where that came to light before anything was done.
 
@@ -398,7 +394,6 @@ SocketCommand = (
     | Renew
     | SignIn
     | WatchFrames
-    | Greet
     | Complain
     | Ping
     | Finish

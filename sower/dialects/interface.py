@@ -102,6 +102,10 @@ class Conversation(Protocol):
         """What a silent client is told besides being pinged."""
         return b""
 
+    def greeting(self, session: str) -> bytes:
+        """The payload of the message that the server begins with, empty where it says nothing unasked."""
+        return b""
+
     def begin(self) -> Sequence[SocketCommand]:
         """What opening the socket asks for."""
         ...

@@ -138,8 +138,7 @@ async def serve_connection(
                 if taker is not None:
                     wire.address = taker.request.address
                 if isinstance(taker, Upgrade):
-                    await _send(wire, taker.accepted)
-                    await taker.endpoint.open(wire, taker.request, taker.params, parser.left or b"")
+                    await taker.endpoint.open(wire, taker.request, taker.params, taker.accepted, parser.left or b"")
                     return
                 if taker is not None:
                     answer = await _let_take(wire, taker, parser, settings)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
+from websockets.utils import apply_mask
 
 from sower.net.framing import NO_FAREWELL, Farewell, Received
 
@@ -29,6 +30,15 @@ PONG = b"\x8a\x00"
 
 INVALID_DATA = 1007
 """The close code for text that is no UTF-8 (RFC 6455 section 7.4.1)."""
+
+MASKED = 0x80
+"""The bit of a frame's second byte that a client's frames have."""
+
+SHORTEST = 6
+"""Bytes of a client's frame without a payload: two of head, four of mask."""
+
+EMPTY_BLOCK = b"\0\0\xff\xff"
+"""What a deflated message ends with on the way in and out of zlib, and not on the wire (RFC 7692 section 7.2)."""
 
 DEFLATE_FROM = 512
 """Bytes of a payload from which deflating pays: below it saves less than a packet's headers."""
@@ -121,10 +131,31 @@ class WebSocketFraming:
         return close(code, reason)
 
     def nod(self, data: bytes) -> bytes | None:
-        """One whole ping or pong of a client without a payload: two bytes of head, four of mask."""
-        if len(data) == 6 and data[1] == 0x80 and data[0] in (PING[0], PONG[0]):
+        """One whole ping or pong of a client without a payload."""
+        if len(data) == SHORTEST and data[1] == MASKED and data[0] in (PING[0], PONG[0]):
             return PONG if data[0] == PING[0] else b""
         return None
+
+    def whole(self, data: bytes, limit: int) -> Received | None:
+        """One masked frame that is a message, and nothing behind it: nearly all that clients send comes so.
+
+        What is wrong with others, the parser says.
+        """
+        if len(data) < SHORTEST or data[1] < MASKED:
+            return None
+        first, length, start = data[0], data[1] - MASKED, 2
+        if length == 126:
+            length, start = data[2] << 8 | data[3], 4
+        deflated = first in (0xC1, 0xC2) and self._inflates
+        if len(data) != start + 4 + length or length > limit or not (deflated or first in (0x81, 0x82)):
+            return None
+        payload = apply_mask(data[start + 4 :], data[start : start + 4])
+        if deflated:
+            payload = _inflated(payload, limit)
+        is_text = first & 1 == 1
+        if payload is None or (is_text and not _is_utf8(payload)):
+            return None
+        return Received(is_text, payload)
 
     def inbound(self, limit: int) -> Inbound:
         """A parser."""
@@ -214,6 +245,16 @@ class Inbound:
         if self._protocol.close_sent is not None:
             return Farewell(self._protocol.close_sent.code, self._protocol.close_sent.reason, by_peer=False)
         return NO_FAREWELL
+
+
+def _inflated(payload: bytes, limit: int) -> bytes | None:
+    """A message (RFC 7692 section 7.2.2), None for what is none and where it is longer than the limit."""
+    inflator = zlib.decompressobj(-WINDOW_BITS)
+    try:
+        inflated = inflator.decompress(payload + EMPTY_BLOCK, limit)
+    except zlib.error:
+        return None
+    return None if inflator.unconsumed_tail else inflated
 
 
 def _is_utf8(payload: bytes) -> bool:

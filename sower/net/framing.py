@@ -101,8 +101,15 @@ class Framing(Protocol):
         """The answer to what needs no parser, empty where there is none to give; None for all else."""
         ...
 
+    def whole(self, data: bytes, limit: int) -> Received | None:
+        """The one message that these bytes are, where that is plain to see; None for all that needs a parser.
+
+        limit: bytes of the message, after inflation
+        """
+        ...
+
     def inbound(self, limit: int) -> Inbound:
-        """A parser. limit: bytes of one message, after inflation."""
+        """A parser. limit: as of `whole`."""
         ...
 
 
@@ -179,6 +186,9 @@ class StreamFraming:
     def nod(self, data: bytes) -> bytes:
         """Whatever is said is dropped."""
         return b""
+
+    def whole(self, data: bytes, limit: int) -> None:
+        """Nothing is left to see."""
 
     def inbound(self, limit: int) -> Inbound:
         """Never asked for, because `nod` takes everything."""

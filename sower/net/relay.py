@@ -83,25 +83,25 @@ class Relay(Wire):
         self._left = 0
         self._away_since = trio.current_time()
 
-    def attach(self, taken: Taken, first: bytes, *, streams: bool) -> None:
-        """Go on with a new request. first: what its response begins with."""
+    def attach(self, taken: Taken, *, streams: bool) -> None:
+        """Go on with a new request."""
         if self._held is not None:
             self._held.end()
             self.went()
         self._held = self._room.hold(taken, self, math.inf)
         self._streams = streams
         self._left = RESPONSE_MOST if streams else POLL_MOST
+        self._within = False
         if streams:
             head = Response(200, b"", HEADERS).encode_stream(taken.more)
             try:
                 taken.wire.send_now(head)
             except trio.BrokenResourceError:
                 pass  # as the waiting room will find
-            first = b"".join((FILLER, first, *self._gathered))
+            first = b"".join((FILLER, *self._gathered))
             self._gathered = []
-        self._within = False
-        if first and self.send_now(first) < len(first):
-            self.shutdown()
+            if self.send_now(first) < len(first):
+                self.shutdown()
         elif self._gathered:
             self._nursery.start_soon(self._answer_soon, name="poll")
         self._attached.set()

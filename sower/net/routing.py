@@ -18,9 +18,9 @@ HttpEndpoint = Callable[[Request, Mapping[str, str]], Coroutine[Any, Any, Respon
 
 @dataclass(frozen=True, slots=True)
 class SocketEndpoint:
-    """open: runs the socket after its handshake, until it ends; it is given the bytes that came behind the head."""
+    """open: takes the socket; it is given the 101 to send, and the bytes that came behind the request."""
 
-    open: Callable[[Wire, Request, Mapping[str, str], bytes], Awaitable[None]]
+    open: Callable[[Wire, Request, Mapping[str, str], bytes, bytes], Awaitable[None]]
     subprotocols: tuple[str, ...] = ()
 
 

@@ -18,7 +18,6 @@ import trio
 from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched
 from sower.core.connection import name_of
 from sower.core.grants import Grant
-from sower.core.limits import Bucket
 from sower.core.message import Position
 from sower.dialects.interface import Conversation, Said
 from sower.errors import (
@@ -32,8 +31,9 @@ from sower.errors import (
     TooLarge,
 )
 from sower.net.backlog import Backlog
-from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Inbound
+from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Received
 from sower.net.shared import Shared
+from sower.net.speech import Speech
 from sower.net.wire import Wire
 
 if TYPE_CHECKING:
@@ -52,33 +52,6 @@ READ = 16 * 1024
 State = Literal["awake", "asleep", "backlogged"]
 
 
-class Speech:
-    """What a session needs only while it speaks: its parser, and its rates once it has said something.
-
-    inbound: None between the first words of a client and the next. A parser is many times a session's size, and of
-             those that all clients bring at once after a restart the memory would stay in pieces.
-    """
-
-    __slots__ = ("events", "frames", "goes_on", "inbound", "violations")
-
-    def __init__(self) -> None:
-        self.inbound: Inbound | None = None
-        self.goes_on = False
-        self.frames: Bucket | None = None
-        self.events: Bucket | None = None
-        self.violations = 0
-
-    @property
-    def resting(self) -> bool:
-        """Whether nothing is half said."""
-        return self.inbound is None or self.inbound.resting
-
-    def done(self, now: float) -> bool:
-        """Whether nothing is half said, and its rates are as good as new: then nothing is lost by dropping this."""
-        rates = (self.frames, self.events)
-        return self.resting and all(bucket is None or bucket.full(now) for bucket in rates)
-
-
 class Session:
     """One WebSocket after its handshake, or one stream. secret: 48 random bits.
 
@@ -87,7 +60,7 @@ class Session:
     closed:       nothing more is written to it
     farewell:     how it ended, while the client may still be talking: what it says is read and dropped
     speech:       None while it is silent
-    heard:        whether anything came since it was last tended
+    heard:        whether anything came since it was last tended; never before what opening it asks for is done
     pinged:       whether it owes an answer to a ping
     silent_since: when it was last known to have said something, on trio's clock
     due:          the keepalive's slot in which it is tended next, -1 for none
@@ -302,8 +275,10 @@ class Session:
 
     # Inbound
 
-    def begin(self) -> None:
-        """Do what opening the socket asks for."""
+    def begin(self, head: bytes) -> None:
+        """Send what accepts the socket, with the greeting behind it, and do what opening it asks for."""
+        greeting = self.conversation.greeting(self.id)
+        self.write(head + self.audience.frame(greeting) if greeting else head)
         self._perform_all(self.conversation.begin())
 
     def go_on(self, buffered: bytes) -> Farewell | None:
@@ -321,36 +296,54 @@ class Session:
 
     def hear(self, data: bytes) -> Farewell | None:
         """Do what these bytes ask. As `receive`."""
-        self.heard = True
+        goes_on, self.heard = self.heard, True
+        if self.closed:
+            return self._feed(data) if self.farewell is None else None
         if self.speech is None or self.speech.inbound is None:
-            # An empty ping or pong, with nothing half said before it, needs no parser: thousands come while all sleep.
-            nod = self.audience.framing.nod(data)
+            # With nothing half said before it, a whole frame needs no parser.
+            framing = self.audience.framing
+            nod = framing.nod(data)
             if nod is not None:
                 if nod:
                     self.write(nod)
                 return None
-        return self._feed(data) if self.farewell is None else None
+            message = framing.whole(data, self._longest)
+            if message is not None:
+                if goes_on:
+                    self.speak()
+                self._take(message)
+                return None
+        return self._feed(data)
+
+    def speak(self) -> Speech:
+        """From now on keep what a session needs that goes on speaking."""
+        if self.speech is None:
+            self.speech = Speech()
+            self._shared.door.look_again(self, self._shared.bounds.sleep_after)
+        return self.speech
+
+    @property
+    def _longest(self) -> int:
+        return max(self._shared.bounds.message, self.conversation.longest)
+
+    def _take(self, message: Received) -> None:
+        """Do what a message asks."""
+        if message.owed:
+            self.write(message.owed)
+        try:
+            commands = self.conversation.receive(self.id, message.payload, is_text=message.is_text)
+        except SowerError as error:
+            self._count_violation(None, error)
+        else:
+            self._perform_all(commands)
 
     def _feed(self, data: bytes) -> Farewell | None:
-        speech = self.speech
-        if speech is None:
-            speech = self.speech = Speech()
-            self._shared.door.look_again(self, self._shared.bounds.sleep_after)
-        inbound = speech.inbound
-        if inbound is None:
-            limit = max(self._shared.bounds.message, self.conversation.longest)
-            inbound = self.audience.framing.inbound(limit)
+        speech = self.speak()
+        inbound = speech.inbound or self.audience.framing.inbound(self._longest)
         for message in inbound.feed(data):
             if self.closed:
                 break
-            if message.owed:
-                self.write(message.owed)
-            try:
-                commands = self.conversation.receive(self.id, message.payload, is_text=message.is_text)
-            except SowerError as error:
-                self._count_violation(None, error)
-            else:
-                self._perform_all(commands)
+            self._take(message)
         if inbound.reply_due and not self.closed:
             self.write(inbound.reply())
         speech.inbound = inbound if speech.goes_on or not inbound.resting else None
@@ -380,9 +373,10 @@ class Session:
         """Refuse, and end who goes on with what is malformed or too fast."""
         self.refuse(command, error)
         too_fast = isinstance(error, RateLimited) and not isinstance(error, EventsTooFast)  # frames bound those
-        if self.speech is not None and (too_fast or isinstance(error, BadRequest | TooLarge)):
-            self.speech.violations += 1
-            if self.speech.violations > self._shared.bounds.violations:
+        if self.heard and (too_fast or isinstance(error, BadRequest | TooLarge)):
+            speech = self.speak()
+            speech.violations += 1
+            if speech.violations > self._shared.bounds.violations:
                 self.end(error)
 
     # Its clock, kept by the keepalive

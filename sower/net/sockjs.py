@@ -44,6 +44,9 @@ class SockJsFraming:
         """An empty array is a sign of life."""
         return b"" if data == b"[]" else None
 
+    def whole(self, data: bytes, limit: int) -> None:
+        """A body may hold several messages."""
+
     def inbound(self, limit: int) -> SockJsInbound:
         """A reader of requests' bodies."""
         return SockJsInbound(limit)

@@ -55,6 +55,9 @@ class Echo:
     longest = 0
     now = 0.0
 
+    def greeting(self, session: str) -> bytes:
+        return b""
+
     def begin(self) -> Sequence[SocketCommand]:
         return ()
 
@@ -101,11 +104,14 @@ async def echoing() -> AsyncGenerator[int]:
         shared = Shared(echo, BOUNDS, nursery, Tally())  # type: ignore[arg-type]
         audiences: dict[Compression, FramedAudience] = {}
 
-        async def open_socket(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+        async def open_socket(
+            wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes
+        ) -> None:
             framing = WebSocketFraming(request.compression)
             audience = audiences.setdefault(request.compression, FramedAudience(echo, framing, "echo"))
             session = Session(wire, random.getrandbits(48), anonymous("1", "k", None), echo, audience, shared)  # type: ignore[arg-type]
             reader.add(session)
+            session.begin(accepted)
             farewell = session.go_on(buffered)
             if farewell is not None:
                 reader.end(session, farewell)

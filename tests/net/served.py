@@ -64,12 +64,15 @@ async def never(request: Request, params: Mapping[str, str]) -> Response:
     raise AssertionError
 
 
-async def fall_silent(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+async def fall_silent(
+    wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes
+) -> None:
+    await wire.send_all(accepted)
     raise Forbidden("not here")
 
 
-async def talk(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
-    await wire.send_all(b"talking:" + buffered)
+async def talk(wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes) -> None:
+    await wire.send_all(accepted + b"talking:" + buffered)
 
 
 class Poll:

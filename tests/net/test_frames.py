@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
 from sower.net import frames
-from sower.net.frames import Compression, Inbound
+from sower.net.frames import Compression, Inbound, WebSocketFraming
 from sower.net.framing import Farewell
 from tests.e2e.raw import masked
 
@@ -103,6 +104,29 @@ def test_however_the_bytes_are_cut_all_is_heard_and_answered_in_the_same_order(
     cut = Inbound(1000)
     assert order(cut, [stream[begin:end] for begin, end in pairwise(places)]) == whole
     assert cut.resting
+
+
+def deflated(text: str) -> bytes:
+    peer = PerMessageDeflate(True, True, 15, 15)
+    return bytes(peer.encode(Frame(Opcode.TEXT, text.encode())).data)
+
+
+@given(
+    first=st.one_of(st.sampled_from([0x81, 0x82, 0xC1, 0xC2]), st.integers(0, 255)),
+    payload=st.one_of(st.text(max_size=300).map(str.encode), st.text(max_size=2000).map(deflated), st.binary()),
+    damage=st.sampled_from([lambda data: data, lambda data: data[:-1], lambda data: data + b"\x89", lambda _: b"\x81"]),
+    inflates=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_message_that_is_seen_without_a_parser_is_the_one_that_a_parser_sees(
+    first: int, payload: bytes, damage: Callable[[bytes], bytes], inflates: bool
+) -> None:
+    framing = WebSocketFraming(Compression(inflates, inflates))
+    data = damage(masked(first, payload))
+    parser = framing.inbound(1000)
+    heard = parser.feed(data)
+    alone = len(heard) == 1 and parser.resting and not parser.reply_due
+    assert framing.whole(data, 1000) == (heard[0] if alone else None)
 
 
 def test_half_a_message_keeps_the_parser() -> None:

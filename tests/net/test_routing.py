@@ -20,7 +20,7 @@ async def write(request: Request, params: Mapping[str, str]) -> Response:
     return Response(200)
 
 
-async def talk(wire: Wire, request: Request, params: Mapping[str, str], buffered: bytes) -> None:
+async def talk(wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes) -> None:
     return
 
 

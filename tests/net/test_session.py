@@ -166,6 +166,9 @@ async def test_a_silent_session_sleeps_and_half_a_message_keeps_it_awake() -> No
         session, stream = house.session()
         await stream.send_all(masked(0x81, b"hello"))
         await trio.testing.wait_all_tasks_blocked()
+        assert session.speech is None, "a single message leaves nothing behind"
+        await stream.send_all(masked(0x81, b"you"))
+        await trio.testing.wait_all_tasks_blocked()
         assert session.speech is not None
         now = trio.current_time()
         assert session.tend(now, 0.0) == BOUNDS.sleep_after, "it has just spoken"
@@ -179,7 +182,7 @@ async def test_a_silent_session_sleeps_and_half_a_message_keeps_it_awake() -> No
         assert session.speech is not None
         await stream.send_all(half[5:])
         await trio.testing.wait_all_tasks_blocked()
-        assert house.asked == ["hello", "world"]
+        assert house.asked == ["hello", "you", "world"]
 
 
 async def test_a_silent_client_is_pinged_and_closed_when_it_does_not_answer() -> None:

@@ -76,7 +76,7 @@ class Line:
             await self.attached.wait()
 
     async def take(self, taken: Taken) -> Any:
-        self.relay.attach(taken, b"", streams=self.streams)
+        self.relay.attach(taken, streams=self.streams)
         self.attached.set()
 
 

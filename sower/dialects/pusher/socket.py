@@ -17,7 +17,6 @@ from sower.config import App
 from sower.core.command import (
     Complain,
     Credentials,
-    Greet,
     Ping,
     Proof,
     Publish,
@@ -54,7 +53,6 @@ T = TypeVar("T")
 
 _VERSION = re.compile(r"[\w.+-]{1,64}\Z", re.ASCII)
 _NOTHING = msgspec.Raw(b"{}")
-_GREET = (Greet(),)
 _PING = (Ping(),)
 
 
@@ -114,9 +112,13 @@ class PusherConversation(Conversation):
             "pusher:pong": _pong,
         }
 
-    def begin(self) -> Sequence[SocketCommand]:
+    def greeting(self, session: str) -> bytes:
         """The server speaks first."""
-        return _GREET
+        return words.established(socket_id(session), self._settings.activity_timeout)
+
+    def begin(self) -> Sequence[SocketCommand]:
+        """Opening the socket asks for nothing else."""
+        return ()
 
     def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """One frame. Raises BadFrame, BadChannelName, BadEvent, MessageTooLarge."""
@@ -136,8 +138,6 @@ class PusherConversation(Conversation):
             return words.succeeded(answer)
         if isinstance(command, Ping):
             return words.PONG
-        if isinstance(command, Greet):
-            return words.established(socket_id(session), self._settings.activity_timeout)
         if isinstance(command, SignIn):
             return words.signed_in(command.said)
         return b""
