@@ -26,6 +26,9 @@ MOST_HEADERS = 100
 SINGLE = frozenset(("host", "content-length", "authorization", "origin", "sec-websocket-key", "transfer-encoding"))
 """Headers that may come once: two of them mean different things to different readers."""
 
+A_CHUNK = 16
+"""Bytes of a chunk besides what is in it; extensions may have more, together as much as a head. So does Go."""
+
 HOST = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[[\dA-Fa-f:.]+\])(?::\d*)?", re.ASCII)
 """uri-host [":" port] (RFC 9112 section 3.2)."""
 
@@ -57,9 +60,12 @@ class RequestParser:
         self._fields = 0
         self._in_trailers = False
         self._unfinished = 0
+        self._chunks = 0
+        self._extensions = 0
 
     def feed(self, data: bytes) -> None:
         """Take bytes. Raises nothing: what is wrong is a `fault`, so that the requests before it are answered."""
+        awaited, chunks, size = self.in_body, self._chunks, len(self._body)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -69,6 +75,8 @@ class RequestParser:
         else:
             if self.in_head or self._in_trailers:
                 self._count_unfinished(data)
+            if awaited and self.in_body:
+                self._count_extensions(len(data) - (len(self._body) - size) - A_CHUNK * (self._chunks - chunks))
         if not self.in_body and not self.requests:
             self.in_head = True
 
@@ -88,6 +96,12 @@ class RequestParser:
         if self._is_head_over(self._unfinished):
             self.fault = self._head_error()
 
+    def _count_extensions(self, more: int) -> None:
+        """A chunk's extension is never seen, so what comes and is no body is counted here, but for a first read."""
+        self._extensions = max(0, self._extensions + more)
+        if self._extensions > self._settings.max_head:
+            self.fault = HeadersTooLarge(f"The chunks' extensions have over {self._settings.max_head} bytes.")
+
     def _is_head_over(self, unfinished: int = 0) -> bool:
         # Before the first header the unfinished bytes are mostly those of the target, which count once.
         begun = len(self._target) + unfinished if self._fields else max(len(self._target), unfinished)
@@ -106,6 +120,7 @@ class RequestParser:
         self._body = bytearray()
         self._head_size = 0
         self._fields = 0
+        self._extensions = 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -138,6 +153,7 @@ class RequestParser:
         self.wants_continue = self._headers.get("expect", "").lower() == "100-continue" and version == "1.1"
 
     def on_chunk_header(self) -> None:
+        self._chunks += 1
         self._in_trailers = True  # unless a body follows: the last chunk is the one without
 
     def on_body(self, body: bytes) -> None:
