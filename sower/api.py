@@ -249,9 +249,8 @@ class Api:
             if tree.state is not None and not tree.name.startswith("[meta]"):
                 presence = tree.state.presence
                 members = None if presence is None else len(presence)
-                seen = 0 if presence is None else len(presence.seen())
-                followers, published = tree.state.subscribers, tree.published
-                found.append(Occupancy(tree.name, followers, members, published=published, present=seen))
+                followers, now = tree.state.subscribers, tree.state.attendance(0)
+                found.append(Occupancy(tree.name, followers, members, published=tree.published, attendance=now))
         found.sort(key=lambda occupancy: occupancy.channel)
         return ChannelList(tuple(found[: command.limit]))
 
@@ -263,8 +262,8 @@ class Api:
             return Occupancy(channel, 0, 0 if self._hub.rules.of(channel).presence else None)
         state = tree.state
         members = None if state.presence is None else len(state.presence)
-        seen = 0 if state.presence is None else len(state.presence.seen())
-        return Occupancy(channel, state.subscribers, members, state.cached(trio.current_time()), present=seen)
+        cached, now = state.cached(trio.current_time()), state.attendance(0)
+        return Occupancy(channel, state.subscribers, members, cached, attendance=now)
 
     def _may_look(self, grant: Grant, channel: str) -> bool:
         """Whether this grant may see how many follow a channel."""

@@ -4,6 +4,7 @@
       |- fan-out                the only task that changes the channel's state
       |- presence clock         ends the grace period of members who went
       |- count clock            tells subscribers how many they are, not too often in a crowd
+      |- attendance clock       tells those who asked how many there are, and what for
       |- replay SESSION         reads the journal for one subscriber who asked for what was missed
 
 Rule 1: everything goes through one inbox, so a channel has one order.
@@ -22,6 +23,7 @@ import msgspec
 import structlog
 import trio
 
+from sower.attending import Attending
 from sower.core.channel import Channel, Parcel
 from sower.core.command import Receipt, Welcome
 from sower.core.happening import Fact, Happening, comings_and_goings
@@ -74,6 +76,7 @@ class ChannelTree:
         self._newcomers: dict[Subscription, Arrival] = {}
         self._accepted: list[tuple[Publication, Message]] = []
         self._parcels: list[Parcel[Subscriber]] = []  # mostly one; a deque is 760 bytes of every channel
+        self._attending = Attending(self._wake)
         self._members = Membership(rules, node.next_serial, self._expired)
         self._replays = None if rules.history is None else Replays(self, rules.history, node)
         self._retiring = False
@@ -158,6 +161,9 @@ class ChannelTree:
             else:
                 refuse(item, error)
 
+    def _wake(self) -> None:
+        self._work.set()
+
     # The tasks
 
     async def run(self) -> None:
@@ -170,6 +176,7 @@ class ChannelTree:
                 self._nursery.start_soon(self._count_clock, self._state, name=f"count clock {self.name}")
             if self._replays is not None:
                 self._replays.run(self._nursery)
+            self._attending.run(self._nursery)
             await self._fan_out(self._state)
             self._nursery.cancel_scope.cancel()
 
@@ -195,7 +202,7 @@ class ChannelTree:
                 await self._record()
             elif self._members.unanswered:
                 self._members.answer()
-            elif self._changes or self._newcomers or self._count_due:
+            elif self._changes or self._newcomers or self._count_due or self._attending.due:
                 self._announce(state)
             elif self._accepted:
                 await self._store(state)
@@ -243,6 +250,7 @@ class ChannelTree:
             self._changes += self._members.say(state, item)
         elif not isinstance(item, Publication):
             self._changes += self._members.shown(item.decide(state, trio.current_time()))
+        self._attending.changed()
         self._tell(*comings_and_goings(self.name, vacant, state.vacant, self._changes[before:]))
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
@@ -271,22 +279,25 @@ class ChannelTree:
         except SowerError as error:
             refuse(item, error)
             return
-        state.remove(subscriber, newcomer.audience)
-        state.add(subscriber, item.audience)
-        newcomer.audience = item.audience
+        state.remove(subscriber, newcomer.audience, newcomer.uses)
+        state.add(subscriber, item.audience, item.uses)
+        newcomer.audience, newcomer.uses = item.audience, item.uses
         self._count_changed.set()
+        if item.command.counts:
+            self._attending.begin(self._nursery)
         self._newcomers[newcomer] = item
 
     def _depart(self, state: Channel[Subscriber], item: Departure) -> None:
         leaver, subscriber = item.subscription, item.subscription.subscriber
         self._newcomers.pop(leaver, None)
-        state.remove(subscriber, leaver.audience)
+        state.remove(subscriber, leaver.audience, leaver.uses)
         self._changes += self._members.leave(state, leaver, at_once=item.at_once)
         self._count_changed.set()
 
     def _expired(self, changes: Sequence[Delivery]) -> None:
         """Members are gone whose grace period was over."""
         self._changes.extend(changes)
+        self._attending.changed()
         if self._state is not None:
             self._tell(*comings_and_goings(self.name, False, self._state.vacant, changes))
         self._work.set()
@@ -304,6 +315,9 @@ class ChannelTree:
             self._count_due = False
             self._parcels.extend(state.parcels([Counted(state.subscribers)]))
             self._tell(Happening(Fact.COUNTED, self.name, count=state.subscribers))
+        if self._attending.due:
+            self._attending.due = False
+            self._parcels.extend(state.parcels([state.attendance(self._node.next_serial())]))
 
     def _pass_on(self, state: Channel[Subscriber], deliveries: Sequence[Delivery]) -> None:
         if deliveries:

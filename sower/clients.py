@@ -17,6 +17,7 @@ from sower.activity import Activity
 from sower.collector import Collector
 from sower.config import Config
 from sower.console import Console
+from sower.core.attendance import Use
 from sower.core.command import (
     Acknowledged,
     Appear,
@@ -62,6 +63,9 @@ from sower.publishing import Publishing
 from sower.users import Users
 
 SUBSCRIBE_ONLY = frozenset({Can.SUBSCRIBE})
+
+NEED = {Can.SUBSCRIBE: Use.HEAR | Use.WATCH, Can.PUBLISH: Use.PUBLISH, Can.PRESENCE: Use.APPEAR}
+"""What must be allowed for each use."""
 
 
 COUNTED_AT_ONCE = 4096
@@ -259,9 +263,9 @@ class Clients:
             grant, can = self._allowed(session, command)
             rules = self._hub.rules.of(name)
             user, meta = self._member(grant, command, rules)
-            audience = _audience(session, command, can)
+            audience, uses = _audience(session, command, can), self._uses(grant, command, rules)
             if before is not None and before.user == user:
-                before.begin(command, meta, can, audience, again=True)
+                before.begin(command, meta, can, audience, uses=uses, again=True)
                 return
             if len(session.subscriptions) >= self._limits.subscriptions:
                 raise TooMany(f"This client follows {self._limits.subscriptions} channels, limits.subscriptions.")
@@ -269,7 +273,7 @@ class Clients:
             subscription.grace = command.grace
             if before is not None:
                 self._unsubscribe(session, name)
-            subscription.begin(command, meta, can)
+            subscription.begin(command, meta, can, uses=uses)
         except SowerError as error:
             told = self._access.refusal(session.address, error)
             self._activity.refused(session.grant.app, session.address, name, told)
@@ -295,6 +299,14 @@ class Clients:
         if not can:
             grant.demand(next(iter(command.wants), Can.SUBSCRIBE), name, rules, client_events)
         return grant, can
+
+    def _uses(self, grant: Grant, command: Subscribe, rules: Rules) -> Use:
+        """What of what a subscriber is there for it is allowed."""
+        uses, client_events = command.uses, self._access.apps[grant.app].client_events
+        for can, needing in NEED.items():
+            if uses & needing and not grant.allows(can, command.channel, rules, client_events):
+                uses &= ~needing
+        return uses
 
     def _member(self, grant: Grant, command: Subscribe, rules: Rules) -> tuple[str | None, bytes | None]:
         """The user id that a subscriber is present as, where it is one, and its meta. Raises TooLarge."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
+from sower.core.attendance import EVERY_USE, Use
 from sower.core.channel import Audience, Channel
 from sower.core.command import (
     SUBSCRIBING,
@@ -63,9 +64,10 @@ class Subscription:
     user:    the member that the subscriber is by subscribing, where it is one
     members: all members that its connection is; the channel's to know
     grace:   seconds that they stay when it is lost, None for what the channel's rule says
+    uses:    what it was counted for; the channel's to know
     """
 
-    __slots__ = ("audience", "grace", "members", "subscriber", "tree", "user")
+    __slots__ = ("audience", "grace", "members", "subscriber", "tree", "user", "uses")
 
     def __init__(self, tree: Inbox, subscriber: Subscriber, audience: Audience, user: str | None) -> None:
         self.tree = tree
@@ -74,6 +76,7 @@ class Subscription:
         self.user = user
         self.members: tuple[str, ...] = ()
         self.grace: float | None = None
+        self.uses = EVERY_USE
 
     @property
     def channel(self) -> str:
@@ -87,15 +90,17 @@ class Subscription:
         can: frozenset[Can] = SUBSCRIBING,
         audience: Audience | None = None,
         *,
+        uses: Use = EVERY_USE,
         again: bool = False,
     ) -> None:
         """Enter the channel, or follow it in another way. Raises as Inbox.post.
 
         meta: JSON bytes that the member brings, None for none
         can:  what of what it wants it may do
+        uses: what of what it is there for it is allowed
         again: it follows the channel already, so it misses nothing
         """
-        self.tree.post(Arrival(self, command, meta, can, audience or self.audience, again=again))
+        self.tree.post(Arrival(self, command, meta, can, audience or self.audience, uses, again=again))
 
     def end(self, *, at_once: bool = False) -> None:
         """Leave the channel. at_once: the client asked for it, so its member gets no grace period."""
@@ -103,7 +108,7 @@ class Subscription:
 
 
 class Arrival:
-    __slots__ = ("again", "audience", "can", "command", "meta", "subscription")
+    __slots__ = ("again", "audience", "can", "command", "meta", "subscription", "uses")
 
     def __init__(
         self,
@@ -112,6 +117,7 @@ class Arrival:
         meta: bytes | None,
         can: frozenset[Can],
         audience: Audience,
+        uses: Use,
         *,
         again: bool,
     ) -> None:
@@ -120,6 +126,7 @@ class Arrival:
         self.meta = meta
         self.can = can
         self.audience = audience
+        self.uses = uses
         self.again = again
 
 

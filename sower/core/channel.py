@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from sower.core.attendance import EVERY_USE, Attendance, Use, Uses
 from sower.core.message import Delivery, Message
 from sower.core.presence import Presence
 from sower.core.rules import Rules
@@ -75,6 +76,7 @@ class Channel(Generic[S]):
         "_cached_until",
         "_ids",
         "_most_members",
+        "_uses",
         "audiences",
         "head",
         "missed",
@@ -96,6 +98,7 @@ class Channel(Generic[S]):
         self._cached: Message | None = None
         self._cached_until = 0.0
         self._ids: dict[str, tuple[int, float]] = {}
+        self._uses = Uses()
 
     @property
     def subscribers(self) -> int:
@@ -113,17 +116,34 @@ class Channel(Generic[S]):
             self.presence = Presence(self.rules.grace, self._most_members)
         return self.presence
 
-    def add(self, subscriber: S, audience: Audience) -> None:
-        """Let a subscriber in."""
+    def add(self, subscriber: S, audience: Audience, uses: Use = EVERY_USE) -> None:
+        """Let a subscriber in who is not there."""
         self.audiences.setdefault(audience, set()).add(subscriber)
+        self._uses.count(uses, 1)
 
-    def remove(self, subscriber: S, audience: Audience) -> None:
-        """Let a subscriber go. Harmless for one who is not there."""
+    def remove(self, subscriber: S, audience: Audience, uses: Use = EVERY_USE) -> None:
+        """Let a subscriber go that was added so. Harmless for one who is not there."""
         followers = self.audiences.get(audience)
-        if followers is not None:
+        if followers is not None and subscriber in followers:
             followers.discard(subscriber)
+            self._uses.count(uses, -1)
             if not followers:
                 del self.audiences[audience]
+
+    def attendance(self, serial: int) -> Attendance:
+        """How many there are. serial: of now. Who follows through a tap hears, and sees who is present."""
+        tapped, of = sum(tap.followers for tap in self.taps), self._uses.of
+        members = 0 if self.presence is None else self.presence.connections
+        return Attendance(
+            serial,
+            self.head,
+            connections=of() + tapped,
+            hear=of(Use.HEAR) + tapped,
+            watch=of(Use.WATCH) + tapped,
+            publish=of(Use.PUBLISH),
+            appear=of(Use.APPEAR),
+            members=members,
+        )
 
     def parcels(self, deliveries: Sequence[Delivery], *, besides: Iterable[S] = ()) -> list[Parcel[S]]:
         """What goes to whom: each delivery encoded once per audience, each message kept from its own sender.

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from sower.core.attendance import EVERY_USE, NOBODY, Attendance, Use
 from sower.core.grants import Can, Credential, Grant
 from sower.core.message import Appearance, Delivery, Did, Kind, Message, Position
 from sower.core.presence import MemberView
@@ -129,6 +130,8 @@ class Subscribe(msgspec.Struct, frozen=True):
     wants:     what the subscriber means to do: it may do what of this its grant allows, and must be allowed some
     encoder:   how this channel's deliveries are said, where it is not as the socket's other ones
     grace:     seconds that its members stay when its socket is lost, where it is not as the channel's rule has it
+    uses:      what it is there for, as far as it is allowed
+    counts:    whether it is told how many there are, now and after changes
     """
 
     channel: str
@@ -142,6 +145,8 @@ class Subscribe(msgspec.Struct, frozen=True):
     wants: frozenset[Can] = SUBSCRIBING
     encoder: Wording | None = None
     grace: float | None = None
+    uses: Use = EVERY_USE
+    counts: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -439,8 +444,8 @@ class Occupancy(msgspec.Struct, frozen=True):
     subscribers: int
     members: int | None
     cached: tuple[Message, float] | None = None
-    present: int = 0
     published: int = 0
+    attendance: Attendance = NOBODY
 
 
 class Published(msgspec.Struct, frozen=True):

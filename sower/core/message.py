@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from sower.core.attendance import Attendance
 from sower.errors import BadChannelName, BadEvent, BadPosition
 
 SERIALS_PER_SECOND = 10_000_000
@@ -120,7 +121,7 @@ class Counted(msgspec.Struct, frozen=True):
     subscribers: int
 
 
-Delivery = Message | Joined | Left | Updated | Appearance | CacheMiss | Counted
+Delivery = Message | Joined | Left | Updated | Appearance | CacheMiss | Counted | Attendance
 """What a channel tells its subscribers, before a dialect encodes it."""
 
 

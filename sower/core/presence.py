@@ -66,6 +66,11 @@ class Presence:
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def connections(self) -> int:
+        """How many connections of members there are."""
+        return sum(len(member.connections) for member in self._members.values())
+
     def enter(self, said: Appearance, owner: Hashable, *, keep: bool = False, most: int | None = None) -> list[Change]:
         """A connection of a user came, or says something new of itself.
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+from sower.core.attendance import Attendance, Use
 from sower.core.command import Rewind
 from sower.core.grants import Can
 from sower.core.message import Appearance, Delivery, Message, check_channel_name
-from sower.dialects.ably import messages
+from sower.dialects.ably import messages, serials
 from sower.dialects.ably.wire import EVERY_MODE, MODES, Action, Flag, Format, OutFrame
 from sower.errors import BadChannelName, BadParameter
 
@@ -20,6 +21,19 @@ CAPABILITIES = {
     Flag.PRESENCE_SUBSCRIBE: Can.SUBSCRIBE,
 }
 """What each mode needs."""
+
+USES = {
+    Flag.PRESENCE: Use.APPEAR,
+    Flag.PUBLISH: Use.PUBLISH,
+    Flag.SUBSCRIBE: Use.HEAR,
+    Flag.PRESENCE_SUBSCRIBE: Use.WATCH,
+}
+"""What each mode is counted as."""
+
+METRICS = ("connections", "publishers", "subscribers", "presenceConnections", "presenceMembers", "presenceSubscribers")
+
+OCCUPANCY = "[meta]occupancy"
+"""What the messages are called that tell how many there are."""
 
 MOST_REWOUND = 100
 """Messages that rewind by count may ask for."""
@@ -58,6 +72,25 @@ def read_rewind(text: str) -> Rewind:
     if unit:
         return Rewind(seconds=float(int(number) * UNITS[unit]))
     return Rewind(messages=min(int(number), MOST_REWOUND))
+
+
+def known_params(params: Mapping[str, str]) -> dict[str, str]:
+    """The params that are understood; they alone are echoed."""
+    known = {"rewind": params["rewind"]} if "rewind" in params else {}
+    if params.get("occupancy") in ("metrics", *(f"metrics.{name}" for name in METRICS)):
+        known["occupancy"] = params["occupancy"]
+    return known
+
+
+def metrics_of(there: Attendance) -> dict[str, int]:
+    """How many there are, in Ably's words."""
+    numbers = (there.connections, there.publish, there.hear, there.appear, there.members, there.watch)
+    return dict(zip(METRICS, numbers, strict=True))
+
+
+def uses_of(modes: Flag) -> Use:
+    """What these modes are counted as."""
+    return Use(sum(use for mode, use in USES.items() if mode in modes))
 
 
 def wanted_modes(flags: int | None, params: Mapping[str, str]) -> Flag:
@@ -99,7 +132,8 @@ class ChannelWords:
 
     @property
     def _key(self) -> tuple[object, ...]:
-        return self._format, self._epoch, self.written, self.modes & (Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE)
+        told = self.modes & (Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE)
+        return self._format, self._epoch, self.written, told, self.params.get("occupancy")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ChannelWords) and self._key == other._key
@@ -120,7 +154,17 @@ class ChannelWords:
             presence = [messages.out_presence(delivery, self._format)]
             # Without a channelSerial: SDKs take theirs from any frame, and presence is not part of the message order.
             return self._format.encode(OutFrame(Action.PRESENCE, channel=name, presence=presence))
+        if isinstance(delivery, Attendance) and "occupancy" in self.params and Flag.SUBSCRIBE in self.modes:
+            return self._format.encode(self._occupancy(name, delivery))
         return b""
+
+    def _occupancy(self, name: str, there: Attendance) -> OutFrame:
+        """A message that is not part of the order: it repeats the position, which SDKs take from every message."""
+        metrics, (_, _, only) = metrics_of(there), self.params["occupancy"].partition(".")
+        told = {"metrics": {only: metrics[only]} if only else metrics}
+        message = messages.announcement(there.serial, OCCUPANCY, told)
+        serial = serials.write(there.head, self._epoch)
+        return OutFrame(Action.MESSAGE, channel=name, channelSerial=serial, messages=[message])
 
 
 def granted(modes: Flag, can: frozenset[Can]) -> Flag:

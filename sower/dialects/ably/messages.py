@@ -14,7 +14,15 @@ from sower.core.command import Appear, Publish
 from sower.core.message import Appearance, Did, Kind, Message
 from sower.dialects.ably import payload, serials
 from sower.dialects.ably.payload import NULL, Content
-from sower.dialects.ably.wire import Format, InMessage, InPresence, OutMessage, OutPresence, PresenceAction
+from sower.dialects.ably.wire import (
+    Announcement,
+    Format,
+    InMessage,
+    InPresence,
+    OutMessage,
+    OutPresence,
+    PresenceAction,
+)
 from sower.errors import BadParameter, MessageTooLarge, UserMismatch
 
 MAX_MESSAGE = 65536
@@ -31,6 +39,9 @@ _to_json = msgspec.json.Encoder().encode
 DID = {PresenceAction.ENTER: Did.ENTERED, PresenceAction.UPDATE: Did.UPDATED, PresenceAction.LEAVE: Did.LEFT}
 ACTIONS = {did: action for action, did in DID.items()}
 
+
+META = 3
+"""The action of a message that is about the channel itself."""
 
 NO_EXTRAS = msgspec.Raw()
 
@@ -99,6 +110,11 @@ def out(message: Message, epoch: str, wire: Format, channel: str | None = None) 
         wire.extras(extra.extras),
         channel,
     )
+
+
+def announcement(serial: int, name: str, data: object) -> Announcement:
+    """What the daemon says of a channel. serial: when."""
+    return Announcement(f"{serial}:0", serial // 10_000, META, name, _to_json(data).decode(), "json")
 
 
 def appear(presence: InPresence, channel: str, presence_id: str) -> Appear:

@@ -30,7 +30,7 @@ from sower.core.command import (
 )
 from sower.core.message import Position
 from sower.dialects.ably import codes, messages, serials, tokens
-from sower.dialects.ably.channels import read_name
+from sower.dialects.ably.channels import metrics_of, read_name
 from sower.dialects.ably.credentials import read_credentials
 from sower.dialects.ably.http import answers_in, is_ably, limit_of, links, read_body, refuse, reply
 from sower.dialects.ably.revoking import REVOKE_ROUTE
@@ -258,22 +258,9 @@ def decode_status(call: HttpCall) -> Asked:
 
 
 def _status(occupancy: Occupancy) -> dict[str, Any]:
-    metrics = metrics_of(occupancy)
+    metrics = metrics_of(occupancy.attendance)
     active = any(metrics.values())
     return {"channelId": occupancy.channel, "status": {"isActive": active, "occupancy": {"metrics": metrics}}}
-
-
-def metrics_of(occupancy: Occupancy) -> dict[str, int]:
-    """How many follow a channel and are present. Every follower is counted as one that may publish."""
-    subscribers, present = occupancy.subscribers, occupancy.present
-    return {
-        "connections": subscribers,
-        "publishers": subscribers,
-        "subscribers": subscribers,
-        "presenceConnections": subscribers,
-        "presenceMembers": present,
-        "presenceSubscribers": subscribers,
-    }
 
 
 def decode_channels(call: HttpCall) -> Asked:

@@ -29,7 +29,16 @@ from sower.core.grants import Can
 from sower.core.message import Position
 from sower.dialects.ably import codes, messages, serials
 from sower.dialects.ably.acknowledgements import Acknowledgements
-from sower.dialects.ably.channels import CAPABILITIES, ChannelWords, granted, read_name, read_rewind, wanted_modes
+from sower.dialects.ably.channels import (
+    CAPABILITIES,
+    ChannelWords,
+    granted,
+    known_params,
+    read_name,
+    read_rewind,
+    uses_of,
+    wanted_modes,
+)
 from sower.dialects.ably.codes import info
 from sower.dialects.ably.tokens import verify
 from sower.dialects.ably.wire import (
@@ -195,8 +204,8 @@ class AblyConversation(Conversation):
         self._bare(frame)
         params |= frame.params or {}
         modes = wanted_modes(frame.flags if frame.action == Action.ATTACH else None, params)
-        rewind = params.get("rewind")
-        known = {"rewind": rewind} if rewind is not None else {}
+        known = known_params(params)
+        rewind = known.get("rewind")
         encoder = None
         if known or modes != MODES or name != frame.channel:
             written = frame.channel if name != frame.channel else None
@@ -208,6 +217,8 @@ class AblyConversation(Conversation):
             wants=frozenset(CAPABILITIES[mode] for mode in modes) or PUBLISHING,
             encoder=encoder,
             grace=self._grace(),
+            uses=uses_of(modes),
+            counts="occupancy" in known,
         )
 
     def _renew(self, frame: InFrame) -> Sequence[SocketCommand]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from sower.core.attendance import Use
 from sower.core.command import Rewind, SocketAnswer, SocketCommand, Subscribe, Watched
 from sower.core.message import SERIALS_PER_SECOND, Delivery, Message, Position
 from sower.dialects.ably import messages, serials
@@ -111,7 +112,12 @@ def opens(epoch: str, call: HttpCall, *, events: bool) -> Opened:
     last = query.get("lastEvent") or call.headers.get("last-event-id")
     rewind = None if last else query.get("rewind")
     begins = [
-        Subscribe(name, _since(last, name) if last else None, rewind=_rewind(params.get("rewind") or rewind))
+        Subscribe(
+            name,
+            _since(last, name) if last else None,
+            rewind=_rewind(params.get("rewind") or rewind),
+            uses=Use.HEAR,
+        )
         for name, params in names
     ]
     encoder = StreamEncoder(epoch, events, query.get("enveloped") != "false")

@@ -125,6 +125,17 @@ class OutMessage(msgspec.Struct, omit_defaults=True):
     channel: str | None = None
 
 
+class Announcement(msgspec.Struct):
+    """A message of the daemon's own that is about a channel, and no part of its order."""
+
+    id: str
+    timestamp: int
+    action: int
+    name: str
+    data: str
+    encoding: str
+
+
 class OutPresence(msgspec.Struct, omit_defaults=True):
     """A presence message as clients get it."""
 
@@ -169,7 +180,7 @@ class OutFrame(msgspec.Struct, omit_defaults=True):
     error: ErrorInfo | None = None
     connectionId: str | None = None
     connectionDetails: Details | None = None
-    messages: list[OutMessage] | None = None
+    messages: list[OutMessage] | list[Announcement] | None = None
     presence: list[OutPresence] | None = None
     res: list[Result] | None = None
 
