@@ -76,7 +76,7 @@ async def test_changes_of_a_moment_are_told_together(autojump_clock: trio.testin
 async def test_members_count_and_whoever_follows_in_another_way_is_counted_anew(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with watched() as (house, listener, subscription):
+    async with watched() as (_, listener, subscription):
         await trio.sleep(TOLD_EVERY * 2)
         subscription.tree.post(MetaChange(subscription, Appear("room", Did.ENTERED, None, b"null"), "ada"))
         await settle()
