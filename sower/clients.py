@@ -421,7 +421,7 @@ class Clients:
             raise told from error
         session.grant = grant
         if grant.expires is not None:
-            self.look_again(session, grant.expires - self._now())
+            self.look_again(session, grant.expires - self._now() - session.conversation.asks_before(grant))
         session.answer(command, Acknowledged())
         for channel, error in lost.items():
             self._unsubscribe(session, channel)

@@ -312,6 +312,12 @@ class ClientEventsOff(Forbidden):
     hint = "Set client_events = true in the channel's rule and in its app, or publish from a server over HTTP."
 
 
+class ModeNotAsked(Forbidden):
+    code = "mode_not_asked"
+    text = "The client follows this channel without asking for this."
+    hint = "Attach the channel with this mode too, or with no modes for all of them."
+
+
 class HistoryOff(Forbidden):
     code = "history_off"
     text = "This channel keeps no history."

@@ -66,3 +66,4 @@ class Revoking:
             elif session.grant.expires is None or session.grant.expires > at:
                 session.grant = replace(session.grant, expires=at)
                 self._clients.look_again(session, at - self._now())
+                session.ask()

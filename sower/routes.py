@@ -79,6 +79,12 @@ class Routes:
             router.add("GET", route.pattern, TakingEndpoint(self._stream(route, dialect.name)))
         for pattern, reply in dialect.constants:
             router.add("GET", pattern, _constant(_response(reply)))
+        if dialect.unserved is not None:
+            when, refuse = dialect.unserved
+            router.add_unserved(
+                lambda request: when(call_of(request, {})),
+                lambda request, error: _response(refuse(call_of(request, {}), error)),
+            )
 
     def _audience(self, encoder: Encoder, how: How, dialect: str) -> FramedAudience:
         """The one audience of all connections of a dialect that are told things in the same bytes."""

@@ -12,6 +12,7 @@ import msgspec
 
 from sower.config import Rate
 from sower.core.command import Credentials, HttpCommand, SocketAnswer, SocketCommand, Watched
+from sower.core.grants import Grant
 from sower.core.message import Delivery, Message, Position
 from sower.core.polling import Poll, PollingCommand, Source
 from sower.errors import SowerError
@@ -97,6 +98,14 @@ class Conversation(Protocol):
     def ping_every(self) -> float | None:
         """Seconds after which the client is pinged when it is silent, where that is not session.ping_every."""
         return None
+
+    def asks_before(self, grant: Grant) -> float:
+        """Seconds before its token expires from which on the client is asked for a new one."""
+        return 0.0
+
+    def ask(self) -> Said:
+        """The words that ask for one; nothing where that was said already."""
+        return b""
 
     def heartbeat(self) -> Said:
         """What a silent client is told besides being pinged."""
@@ -278,11 +287,23 @@ class PollRoute(NamedTuple):
     refuse: Callable[[HttpCall, SowerError], Reply]
 
 
+class Unserved(NamedTuple):
+    """How a protocol words that a path is none of its own.
+
+    when:   which requests are evidently meant for it
+    refuse: NotFound or MethodNotAllowed in its words
+    """
+
+    when: Callable[[HttpCall], bool]
+    refuse: Callable[[HttpCall, SowerError], Reply]
+
+
 class Dialect(NamedTuple):
     """A protocol: its name and its routes.
 
     fallbacks: sockets that are also reached without a WebSocket, over SockJS
     constants: paths of GET whose answer is always the same
+    unserved:  None where the daemon's own words will do
     """
 
     name: str
@@ -292,3 +313,4 @@ class Dialect(NamedTuple):
     polls: tuple[PollRoute, ...] = ()
     fallbacks: tuple[SocketRoute, ...] = ()
     constants: tuple[tuple[str, Reply], ...] = ()
+    unserved: Unserved | None = None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sower.errors import MethodNotAllowed, NotFound
+from sower.errors import MethodNotAllowed, NotFound, SowerError
 from sower.net.http import Header, Request, Response, decode_segment
 from sower.net.parser import RequestParser
 from sower.net.wire import Wire
@@ -49,6 +49,10 @@ Endpoint = HttpEndpoint | SocketEndpoint | TakingEndpoint
 
 When = Callable[[Request], bool]
 """Whether a request is one of this endpoint's, where several share a method and a path."""
+
+
+Refuse = Callable[[Request, SowerError], Response]
+"""Words a request that no route takes."""
 
 
 class _Candidate(NamedTuple):
@@ -102,6 +106,11 @@ class Router:
     def __init__(self) -> None:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         self._rests: dict[str, list[_Route]] = {}
+        self._unserved: list[tuple[When, Refuse]] = []
+
+    def add_unserved(self, when: When, refuse: Refuse) -> None:
+        """Have requests of this kind that no route takes refused in these words."""
+        self._unserved.append((when, refuse))
 
     def add(self, method: str, pattern: str, endpoint: Endpoint, when: When | None = None) -> None:
         """Add a route. when: which requests it takes of those that another route has too; None for the others."""
@@ -119,10 +128,20 @@ class Router:
         candidates.sort(key=lambda candidate: candidate.when is None)
 
     def match(self, request: Request) -> Match:
-        """The endpoint of a request. HEAD is answered by GET, unless that would take the connection.
+        """The endpoint of a request, or what words that there is none. HEAD is answered by GET, unless that would
+        take the connection.
 
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
+        try:
+            return self._find(request)
+        except (NotFound, MethodNotAllowed) as error:
+            refuse = next((refuse for when, refuse in self._unserved if when(request)), None)
+            if refuse is None:
+                raise
+            return Match(_answering(refuse, error), {})
+
+    def _find(self, request: Request) -> Match:
         segments = request.path.split("/")[1:]
         first = segments[0] if segments else ""
         for route in (*self._routes.get((first, len(segments)), ()), *self._rests.get(first, ())):
@@ -141,3 +160,10 @@ class Router:
         patterns = [route.pattern for routes in self._routes.values() for route in routes]
         near = difflib.get_close_matches(path, patterns, n=1, cutoff=0.5)
         return f" The nearest is {near[0]}." if near else ""
+
+
+def _answering(refuse: Refuse, error: SowerError) -> HttpEndpoint:
+    async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
+        return refuse(request, error)
+
+    return endpoint

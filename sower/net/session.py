@@ -213,6 +213,10 @@ class Session:
         """Say what the client did not ask for."""
         self._say(self.conversation.tell(word))
 
+    def ask(self) -> None:
+        """Ask the client for a new token, where its protocol can."""
+        self._say(self.conversation.ask())
+
     def tell_gap(self, channel: str, since: Position, position: Position) -> None:
         """Say that something after `since` is gone."""
         self.write_ahead(self._framed(self.conversation.gap(channel, since, position)))
@@ -391,8 +395,11 @@ class Session:
             self.wire.shutdown()
         if self.closed:
             return None
-        if self.grant.expires is not None and self.grant.expires <= wall:
-            return self._end_soon(TokenExpired())
+        if self.grant.expires is not None:
+            if self.grant.expires <= wall:
+                return self._end_soon(TokenExpired())
+            if self.grant.expires - wall <= self.conversation.asks_before(self.grant):
+                self.ask()
         waits = now - self._backlog.since if self._backlog is not None and self._backlog.size else 0.0
         if waits >= bounds.backlog_age:
             self._shared.tally.slow["age"] += 1
@@ -428,7 +435,8 @@ class Session:
         if waits:
             looks.append(bounds.backlog_age - waits)
         if self.grant.expires is not None:
-            looks.append(self.grant.expires - wall)
+            left, before = self.grant.expires - wall, self.conversation.asks_before(self.grant)
+            looks.append(left - before if left > before else left)
         return min(looks)
 
     def _end_soon(self, error: SowerError) -> float:

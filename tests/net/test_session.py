@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
-from sower.core.grants import anonymous
+from sower.core.grants import Grant, anonymous
 from sower.core.message import Delivery, Position
 from sower.dialects.interface import EVENT_STREAM, Conversation
 from sower.errors import BadFrame, Draining, SowerError
@@ -88,12 +88,19 @@ class House:
     def look_again(self, session: Session, after: float) -> None:
         self.looks.append(after)
 
-    def session(self, framing: Framing | None = None) -> tuple[Session, trio.SocketStream]:
+    def session(
+        self, framing: Framing | None = None, conversation: Conversation | None = None, grant: Grant | None = None
+    ) -> tuple[Session, trio.SocketStream]:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         audience = FramedAudience(Plain(), framing or WebSocketFraming(Compression()))
         session = Session(
-            Wire(ours, "127.0.0.1"), random.getrandbits(48), anonymous("1", "k", None), Parrot(), audience, self._shared
+            Wire(ours, "127.0.0.1"),
+            random.getrandbits(48),
+            grant or anonymous("1", "k", None),
+            conversation or Parrot(),
+            audience,
+            self._shared,
         )
         self.reader.add(session)
         return session, trio.SocketStream(trio.socket.from_stdlib_socket(theirs))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sower.config import App
+from sower.dialects.ably.http import of_sdk, refuse
 from sower.dialects.ably.opening import socket_routes
 from sower.dialects.ably.rest import http_routes
 from sower.dialects.ably.stream import stream_routes
-from sower.dialects.interface import Dialect
+from sower.dialects.interface import Dialect, Unserved
 
 
 def ably(apps: Sequence[App], epoch: str, ping_every: float) -> Dialect:
     """The protocol on a node. epoch: of all positions. ping_every: seconds after which a silent client is pinged."""
-    return Dialect("ably", http_routes(epoch), socket_routes(apps, epoch, ping_every), stream_routes(epoch))
+    sockets, streams = socket_routes(apps, epoch, ping_every), stream_routes(epoch)
+    return Dialect("ably", http_routes(epoch), sockets, streams, unserved=Unserved(of_sdk, refuse))

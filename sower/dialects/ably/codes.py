@@ -44,6 +44,7 @@ CODES: dict[type[SowerError], Code] = {
     errors.TokenExpired: Code(40142, 401),
     errors.TokenRevoked: Code(40141, 401),
     errors.Forbidden: Code(40160, 401),
+    errors.ModeNotAsked: Code(40165, 401),
     errors.UserMismatch: Code(40012, 400),
     errors.NoUser: Code(91000, 400),
     errors.NeedsKey: Code(40162, 401),
@@ -73,7 +74,6 @@ ON_A_CHANNEL: dict[tuple[type[SowerError], type], Code] = {
 NOT_THIS_CLIENT = Code(40102, 401)
 NOT_CONTINUED = Code(80018, 400)
 NO_CONTINUITY = Code(90003, 400)
-NOT_WANTED = Code(40165, 401)
 
 
 def code_of(error: SowerError, command: SocketCommand | None = None) -> Code:

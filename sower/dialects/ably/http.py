@@ -31,6 +31,11 @@ def is_ably(call: HttpCall) -> bool:
     return ":" in call.query.get("key", "")
 
 
+def of_sdk(call: HttpCall) -> bool:
+    """Whether a call is evidently one of Ably's SDKs, wherever it goes."""
+    return "x-ably-version" in call.headers
+
+
 def answers_in(call: HttpCall) -> Format:
     """The format that the client would rather have."""
     if call.query.get("format") == "msgpack":

@@ -25,7 +25,7 @@ from sower.core.command import (
     Watched,
     Welcome,
 )
-from sower.core.grants import Can
+from sower.core.grants import Can, Grant
 from sower.core.message import Position
 from sower.dialects.ably import codes, messages, serials
 from sower.dialects.ably.acknowledgements import Acknowledgements
@@ -51,7 +51,7 @@ from sower.dialects.ably.wire import (
     OutFrame,
 )
 from sower.dialects.interface import Conversation, Said
-from sower.errors import BadFrame, Finished, Forbidden, SowerError
+from sower.errors import BadFrame, Finished, Forbidden, ModeNotAsked, SowerError
 
 MAX_FRAME = 512 * 1024
 """Bytes of one frame, the vendor's limit: a publish of 64 KiB as base64, and much more."""
@@ -61,6 +61,9 @@ STATE_TTL = 120_000
 
 GRACE_BEYOND = 3.0
 """Seconds that a heartbeat may be late before a client gives up, besides its own ten."""
+
+ASKS_BEFORE = 30.0
+"""Seconds before a token expires, the vendor's."""
 
 LEAST_INTERVAL, MOST_INTERVAL = 5.0, 1800.0
 """Seconds that a client may ask for as its heartbeatInterval."""
@@ -88,9 +91,11 @@ class Manner(msgspec.Struct, frozen=True):
 
 
 class AblyConversation(Conversation):
-    """One connection. It remembers its name, what it did not answer yet, and which channels have two names."""
+    """One connection. It remembers its name, what it did not answer yet, whether it asked for a new token, and which
+    channels have two names or were attached for less than all.
+    """
 
-    __slots__ = ("_acks", "_connection", "_manner", "_params", "_written")
+    __slots__ = ("_acks", "_asked", "_connection", "_manner", "_modes", "_params", "_written")
 
     def __init__(self, manner: Manner, params: Mapping[str, str]) -> None:
         self._manner = manner
@@ -98,6 +103,8 @@ class AblyConversation(Conversation):
         self._connection = ""
         self._acks: Acknowledgements | None = None
         self._written: dict[str, str] | None = None
+        self._modes: dict[str, Flag] | None = None
+        self._asked = False
 
     @property
     def longest(self) -> int:
@@ -114,6 +121,18 @@ class AblyConversation(Conversation):
         """What the client asks for as heartbeatInterval, less what a heartbeat may be late."""
         seconds = self._seconds("heartbeatInterval")
         return None if seconds is None else min(max(seconds, LEAST_INTERVAL), MOST_INTERVAL) - GRACE_BEYOND
+
+    def asks_before(self, grant: Grant) -> float:
+        """None for a token that was never good for long: its SDK would be asked on end."""
+        brief = grant.issued is None or (grant.expires or 0.0) - grant.issued < 2 * ASKS_BEFORE
+        return 0.0 if brief else ASKS_BEFORE
+
+    def ask(self) -> bytes:
+        """AUTH, once for each token."""
+        if self._asked:
+            return b""
+        self._asked = True
+        return self._encode(OutFrame(Action.AUTH))
 
     def heartbeat(self) -> bytes:
         """Some SDKs see no pings, and hang up on who says nothing."""
@@ -156,7 +175,7 @@ class AblyConversation(Conversation):
         return commands
 
     def _publish(self, frame: InFrame, serial: int) -> PublishAll:
-        channel = read_name(frame.channel).name
+        channel = self._attached_for(Flag.PUBLISH, frame)
         sent = frame.messages or []
         if not sent:
             raise BadFrame("The frame holds no messages.")
@@ -175,7 +194,7 @@ class AblyConversation(Conversation):
         return PublishAll(tuple(publishes))
 
     def _appear(self, frame: InFrame, serial: int) -> Sequence[Appear]:
-        channel = read_name(frame.channel).name
+        channel = self._attached_for(Flag.PRESENCE, frame)
         if not frame.presence:
             raise BadFrame("The frame holds no presence.")
         return [
@@ -189,7 +208,7 @@ class AblyConversation(Conversation):
         if action in (Action.ATTACH, Action.SYNC):
             return (self._attach(frame),)
         if action == Action.DETACH:
-            return (Unsubscribe(self._bare(frame)),)
+            return (Unsubscribe(self._attach_for(self._bare(frame), MODES)),)
         if action == Action.HEARTBEAT:
             return (Ping(frame.id),)
         if action == Action.AUTH:
@@ -206,6 +225,7 @@ class AblyConversation(Conversation):
         modes = wanted_modes(frame.flags if frame.action == Action.ATTACH else None, params)
         known = known_params(params)
         rewind = known.get("rewind")
+        self._attach_for(name, modes)
         encoder = None
         if known or modes != MODES or name != frame.channel:
             written = frame.channel if name != frame.channel else None
@@ -233,6 +253,21 @@ class AblyConversation(Conversation):
         if frame.channel is not None and name != frame.channel:
             self._written = {**(self._written or {}), name: frame.channel}
         return name
+
+    def _attach_for(self, channel: str, modes: Flag) -> str:
+        """Remember what a channel is attached for, where that is less than all."""
+        if modes != MODES:
+            self._modes = {**(self._modes or {}), channel: modes}
+        elif self._modes is not None:
+            self._modes = {name: own for name, own in self._modes.items() if name != channel} or None
+        return channel
+
+    def _attached_for(self, mode: Flag, frame: InFrame) -> str:
+        """A channel's own name, where it is not attached for less than this. Raises ModeNotAsked, BadChannelName."""
+        channel = read_name(frame.channel).name
+        if self._modes is not None and mode not in self._modes.get(channel, MODES):
+            raise ModeNotAsked(f"The channel {channel[:64]!r} is attached without the mode {mode.name}.")
+        return channel
 
     def _grace(self) -> float:
         seconds, most = self._seconds("remainPresentFor"), float(self._manner.settings.grace)
@@ -268,6 +303,7 @@ class AblyConversation(Conversation):
 
     def _connected(self, answer: Connected) -> bytes:
         self._connection = answer.connection
+        self._asked = False
         details = Details(
             answer.statement,
             messages.MAX_MESSAGE,

@@ -30,7 +30,12 @@ async function inPage([port, key]) {
   const members = await channel.presence.get();
   const missing = await channel.history({ limit: 5000 }).then(() => 0, (error) => error.code);
   ably.close();
-  return { data: message.data, same: newest.serial === message.serial, members: members.map((m) => m.clientId), missing };
+  const polling = new Ably.Realtime({
+    key, endpoint: "127.0.0.1", port: Number(port), tls: false, disableConnectivityCheck: true, transports: ["xhr_polling"],
+  });
+  const declined = await new Promise((resolve) => polling.connection.once(["disconnected", "failed"], resolve));
+  polling.close();
+  return { data: message.data, same: newest.serial === message.serial, members: members.map((m) => m.clientId), missing, declined: declined.reason.code };
 }
 
 site.listen(0, "127.0.0.1", async () => {

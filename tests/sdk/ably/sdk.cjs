@@ -18,10 +18,28 @@ const member = ({ action, clientId, connectionId, data: value, id }) => ({
   action, user: clientId, connection: connectionId, data: data(value), id,
 });
 
-function options({ client, rest, ...more }) {
-  const credential = more.token || more.tokenDetails || more.authUrl || more.issuer ? {} : { key: more.key ?? key };
-  const issuer = more.issuer;
+const { LiveObjects } = require("ably/liveobjects");
+
+// Where tokens come from: these one after the other, the last again and again, or another client's requests.
+function renewal({ issuer, tokens, client, asks }) {
+  if (tokens) {
+    let times = 0;
+    return (params, done) => {
+      done(null, tokens[Math.min(times, tokens.length - 1)]);
+      tell({ renewals: ++times, client });
+    };
+  }
+  return issuer && ((params, done) => clients.get(issuer).auth.createTokenRequest({ ...asks, ...params }).then(
+    (request) => { tell({ renewed: issuer, client }); done(null, request); },
+    (error) => done(error, null),
+  ));
+}
+
+function options({ client, rest, objects, ...more }) {
+  const authCallback = renewal({ client, ...more });
+  const credential = more.token || more.tokenDetails || more.authUrl || authCallback ? {} : { key: more.key ?? key };
   delete more.issuer;
+  delete more.tokens;
   return {
     endpoint: "127.0.0.1",
     port,
@@ -30,7 +48,8 @@ function options({ client, rest, ...more }) {
     disableConnectivityCheck: true,
     logLevel: 0,
     ...credential,
-    ...(issuer && { authCallback: (params, done) => clients.get(issuer).auth.createTokenRequest({ ...more.asks, ...params }).then((r) => done(null, r), (e) => done(e, null)) }),
+    ...(authCallback && { authCallback }),
+    ...(objects && { plugins: { LiveObjects } }),
     ...more,
   };
 }
@@ -40,7 +59,7 @@ const does = {
     const made = new Ably.Realtime(options(told));
     clients.set(told.client, made);
     made.connection.on((change) => tell({
-      state: change.current, event: change.event, client: told.client, error: shown(change.reason), id: made.connection.id,
+      state: change.current, event: change.current === change.previous ? "update" : change.current, client: told.client, error: shown(change.reason), id: made.connection.id,
     }));
   },
   rest(told) {
@@ -128,6 +147,23 @@ const does = {
   },
   async token({ client, params }) {
     return await clients.get(client).auth.requestToken(params);
+  },
+  // any method of a client: path names it, from the client on
+  async call({ client, path, args = [] }) {
+    const names = path.split(".");
+    const last = names.pop();
+    const owner = names.reduce((at, name) => at[name], clients.get(client));
+    return (await owner[last](...args)) ?? null;
+  },
+  async derived({ client, channel, filter }) {
+    await clients.get(client).channels.getDerived(channel, { filter }).attach();
+    return true;
+  },
+  async objects({ client, channel, options }) {
+    const got = clients.get(client).channels.get(channel, options);
+    const root = await got.object.get();
+    await root.set("a", 1);
+    return true;
   },
   time: ({ client }) => clients.get(client).time(),
   async status({ client, channel }) {

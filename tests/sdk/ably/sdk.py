@@ -43,7 +43,18 @@ def member(m):
     return {"action": action, "user": m.client_id, "connection": m.connection_id, "data": data(m.data), "id": m.id}
 
 
-async def connect(client, clientId=None, echoMessages=None, **more):
+def one_after_the_other(tokens):
+    left = list(tokens)
+
+    async def callback(params):
+        return left.pop(0)
+
+    return callback
+
+
+async def connect(client, clientId=None, echoMessages=None, tokens=None, **more):
+    if tokens is not None:
+        more["auth_callback"] = one_after_the_other(tokens)
     if echoMessages is not None:
         more["echo_messages"] = echoMessages
     if not {"token", "auth_callback"} & more.keys():

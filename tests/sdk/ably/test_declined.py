@@ -1,0 +1,84 @@
+"""What of Ably is not spoken: each time ably-js asks for it, it gets an answer that it goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.sdk.ably.world import ABLY_KEY, connected, heard, ok, refused, world
+from tests.sdk.script import Script
+
+
+async def still_works(script: Script, client: str = "ada") -> None:
+    """The connection is the one that it was, and a message makes its round."""
+    await ok(script, "attach", client=client, channel="still")
+    await ok(script, "publish", client=client, channel="still", messages=[{"name": "here"}])
+    assert (await heard(script, client, "still"))["name"] == "here"
+    assert [told["state"] for told in script.told("state", client=client)] == ["connecting"]
+
+
+async def test_who_asks_for_deltas_gets_whole_messages(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada")
+        told = await ok(script, "attach", client="ada", channel="room", options={"params": {"delta": "vcdiff"}})
+        assert told["params"] in ({}, None), "it is not told that it gets deltas"
+        for text in ("a long text", "a long text, and more"):
+            await ok(script, "publish", client="ada", channel="room", messages=[{"name": "e", "data": text}])
+            assert (await heard(script, "ada", "room"))["data"] == text
+        await still_works(script)
+
+
+async def test_filtered_channels_and_metachannels_fail_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada")
+        assert await refused(script, "derived", client="ada", channel="room", filter="name == 'e'") == 40010
+        for name in ("[meta]log", "[meta]channel.lifecycle", "[meta]connection.lifecycle", "[unknown]room"):
+            assert await refused(script, "attach", client="ada", channel=name) == 40010
+        await still_works(script)
+
+
+async def test_objects_are_refused_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada", objects=True)
+        modes: dict[str, Any] = {"modes": ["OBJECT_SUBSCRIBE", "OBJECT_PUBLISH", "SUBSCRIBE"]}
+        assert await refused(script, "objects", client="ada", channel="room", options=modes) == 40024
+        await connected(script, "eve")
+        attached = await ok(script, "attach", client="eve", channel="room", options=modes)
+        assert attached["modes"] == ["subscribe"]
+        await still_works(script)
+
+
+async def test_push_is_not_there_and_says_so(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        await ok(script, "rest", client="server")
+        recipient, payload = {"clientId": "ada"}, {"notification": {"title": "t", "body": "b"}}
+        calls: list[tuple[str, list[Any]]] = [
+            ("push.admin.publish", [recipient, payload]),
+            ("push.admin.deviceRegistrations.list", [{}]),
+            ("push.admin.deviceRegistrations.get", ["device"]),
+            ("push.admin.channelSubscriptions.list", [{"channel": "room"}]),
+            ("push.admin.channelSubscriptions.listChannels", [{}]),
+        ]
+        for path, args in calls:
+            assert await refused(script, "call", client="server", path=path, args=args) == 40400, path
+
+
+async def test_statistics_are_an_empty_page_and_what_is_not_there_is_told_in_ablys_words(tmp_path: Path) -> None:
+    async with world(tmp_path) as (daemon, script):
+        await ok(script, "rest", client="server")
+        assert await ok(script, "stats", client="server") == []
+        for path in ("/nothing", "/channels/a/b/c", "/apps/1/keys"):
+            told = await ok(script, "request", client="server", method="get", path=path)
+            assert (told["status"], told["errorCode"]) == (404, 40400), path
+        wrong = await ok(script, "request", client="server", method="delete", path="/time")
+        assert (wrong["status"], wrong["errorCode"]) == (405, 40500)
+        packed = await daemon.request(
+            "GET", "/nothing", auth=False, headers={"X-Ably-Version": "6", "Accept": "application/x-msgpack"}
+        )
+        assert packed.headers["content-type"] == "application/x-msgpack"
+        assert packed.headers["x-ably-errorcode"] == "40400"
+        for path in ("/comet/connect", "/comet/abc/recv", "/comet/abc/send", "/comet/abc/close"):
+            polling = await daemon.request("GET", path, auth=False, params={"key": ABLY_KEY, "v": "6"})
+            assert polling.status_code == 404, "the transport without a WebSocket"
+        plain = await daemon.request("GET", "/nothing", auth=False)
+        assert plain.json()["error"]["code"] == "not_found", "nobody but Ably's SDKs is told so"
