@@ -6,8 +6,8 @@ Each command is one method of the same shape: (grant, address, command) -> answe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import trio
 
@@ -65,12 +65,13 @@ from sower.hub import Hub
 from sower.inbox import Publication
 from sower.operations import Operations
 
-A = TypeVar("A")
-
 NOBODY = Grant("", "")
 """The grant of who asks for what anybody is told."""
 
-Doer = Callable[[Grant, str, Any], Coroutine[Any, Any, HttpAnswer | PollingAnswer]]
+Outcome = HttpAnswer | PollingAnswer | Coroutine[Any, Any, HttpAnswer | PollingAnswer]
+"""An answer, or what to await for it."""
+
+Doer = Callable[[Grant, str, Any], Outcome]
 """(grant, address, command) -> answer. What it must do in the order of the requests is done before it returns."""
 
 
@@ -102,7 +103,7 @@ class Api:
         self._limits = limits
         self._publishes = Buckets(limits.publishes)
 
-    def ask(self, asked: Asked, address: str) -> Coroutine[Any, Any, HttpAnswer | PollingAnswer]:
+    def ask(self, asked: Asked, address: str) -> Outcome:
         """Do what was asked. A publish is posted before this returns; its commit is what is awaited.
 
         Raises SowerError, now or when awaited.
@@ -123,9 +124,7 @@ class Api:
         """Have another part do a kind of command."""
         self._learned[kind] = do
 
-    def _do(
-        self, grant: Grant, address: str, command: HttpCommand | PollingCommand
-    ) -> Coroutine[Any, Any, HttpAnswer | PollingAnswer]:
+    def _do(self, grant: Grant, address: str, command: HttpCommand | PollingCommand) -> Outcome:
         learned = self._learned.get(type(command))
         if learned is not None:
             return learned(grant, address, command)
@@ -134,37 +133,35 @@ class Api:
         if isinstance(command, ReadHistory):
             return self._history(grant, command)
         if isinstance(command, ReadPresence):
-            return _at_once(self._presence(grant, command))
+            return self._presence(grant, command)
         if isinstance(command, ListChannels):
-            return _at_once(self._channels(grant, command))
+            return self._channels(grant, command)
         if isinstance(command, ReadOccupancy):
-            return _at_once(self._occupancy(grant, command.channel))
+            return self._occupancy(grant, command.channel)
         if isinstance(command, Terminate):
-            return _at_once(self._terminate(grant, address, command))
+            return self._terminate(grant, address, command)
         if isinstance(command, Batch):
             return self._batch(grant, command)
         if isinstance(command, ReadTime):
-            return _at_once(Time(self._now()))
+            return Time(self._now())
         if isinstance(command, Issue):
-            return _at_once(self._issue(grant, address, command))
+            return self._issue(grant, address, command)
         if isinstance(command, Mint):
-            return _at_once(self._mint(grant, address, command))
+            return self._mint(grant, address, command)
         if isinstance(command, OperatorCommand):
             return self._operations.perform(grant, address, command)
         raise NotSpoken(f"{type(command).__name__} is nothing that this daemon does.")
 
-    def _batch(self, grant: Grant, command: Batch) -> Coroutine[Any, Any, Answers]:
-        begun: list[Coroutine[Any, Any, Published | Members] | SowerError] = []
+    def _batch(self, grant: Grant, command: Batch) -> Answers | Coroutine[Any, Any, Answers]:
+        begun: list[Answered | Coroutine[Any, Any, Answered]] = []
         for one in command.commands:
             try:
-                begun.append(
-                    self._publish(grant, one) if isinstance(one, PublishAll) else _at_once(self._presence(grant, one))
-                )
+                begun.append(self._publish(grant, one) if isinstance(one, PublishAll) else self._presence(grant, one))
             except SowerError as error:
                 begun.append(error)
         return _each(begun)
 
-    def _publish(self, grant: Grant, command: PublishAll) -> Coroutine[Any, Any, Published]:
+    def _publish(self, grant: Grant, command: PublishAll) -> Published | Coroutine[Any, Any, Published]:
         publishes = command.publishes
         most = min(self._limits.batch, int(self._limits.publishes.burst))
         if len(publishes) > most:
@@ -182,11 +179,16 @@ class Api:
                 self._hub.publish(grant.app, publication)
             except SowerError as error:
                 publication.ticket.settle(error)
-        return self._published(grant, command, gathering)
+        if gathering.whole:
+            return self._published(grant, command, gathering.receipts())
+        return self._published_later(grant, command, gathering)
 
-    async def _published(self, grant: Grant, command: PublishAll, gathering: Gathering) -> Published:
+    async def _published_later(self, grant: Grant, command: PublishAll, gathering: Gathering) -> Published:
+        await gathering.wait()
+        return self._published(grant, command, gathering.receipts())
+
+    def _published(self, grant: Grant, command: PublishAll, receipts: Sequence[Receipt]) -> Published:
         publishes = command.publishes
-        receipts = await gathering.outcomes()
         for publish, receipt in zip(publishes, receipts, strict=True):
             self._activity.published(grant, publish, receipt)
         counted = tuple(self._occupancy(grant, publish.channel) for publish in publishes) if command.counted else ()
@@ -310,20 +312,24 @@ class Api:
         return Minted(command.channel, token, now + command.ttl)
 
 
-async def _each(begun: list[Coroutine[Any, Any, Published | Members] | SowerError]) -> Answers:
+Answered = Published | Members | SowerError
+"""What one command of a batch is answered."""
+
+
+def _each(begun: Sequence[Answered | Coroutine[Any, Any, Answered]]) -> Answers | Coroutine[Any, Any, Answers]:
     """The outcome of each."""
-    answers: list[Published | Members | SowerError] = []
+    at_once = [one for one in begun if isinstance(one, Published | Members | SowerError)]
+    return Answers(tuple(at_once)) if len(at_once) == len(begun) else _await_each(begun)
+
+
+async def _await_each(begun: Sequence[Answered | Coroutine[Any, Any, Answered]]) -> Answers:
+    answers: list[Answered] = []
     for one in begun:
         try:
-            answers.append(one if isinstance(one, SowerError) else await one)
+            answers.append(one if isinstance(one, Published | Members | SowerError) else await one)
         except SowerError as error:
             answers.append(error)
     return Answers(tuple(answers))
-
-
-async def _at_once(answer: A) -> A:
-    """An answer that is there already."""
-    return answer
 
 
 class Gathering:
@@ -344,11 +350,19 @@ class Gathering:
             if not self._left and self._done is not None:
                 self._done.set()
 
-    async def outcomes(self) -> list[Receipt]:
-        """Wait for all. Raises the first error among them: the request can be sent again with the same ids."""
-        if self._left:  # mostly all is done by now, and then nobody else has to run first
+    @property
+    def whole(self) -> bool:
+        """Whether all are there."""
+        return not self._left
+
+    async def wait(self) -> None:
+        """Wait for all."""
+        if self._left:
             self._done = trio.Event()
             await self._done.wait()
+
+    def receipts(self) -> list[Receipt]:
+        """All of them. Raises the first error among them: the request can be sent again with the same ids."""
         receipts: list[Receipt] = []
         for outcome in self._outcomes:
             if isinstance(outcome, SowerError):

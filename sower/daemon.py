@@ -1,8 +1,8 @@
 """The life of a daemon, from start to drained. What it is made of meets in sower/parts.py.
 
-services      hub, keepalive, audit, webhooks  end last
-  connections   one task per connection        end within server.drain_for
-    listeners     one task per address           end first
+services      hub, keepalive, audit, webhooks, all readers  end last
+  connections   what has to wait for a connection             ends within server.drain_for
+    listeners     one task per address                          end first
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def _serve(
                 services.start_soon(run, name=name)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    loop = partial(accept_loop, listener, connections, parts.handle, parts.caps)
+                    loop = partial(accept_loop, listener, parts.welcome, parts.caps)
                     accepting.start_soon(loop, name=f"listener {listener}")
                 await journal.ping()
                 ready(listeners)
@@ -117,6 +117,8 @@ async def _serve(
             services.start_soon(_second_signal, signals, connections.cancel_scope, name="second signal")
             parts.begin_closing()
             await drain(parts.clients, within=drain_for)
+            await parts.server.gone()
+        parts.server.cut_off()
         parts.clients.reader.cut_off()
         services.cancel_scope.cancel()
 

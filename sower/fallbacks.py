@@ -12,16 +12,14 @@ Rule 3: a client that is not let in is told so in a session of its own, because 
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import trio
 
 from sower.clients import Clients
 from sower.dialects.interface import Dialect, SocketRoute
 from sower.errors import BadRequest, NotFound, SowerError
-from sower.net.held import WaitingRoom
 from sower.net.http import Request, Response
 from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps
@@ -45,14 +43,12 @@ class Fallbacks:
         self,
         routes: Routes,
         clients: Clients,
-        room: WaitingRoom,
         keepalive: Keepalive,
         caps: Caps,
         nursery: trio.Nursery,
     ) -> None:
         self._routes = routes
         self._clients = clients
-        self._room = room
         self._keepalive = keepalive
         self._caps = caps
         self._nursery = nursery
@@ -68,7 +64,7 @@ class Fallbacks:
                 )
             router.add("POST", f"{base}/xhr_send", partial(self._send, route))
 
-    async def _receive(self, route: SocketRoute, dialect: str, streams: bool, taken: Taken) -> Response | None:
+    def _receive(self, route: SocketRoute, dialect: str, streams: bool, taken: Taken) -> Response | None:
         """One request that receives: of a session that goes on, or the first of one."""
         name = _name(route, taken.params)
         session = self._sessions.get(name)
@@ -104,9 +100,9 @@ class Fallbacks:
             self._caps.leave(address)
             self._sessions.pop(name, None)
 
-        return Relay(address, ended, self._room, self._keepalive, self._nursery)
+        return Relay(address, ended, self._keepalive, self._nursery)
 
-    def _send(self, route: SocketRoute, request: Request, params: Mapping[str, str]) -> Coroutine[Any, Any, Response]:
+    def _send(self, route: SocketRoute, request: Request, params: Mapping[str, str]) -> Response:
         """What a client says. Raises NotFound, BadRequest."""
         session = self._sessions.get(_name(route, params))
         if session is None:
@@ -114,11 +110,7 @@ class Fallbacks:
         session.hear(request.body)
         if session.farewell is not None:
             raise BadRequest(session.farewell.reason)
-        return _sent()
-
-
-async def _sent() -> Response:
-    return Response(204)
+        return Response(204)
 
 
 def _name(route: SocketRoute, params: Mapping[str, str]) -> Name:

@@ -16,8 +16,8 @@ from sower import __version__
 from sower.clients import Clients
 from sower.health import Health
 from sower.hub import Hub
-from sower.net.held import WaitingRoom
 from sower.net.listen import Caps
+from sower.net.server import HttpServer
 from sower.net.session import State
 from sower.store.journal import Journal
 from sower.webhooks import Webhooks
@@ -39,7 +39,7 @@ class Metrics(Collector):
         journal: Journal,
         webhooks: Webhooks,
         caps: Caps,
-        waiting: WaitingRoom,
+        server: HttpServer,
         health: Health,
     ) -> None:
         self._hub = hub
@@ -47,7 +47,7 @@ class Metrics(Collector):
         self._journal = journal
         self._webhooks = webhooks
         self._caps = caps
-        self._waiting = waiting
+        self._server = server
         self._health = health
         self._census: Mapping[tuple[str, State], int] = {}
         self._registry = CollectorRegistry()
@@ -74,7 +74,9 @@ class Metrics(Collector):
         yield _gauge("sower_ready", "Whether a check of /health/ready is well.", ready, "check")
         yield _gauge("sower_sessions", "Connected clients.", self._census, "dialect", "state")
         yield _gauge("sower_connections", "Open connections, HTTP among them.", {(): self._caps.total})
-        yield _gauge("sower_held_requests", "Requests whose answer is not due yet: polls.", {(): len(self._waiting)})
+        yield _gauge(
+            "sower_held_requests", "Requests whose answer is not due yet: polls.", {(): len(self._server.holding)}
+        )
         yield _gauge("sower_channels", "Channels that are not forgotten.", {(): len(self._hub)})
         high = {(): self._hub.tally.backlog_high}
         yield _gauge("sower_backlog_high_bytes", "The most bytes that ever waited for one client.", high)

@@ -55,7 +55,9 @@ class Operations:
         self._reload = reload
         self._now = now
 
-    def perform(self, grant: Grant, address: str, command: OperatorCommand) -> Coroutine[Any, Any, HttpAnswer]:
+    def perform(
+        self, grant: Grant, address: str, command: OperatorCommand
+    ) -> HttpAnswer | Coroutine[Any, Any, HttpAnswer]:
         """Do what an operator asks. Raises Forbidden at once, SowerError when awaited."""
         if not grant.server:
             raise Forbidden("Only a server (Basic key:secret) may look at the daemon.")
@@ -81,7 +83,7 @@ class Operations:
         )
         return AuditPage(tuple(records))
 
-    async def _kick(self, grant: Grant, address: str, command: Kick) -> Acknowledged:
+    def _kick(self, grant: Grant, address: str, command: Kick) -> Acknowledged:
         session = self._clients.find(command.session)
         if session is None or session.grant.app != grant.app:
             raise NotFound(f"No session {command.session[:64]!r} of this app is connected.")
@@ -89,10 +91,10 @@ class Operations:
         self._activity.kicked(grant, address, command.session)
         return Acknowledged()
 
-    async def _read_config(self) -> Reloaded:
+    def _read_config(self) -> Reloaded:
         return self._reload()
 
-    async def _admit(self, grant: Grant, address: str, command: Admit) -> Minted:
+    def _admit(self, grant: Grant, address: str, command: Admit) -> Minted:
         """Who came with such a token gets none that lasts longer."""
         now = self._now()
         expires = now + command.ttl if grant.expires is None else min(now + command.ttl, grant.expires)
@@ -108,7 +110,7 @@ class Operations:
         self._activity.admitted(grant, address)
         return Minted("", token, expires)
 
-    async def _identify(self, grant: Grant) -> Identity:
+    def _identify(self, grant: Grant) -> Identity:
         app = self._access.apps[grant.app]
         others = {"ably": key_names(app)[0], "publish": publish_key(app), "subscribe": subscribe_key(app)}
         return Identity(app.id, app.key, grant.expires, others)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
 
 import trio
 
@@ -24,12 +23,11 @@ from sower.fallbacks import Fallbacks
 from sower.health import Health
 from sower.hub import Hub
 from sower.metrics import Metrics
-from sower.net.connection import Closing, serve_connection
-from sower.net.held import GivenBack, WaitingRoom
 from sower.net.keepalive import Keepalive
-from sower.net.listen import Caps, attend
-from sower.net.opening import open_wire
+from sower.net.listen import Caps
 from sower.net.routing import Router
+from sower.net.server import HttpServer
+from sower.net.site import Site
 from sower.net.tls import Certificate
 from sower.net.wire import Wire
 from sower.operations import Operations
@@ -50,7 +48,7 @@ from sower.webhooks import Webhooks
 
 
 class Parts:
-    """All of them, once. connections: the nursery in which connections are served; now: seconds since 1970."""
+    """All of them, once. connections: the nursery of what is waited for on connections; now: seconds since 1970."""
 
     def __init__(
         self,
@@ -68,15 +66,14 @@ class Parts:
         self._added = AddedApps(config.store.path)
         own, config = config, self._added.beside(config)
         self.config = config
-        self._closing = Closing()
         self._certificate = certificate
         self.caps = Caps(config.limits, config.server.trusted_proxies)
         self.hub = Hub(config, journal, now=now)
         self.health = Health(self.hub, journal, systemd)
-        self._waiting = WaitingRoom(connections, self._serve_on)
         self._pace = Pace(self.hub.tally)
         self._audit = audit
         self._keepalive = Keepalive(now)
+        self.server = HttpServer(connections, self._keepalive)
         self._collector = Collector()
         activity = Activity(self.hub, audit, now=now)
         self._webhooks = Webhooks(config.apps, Outbox(journal), audit, now=now)
@@ -91,17 +88,17 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
-        metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self._waiting, self.health)
+        metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.server, self.health)
         self._journal = journal
         self._watching = Watching(self.health, metrics, access)
-        self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, self._waiting, connections)
+        self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, connections)
         self._routes = Routes(access, api, self.clients, activity, self._polling.polls)
-        self._fallbacks = Fallbacks(self._routes, self.clients, self._waiting, self._keepalive, self.caps, connections)
+        self._fallbacks = Fallbacks(self._routes, self.clients, self._keepalive, self.caps, connections)
         self._apps = Apps(self._added, self.clients, self._polling.polls, activity, self._apps_changed)
         self._apps.own, self._apps.all = own, config
         for kind, do in ((AddApp, self._apps.add), (ListApps, self._apps.list), (RemoveApp, self._apps.remove)):
             api.learn(kind, do)
-        self._router = self._route(config)
+        self._site = Site(self._route(config), config.server)
 
     def _route(self, config: Config) -> Router:
         """All routes of a config's apps."""
@@ -125,7 +122,7 @@ class Parts:
         """With this config, and the apps that were added beside its own."""
         config = self._added.beside(own)
         self._apps.own, self._apps.all = own, config
-        self._router = self._route(config)  # those who are connected stay with the one that they came by
+        self._site = Site(self._route(config), config.server)
         self._access.use(config.apps, config.limits)
         self._api.use(config.limits)
         self._polling.use(config)
@@ -154,25 +151,19 @@ class Parts:
             "health": self.health.run,
             "pace": self._pace.run,
             "reader": self.clients.reader.run,
-            "held requests": self._waiting.run,
+            "http": self.server.run,
             "polls": self._polling.run,
         }
 
-    async def handle(self, wire: Wire, given_back: GivenBack | None = None) -> None:
-        """Serve one connection."""
-        if given_back is None and not await open_wire(wire, self.config.server):
-            return
-        await serve_connection(wire, self._router, self.config.server, closing=self._closing, given_back=given_back)
+    def welcome(self, wire: Wire) -> None:
+        """Serve a new connection."""
+        self.server.add(wire, self._site)
 
     def begin_closing(self) -> None:
         """From now on nobody is to begin anything: requests that are held are answered, those that rest end."""
         self.health.draining = True
-        self._closing.begin()
         self._webhooks.drain()
-        self._waiting.end_all()
-
-    async def _serve_on(self, wire: Wire, given_back: GivenBack) -> None:
-        await attend(wire, partial(self.handle, given_back=given_back))
+        self.server.begin_closing()
 
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:

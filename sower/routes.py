@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
+from types import CoroutineType
 from typing import Any
 
 import trio
@@ -94,11 +95,13 @@ class Routes:
         return audience
 
     def _http(self, route: HttpRoute) -> HttpEndpoint:
-        def endpoint(request: Request, params: Mapping[str, str]) -> Coroutine[Any, Any, Response]:
+        def endpoint(request: Request, params: Mapping[str, str]) -> Response | Coroutine[Any, Any, Response]:
             call = call_of(request, params)
             try:
                 asked = route.decode(call)
                 answer = self._api.ask(asked, request.address)
+                if not isinstance(answer, CoroutineType):
+                    return _response(asked.encode(answer))
             except SowerError as error:
                 return _refused(route, call, error)
             return _answered(route, call, asked, answer)
@@ -106,23 +109,23 @@ class Routes:
         return endpoint
 
     def _socket(self, route: SocketRoute, dialect: str):
-        async def open_socket(
+        def open_socket(
             wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes
-        ) -> None:
+        ) -> Coroutine[Any, Any, None] | None:
             call = call_of(request, params)
             try:
                 opened = route.open(call)
                 session = self.admit(wire, opened, request.compression, dialect)
             except SowerError as error:
                 told = self.refused(wire.address, request.path, error)
-                await _turn_away(wire, accepted, route.refuse(call, told), told)
-                return
+                return _turn_away(wire, accepted, route.refuse(call, told), told)
             self._clients.came(session, accepted, buffered)
+            return None
 
         return open_socket
 
     def _poll(self, route: PollRoute):
-        async def poll(taken: Taken) -> Response | None:
+        def poll(taken: Taken) -> Response | None:
             request = taken.request
             call = call_of(request, taken.params)
             grant: Grant | None = None
@@ -134,12 +137,12 @@ class Routes:
                 told = self._access.refusal(request.address, error)
                 if told.status in (401, 403, 429):
                     self._activity.refused(grant.app if grant else None, request.address, request.path, told)
-                return await _refused(route, call, told)
+                return _refused(route, call, told)
 
         return poll
 
     def _stream(self, route: StreamRoute, dialect: str):
-        async def open_stream(taken: Taken) -> Response | None:
+        def open_stream(taken: Taken) -> Response | None:
             wire, request = taken.wire, taken.request
             call = call_of(request, taken.params)
             try:
@@ -147,14 +150,12 @@ class Routes:
                 session = self.admit(wire, opened, opened.stream, dialect)
             except SowerError as error:
                 told = self.refused(wire.address, request.path, error)
-                return await _refused(route, call, told)
+                return _refused(route, call, told)
             head = Response(200, opened.stream.preamble, opened.stream.headers).encode_stream(taken.more)
             try:
                 self._clients.streams(session, head)
             except SowerError as error:
-                return await _refused(route, call, error)
-            if taken.behind is not None:
-                taken.behind.close()
+                return _refused(route, call, error)
             return None
 
         return open_stream
@@ -190,7 +191,7 @@ def _when(route: HttpRoute) -> When | None:
 
 
 def _constant(response: Response) -> HttpEndpoint:
-    async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
+    def endpoint(request: Request, params: Mapping[str, str]) -> Response:
         return response
 
     return endpoint
@@ -208,10 +209,10 @@ async def _answered(
     try:
         return _response(asked.encode(await answer))
     except SowerError as error:
-        return await _refused(route, call, error)
+        return _refused(route, call, error)
 
 
-async def _refused(route: HttpRoute | StreamRoute | PollRoute, call: HttpCall, error: SowerError) -> Response:
+def _refused(route: HttpRoute | StreamRoute | PollRoute, call: HttpCall, error: SowerError) -> Response:
     return Response.error(error) if route.refuse is None else _response(route.refuse(call, error))
 
 
@@ -221,8 +222,8 @@ def _response(reply: Reply) -> Response:
 
 def call_of(request: Request, params: Mapping[str, str]) -> HttpCall:
     """A request as dialects see it."""
-    search = request.target.partition("?")[2]
-    return HttpCall(request.method, request.path, params, request.query, request.headers, request.body, search)
+    query, search = request.query, request.search
+    return HttpCall(request.method, request.path, params, query, request.headers, request.body, search)
 
 
 async def _turn_away(wire: Wire, accepted: bytes, refusal: Refusal, error: SowerError) -> None:

@@ -38,10 +38,10 @@ class Watching:
         for pattern, endpoint in zip(ROUTES, (self._live, self._ready, self._read_metrics), strict=True):
             router.add("GET", pattern, endpoint)
 
-    async def _live(self, request: Request, params: Mapping[str, str]) -> Response:
+    def _live(self, request: Request, params: Mapping[str, str]) -> Response:
         return Response.json({"live": True})
 
-    async def _ready(self, request: Request, params: Mapping[str, str]) -> Response:
+    def _ready(self, request: Request, params: Mapping[str, str]) -> Response:
         faults = [{"check": fault.check, "detail": fault.detail} for fault in self._health.faults()]
         return Response.json({"ready": not faults, "faults": faults}, 503 if faults else 200)
 

@@ -5,7 +5,7 @@ A dialect makes Commands out of bytes and bytes out of Answers. Nothing between 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -59,7 +59,7 @@ class Proof(msgspec.Struct, frozen=True):
 class Signature(msgspec.Struct, frozen=True):
     """A signed request.
 
-    signed:    what may have been signed, the likeliest first: SDKs differ in how they write a query
+    signed:    what may have been signed, the likeliest first: SDKs differ in how they write a query. Read once
     timestamp: seconds since 1970, as the request says
     skew:      seconds by which it may be off
     app:       the id of the app that is asked, None where the key alone says it
@@ -68,7 +68,7 @@ class Signature(msgspec.Struct, frozen=True):
 
     key: str
     signature: str
-    signed: tuple[str, ...]
+    signed: Iterable[str]
     timestamp: float
     skew: float
     app: str | None = None

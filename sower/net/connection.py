@@ -1,326 +1,422 @@
-"""One connection, from its first byte to its last: requests in order, deadlines, and the way over to whoever takes it.
+"""One connection that speaks HTTP: a record and a socket, from its first byte until it ends or is another's.
 
-Rule 1: an error of an endpoint is answered and logged here; the daemon lives on.
-Rule 2: every wait for a client has a deadline: for a head, for a body, for the next request, for an answer to be read.
-Rule 3: requests are begun and answered in their order. Whatever was begun is answered, also where the connection
+    ready: bytes -> parser -> begun, in order -> answered, in order and in one write -> waited for again
+        an answer that is not there yet is awaited by a task, which ends with the last of them
+        a WebSocket or a stream goes over to whoever takes it; a poll is held here
+
+Rule 1: requests are begun and answered in their order. Whatever was begun is answered, also where the connection
         ends with it; what is wrong behind good requests is told after their answers.
-Rule 4: when this side ends a connection that the client would go on with, it lingers, so that the answer arrives.
+Rule 2: every wait for a client has a deadline: for a head, for a body, for the next request, for an answer to be read.
+Rule 3: while its requests are being answered a client is not read: what it says waits in the kernel, so it has a bound.
+Rule 4: when this side ends a connection that the client would go on with, it lingers, so that the answer arrives: a
+        socket that is closed with bytes unread is reset, and the client may lose what was sent (RFC 9112 section 9.6).
+Rule 5: a connection that rests has no task, no timer and no parser.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Coroutine
-from typing import Any, Literal, NamedTuple
+import math
+import select
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import CoroutineType
+from typing import Any, Literal, Protocol
 
-import structlog
 import trio
 
-from sower.config import Server
-from sower.errors import BadUpgrade, Draining, HandshakeTimeout, OriginRefused, RequestTimeout, SowerError
-from sower.net.handshake import accept
-from sower.net.held import GivenBack
-from sower.net.http import Header, Request, Response
+from sower.errors import HandshakeTimeout, RequestTimeout, SowerError
+from sower.net.held import Held, Waiter
+from sower.net.http import Response
+from sower.net.keepalive import TICK
 from sower.net.parser import RequestParser
-from sower.net.routing import Router, SocketEndpoint, Taken, TakingEndpoint
+from sower.net.routing import Opening, SocketEndpoint, Taken
+from sower.net.site import Begun, Site, Taking, Terms, failed
 from sower.net.wire import READ_AT_ONCE, Wire
-
-log = structlog.get_logger(__name__)
-
-ANY_ORIGIN: tuple[Header, ...] = (("Access-Control-Allow-Origin", "*"),)
-"""What lets a page read why its request could not be read; whose page it was is not known then."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 BEGIN_AT_ONCE = 64
-"""Requests of one client that are begun before other tasks run: 2 ms of work."""
+"""Requests of one client that are begun before others have their turn: 2 ms of work."""
 
 SEND_WITHIN = 60.0
-"""Seconds that a client may take to read one answer. nginx' send_timeout is 60, between two writes."""
+"""Seconds that a client may take to read its answers. nginx' send_timeout is 60, between two writes."""
+
+LINGER_FOR = 2.0
+"""Seconds that a refused peer may go on talking. nginx' lingering_timeout is 5."""
+
+LINGER_BYTES = 4 * 1024 * 1024
+"""Bytes that it may say meanwhile."""
 
 LAST_REQUEST_WITHIN = 1.0
 """Seconds in which a request may still come once the daemon ends: a few round trips of a bad network."""
 
-PREFLIGHT_HEADERS: tuple[Header, ...] = (
-    ("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS"),
-    (
-        "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, Content-Encoding, Accept, X-Requested-With, Last-Event-ID,"
-        " X-Ably-Version, X-Ably-ClientId, X-Ably-Lib, Ably-Agent",
-    ),
-    # Some SDKs ask in this mode. Only their own answers may be read so, and the dashboard's cookie is not sent along.
-    ("Access-Control-Allow-Credentials", "true"),
-    ("Access-Control-Max-Age", "86400"),
-)
+TALK, ROOM, END = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP
+"""What a socket is watched for. The kernel adds EPOLLERR and EPOLLHUP itself."""
+
+GONE = END | select.EPOLLHUP | select.EPOLLERR
+
+State = Literal["new", "rest", "head", "body", "turn", "answer", "send", "held", "linger", "over"]
+"""What a connection waits for: its first byte, its next request, the rest of a head or body; its turn, an answer, room
+for an answer; what a poll waits for; the client's end; nothing any more."""
 
 
-Phase = Literal["rest", "head", "body"]
-"""What a connection is waited for."""
+class Host(Protocol):
+    """Where connections live.
 
-
-class Begun(NamedTuple):
-    """A request that was begun, and its answer or what to await for it."""
-
-    request: Request
-    answer: Response | Coroutine[Any, Any, Response]
-
-
-class Upgrade(NamedTuple):
-    """A request that takes the connection over, and the 101 that says so."""
-
-    request: Request
-    endpoint: SocketEndpoint
-    params: dict[str, str]
-    accepted: bytes
-
-
-class Taking(NamedTuple):
-    """A request that may take the connection over as it is."""
-
-    request: Request
-    endpoint: TakingEndpoint
-    params: dict[str, str]
-
-
-class Closing:
-    """Tells connections that the daemon ends: those that rest between two requests end soon.
-
-    Not at once: a request may be under way on a connection that was told to go on, and one that is closed without an
-    answer stops PubNub's legacy loop for good.
+    closing: whether no requests are to follow those that are being answered
+    holding: all requests that are held
+    now:     trio's clock, at its last tick
     """
 
-    def __init__(self) -> None:
-        self.begun = False
-        self.resting: set[trio.CancelScope] = set()
+    closing: bool
+    holding: set[Held]
 
-    def begin(self) -> None:
-        """No more requests after those that are being answered or are under way."""
-        self.begun = True
-        soon = trio.current_time() + LAST_REQUEST_WITHIN
-        for scope in self.resting:
-            scope.deadline = min(scope.deadline, soon)
+    @property
+    def now(self) -> float: ...
+
+    def watch(self, connection: Connection, events: int) -> None:
+        """Tell it of these events of its socket, and of no others."""
+        ...
+
+    def look_again(self, connection: Connection, after: float) -> None:
+        """Have it tended within so many seconds."""
+        ...
+
+    def soon(self, connection: Connection) -> None:
+        """Have it go on when others had their turn."""
+        ...
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a task."""
+        ...
+
+    def give(self, wire: Wire, open_socket: Opening) -> None:
+        """Give a socket to who opens it."""
+        ...
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection."""
+        ...
 
 
-async def serve_connection(
-    wire: Wire,
-    router: Router,
-    settings: Server,
-    *,
-    closing: Closing,
-    given_back: GivenBack | None = None,
-) -> None:
-    """Answer requests until the client or a deadline ends it, or an endpoint has taken over.
+class Connection:
+    """One connection. watched: the events that the kernel tells of it; due: the keepalive's slot, -1 for none."""
 
-    The wire stays open; whoever opened it closes it. Raises what a SocketEndpoint raises, nothing of the client's
-    making.
-    """
-    parser = given_back.behind if given_back and given_back.behind else RequestParser(settings, wire.address)
-    rested = given_back is not None
-    taken = False
-    try:
-        if given_back is not None:
-            await _send(wire, given_back.unsent)
-            if not given_back.keep_alive:
+    __slots__ = (
+        "_begun",
+        "_cut",
+        "_deadline",
+        "_held",
+        "_host",
+        "_left",
+        "_parser",
+        "_site",
+        "_taking",
+        "_unsent",
+        "_wanted",
+        "due",
+        "state",
+        "watched",
+        "wire",
+    )
+
+    def __init__(self, wire: Wire, site: Site, host: Host) -> None:
+        self.wire = wire
+        self.state: State = "new"
+        self.watched = 0
+        self.due = -1
+        self._site = site
+        self._host = host
+        self._parser: RequestParser | None = None
+        self._begun: list[Begun] = []
+        self._taking: Taking | None = None
+        self._held: Held | None = None
+        self._unsent: bytes | memoryview = b""
+        self._deadline = 0.0
+        self._left = 0
+        self._wanted = True  # the client would go on
+        self._cut = False  # it may not
+
+    # What comes
+
+    def ready(self, events: int) -> None:
+        """Its socket can be read or written, or has ended."""
+        state = self.state
+        if state in ("rest", "head", "body"):
+            self.go_on()
+        elif state == "send":
+            if self._send(self._unsent):
+                self._said()
+        elif state == "linger":
+            self._drop()
+        elif self._held is not None:
+            if events & GONE:
+                self._held.went()
+        elif state != "over":
+            self._host.watch(self, 0)
+
+    def go_on(self) -> None:
+        """Read, unless something is still to be begun."""
+        parser = self._parser
+        if parser is None or not parser.requests:
+            data = self.wire.recv_now(READ_AT_ONCE)
+            if data is None:
+                self._wait()
                 return
-        while True:
-            try:
-                if not await _read(wire, parser, settings, closing, rested):
-                    return
-            except SowerError as error:
-                more = ANY_ORIGIN if "*" in settings.origins else ()
-                await _send(wire, Response.error(error).encode(keep_alive=False, more=more))
-                await wire.linger()
+            if not data:
+                self.close()
                 return
-            while parser.requests:
-                begun, taker = _begin_some(parser, router, settings, closing)
-                if not await _finish_all(wire, begun, settings, closing):
-                    return
-                if taker is not None:
-                    wire.address = taker.request.address
-                if isinstance(taker, Upgrade):
-                    await taker.endpoint.open(wire, taker.request, taker.params, taker.accepted, parser.left or b"")
-                    return
-                if taker is not None:
-                    answer = await _let_take(wire, taker, parser, settings)
-                    if answer is None:
-                        taken = True
-                        return
-                    if not await _finish_all(wire, deque((Begun(taker.request, answer),)), settings, closing):
-                        return
-                if parser.requests:
-                    await trio.lowlevel.checkpoint()
-            rested = True
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        return
-    finally:
-        if not taken or parser.idle:
-            parser.close()
+            if parser is None:
+                parser = self._parser = self._site.lend(self.wire.address)
+            parser.feed(data)
+        if parser.requests:
+            self._begin(parser)
+            self._answer()
+        else:
+            self._wait()
 
+    def _begin(self, parser: RequestParser) -> None:
+        """Begin the requests that wait, up to one that takes the connection over.
 
-async def _let_take(wire: Wire, taking: Taking, parser: RequestParser, settings: Server) -> Response | None:
-    """The answer to a request that did not take the connection after all."""
-    request = taking.request
-    behind = None if parser.idle else parser
-    try:
-        return await taking.endpoint.take(Taken(wire, request, taking.params, behind, allow_origin(request, settings)))
-    except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
-        return _failed(request, error)
+        So pipelined publishes are posted in their order, and none waits for the commit of the one before it.
+        """
+        self.state = "turn"
+        while parser.requests and len(self._begun) < BEGIN_AT_ONCE:
+            begun = self._site.begin(parser.requests.popleft())
+            if isinstance(begun, Taking):
+                self._taking = begun
+                return
+            self._begun.append(begun)
 
+    # What is answered
 
-async def _read(wire: Wire, parser: RequestParser, settings: Server, closing: Closing, rested: bool) -> bool:
-    """Feed the parser until a request is whole. False at the end of the connection.
+    def _answer(self) -> None:
+        """Answer what can be answered by now."""
+        begun, words = self._begun, b""
+        while begun and isinstance(answer := begun[0].answer, Response):
+            terms = begun.pop(0).terms
+            words += self._worded(terms, answer, last=not begun)
+        if words and not self._send(words):
+            return
+        self._said()
 
-    Raises HandshakeTimeout, RequestTimeout, and the parser's fault.
-    """
-    phase: Phase | None = None
-    deadline = 0.0
-    brand_new = not rested
-    limits = {"rest": settings.keep_alive, "head": settings.head_timeout, "body": settings.body_timeout}
-    while not parser.requests:
-        if parser.fault is not None:
-            raise parser.fault
-        if parser.wants_continue:
-            parser.wants_continue = False
-            await _send(wire, CONTINUE)
-        now_in: Phase = "body" if parser.in_body else "rest" if rested and not parser.in_head else "head"
-        if now_in != phase:
-            phase = now_in
-            within = LAST_REQUEST_WITHIN if phase == "rest" and closing.begun else limits[phase]
-            deadline = trio.current_time() + within
-        # A new connection has mostly said something by now, and under load one that was answered has, a round of the
-        # loop later: then it needs no deadline to wait under.
-        if phase == "rest":
-            await trio.lowlevel.checkpoint()
-        data = wire.recv_now(READ_AT_ONCE) if brand_new or phase == "rest" else None
-        brand_new = False
-        if data is None:
-            data = await _wait(wire, deadline, closing, now_in)
-        if not data:
+    def _worded(self, terms: Terms, response: Response, *, last: bool) -> bytes:
+        self._wanted = terms.keep_alive
+        self._cut = self._cut or self._host.closing or terms.cut or response.status == 500
+        goes_on = terms.keep_alive and not (last and self._cut)
+        return response.encode(keep_alive=goes_on, head_only=terms.head_only, more=terms.more)
+
+    def _send(self, data: bytes | memoryview) -> bool:
+        """Whether all was sent. If not, the rest is sent when there is room, or the client is gone."""
+        try:
+            sent = self.wire.send_now(data)
+        except trio.BrokenResourceError:
+            self.close()
             return False
-        parser.feed(data)
-    return True
+        if sent == len(data):
+            self._unsent = b""
+            return True
+        self._unsent = memoryview(data)[sent:]
+        if self.state != "send":
+            self.state = "send"
+            self._until(SEND_WITHIN)
+        self._host.watch(self, ROOM)
+        return False
 
+    def _said(self) -> None:
+        """Go on, now that all is sent that could be answered."""
+        if self._begun:
+            if isinstance(self._begun[0].answer, Response):
+                self._answer()
+            elif self.state != "answer":
+                self.state = "answer"
+                self._host.start(self._await_answers)
+        elif not self._wanted:
+            self.close()
+        elif self._cut:
+            self._linger()
+        elif self._taking is not None:
+            self._let_take(self._taking)
+        elif self._parser is not None and self._parser.requests:
+            self.state = "turn"
+            self._host.soon(self)
+        else:
+            self._wait()
 
-async def _wait(wire: Wire, deadline: float, closing: Closing, phase: Phase) -> bytes:
-    """What comes before the deadline; empty at the end, and when a rest was long enough.
-
-    Raises HandshakeTimeout, RequestTimeout.
-    """
-    data = b""
-    with trio.move_on_at(deadline) as scope:
-        if phase == "rest":
-            closing.resting.add(scope)
-        try:
-            data = await wire.recv()
-        finally:
-            closing.resting.discard(scope)
-    if scope.cancelled_caught and phase != "rest":
-        raise HandshakeTimeout() if phase == "head" else RequestTimeout()
-    return data
-
-
-def _begin_some(
-    parser: RequestParser, router: Router, settings: Server, closing: Closing
-) -> tuple[deque[Begun], Upgrade | Taking | None]:
-    """Begin the requests that wait, in order, up to one that takes the connection over.
-
-    What an endpoint does before it first waits is done here: so pipelined publishes are posted in their order,
-    and none waits for the commit of the one before it.
-    """
-    begun: deque[Begun] = deque()
-    while parser.requests and len(begun) < BEGIN_AT_ONCE:
-        request = parser.requests.popleft()
-        try:
-            if request.method == "OPTIONS" and "origin" in request.headers:
-                begun.append(Begun(request, Response(204, headers=PREFLIGHT_HEADERS)))
-                continue
-            endpoint, params = router.match(request)
-            if isinstance(endpoint, SocketEndpoint):
-                accepted = _handshake(request, endpoint, settings, closing)
-                return begun, Upgrade(request, endpoint, params, accepted)
-            if isinstance(endpoint, TakingEndpoint):
-                return begun, Taking(request, endpoint, params)
-            begun.append(Begun(request, endpoint(request, params)))
-        except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
-            begun.append(Begun(request, _failed(request, error)))
-    return begun, None
-
-
-async def _finish_all(wire: Wire, begun: deque[Begun], settings: Server, closing: Closing) -> bool:
-    """Answer in order. Whether the connection goes on."""
-    asked_for_more = goes_on = True
-    try:
-        while begun:
-            request, answer = begun.popleft()
-            if not isinstance(answer, Response):
+    async def _await_answers(self) -> None:
+        """Wait for answers that are not there yet, one after the other."""
+        while self.state == "answer":
+            request, terms, answer = self._begun.pop(0)
+            if isinstance(answer, CoroutineType):
                 try:
                     answer = await answer
                 except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
-                    answer = _failed(request, error)
-            asked_for_more = request.keep_alive
-            goes_on = goes_on and not closing.begun and not request.upgrade and answer.status != 500
-            await _respond(wire, request, answer, settings, asked_for_more and (goes_on or bool(begun)))
-    finally:
-        for _, answer in begun:
-            if not isinstance(answer, Response):
-                answer.close()
-    if asked_for_more and not goes_on:
-        await wire.linger()
-    return asked_for_more and goes_on
+                    answer = failed(request, error)
+            if self.state == "answer":
+                self._begun.insert(0, Begun(request, terms, answer))
+                self._answer()
 
+    # What is waited for
 
-def _failed(request: Request, error: Exception) -> Response:
-    """A refusal as it is; anything else is our fault, logged and told as such."""
-    if isinstance(error, SowerError):
-        return Response.error(error)
-    log.error("request_failed", method=request.method, path=request.path, exc_info=error)
-    return Response.error(SowerError())
+    def _wait(self) -> None:
+        """Wait for what the client says next."""
+        parser, waits = self._parser, "head" if self.state in ("new", "head") else "rest"
+        if parser is not None:
+            if parser.fault is not None:
+                self._refuse(parser.fault)
+                return
+            if parser.wants_continue:
+                parser.wants_continue = False
+                if not self._send(CONTINUE):
+                    return
+            if parser.idle:
+                self._parser = None
+                self._site.take_back(parser)
+            else:
+                waits = "body" if parser.in_body else "head"
+        if self.state != waits:
+            self.state = waits
+            self._allow(waits)
+        self._host.watch(self, TALK)
 
+    def _allow(self, waits: State) -> None:
+        """Set the deadline of a wait. That for the next request may be two ticks late, and costs a request little."""
+        settings = self._site.settings
+        if waits != "rest":
+            self._until(settings.head_timeout if waits == "head" else settings.body_timeout)
+        elif self._host.closing:
+            self._until(LAST_REQUEST_WITHIN)
+        else:
+            self._deadline = self._host.now + TICK + settings.keep_alive
+            if self.due < 0:
+                self._host.look_again(self, settings.keep_alive)
 
-async def _respond(wire: Wire, request: Request, response: Response, settings: Server, keep_alive: bool) -> None:
-    more = allow_origin(request, settings)
-    await _send(wire, response.encode(keep_alive=keep_alive, head_only=request.method == "HEAD", more=more))
+    def _until(self, seconds: float) -> None:
+        self._deadline = trio.current_time() + seconds
+        self._host.look_again(self, seconds)
 
+    def hurry(self) -> None:
+        """The daemon ends: what it rests for must come soon.
 
-def allow_origin(request: Request, settings: Server) -> tuple[Header, ...]:
-    """The headers that let a page of an allowed origin read the answer."""
-    origin = request.headers.get("origin")
-    if origin is None or not origin_allowed(origin, settings.origins):
-        return ()
-    return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+        Not at once: a request may be under way on a connection that was told to go on, and one that is closed without
+        an answer stops PubNub's legacy loop for good.
+        """
+        if self.state == "rest":
+            self._until(LAST_REQUEST_WITHIN)
 
+    def tend(self, now: float, wall: float) -> float | None:
+        """Look after its deadline. Returns seconds until the next look, None when it needs none."""
+        if now < self._deadline:
+            return self._deadline - now
+        if self.state == "head":
+            self._refuse(HandshakeTimeout())
+        elif self.state == "body":
+            self._refuse(RequestTimeout())
+        elif self._held is not None:
+            self._held.expire()
+        elif self.state in ("rest", "send", "linger"):
+            self.close()
+        return None
 
-async def _send(wire: Wire, data: bytes) -> None:
-    """Send everything. Raises BrokenResourceError, also for a client that does not read."""
-    sent = wire.send_now(data)
-    if sent == len(data):
-        return
-    with trio.move_on_after(SEND_WITHIN) as scope:
-        await wire.send_all(data[sent:])
-    if scope.cancelled_caught:
-        raise trio.BrokenResourceError("the client does not read its answer")
+    # How it ends
 
+    def _refuse(self, error: SowerError) -> None:
+        """Say what is wrong with what was read, and read no more."""
+        self._cut = True
+        if self._send(self._site.refusal(error)):
+            self._linger()
 
-def origin_allowed(origin: str, origins: tuple[str, ...]) -> bool:
-    """Whether pages of an origin may connect. An entry is "*", an origin, or one with *. before its host."""
-    origin = origin.lower()
-    for entry in origins:
-        if entry == "*" or entry.lower() == origin:
-            return True
-        scheme, found, host = entry.lower().partition("://*.")
-        if found and origin.startswith(f"{scheme}://") and origin.endswith(f".{host}"):
-            return True
-    return False
+    def _linger(self) -> None:
+        """After the last word: wait a little for the client to stop talking."""
+        self.wire.finish()
+        self.state = "linger"
+        self._left = LINGER_BYTES
+        self._until(LINGER_FOR)
+        self._host.watch(self, TALK)
 
+    def _drop(self) -> None:
+        data = self.wire.recv_now(READ_AT_ONCE)
+        if data is not None:
+            self._left -= len(data)
+            if not data or self._left <= 0:
+                self.close()
 
-def _handshake(request: Request, endpoint: SocketEndpoint, settings: Server, closing: Closing) -> bytes:
-    """The 101 (RFC 6455 section 4.2.2). Raises BadUpgrade, OriginRefused, Draining."""
-    if not request.upgrade or request.method != "GET" or request.headers.get("upgrade", "").lower() != "websocket":
-        raise BadUpgrade()
-    origin = request.headers.get("origin")
-    if origin is not None and not origin_allowed(origin, settings.origins):
-        raise OriginRefused(f"Pages of {origin[:100]!r} may not connect.")
-    if closing.begun:
-        raise Draining()
-    accepted, request.compression = accept(request.headers, endpoint.subprotocols)
-    return accepted
+    def close(self) -> None:
+        """End it, and give the socket back."""
+        if self.state != "over":
+            self._leave()
+            self.wire.close()
+
+    def _leave(self) -> None:
+        self.state = "over"
+        self._host.leave(self)
+        if self._parser is not None:
+            self._parser.close()
+        for begun in self._begun:
+            if isinstance(begun.answer, CoroutineType):
+                begun.answer.close()
+        self._begun = []
+
+    # Who takes it
+
+    def _let_take(self, taking: Taking) -> None:
+        """Let a request have the connection, or answer it as any other."""
+        request, terms, endpoint, params = taking
+        self._taking, self.state = None, "turn"
+        self.wire.address = request.address
+        answer: Response | None = None
+        try:
+            if isinstance(endpoint, SocketEndpoint):
+                self._give(taking, endpoint, self._site.handshake(request, endpoint, closing=self._host.closing))
+            else:
+                answer = endpoint.take(Taken(self.wire, request, params, partial(self._hold, terms), terms.more))
+        except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
+            self._let_go()
+            answer = failed(request, error)
+        if answer is not None:
+            self._begun.append(Begun(request, terms, answer))
+            self._answer()
+        elif self.state == "turn":
+            self._host.watch(self, 0)
+            self._leave()
+
+    def _give(self, taking: Taking, endpoint: SocketEndpoint, accepted: bytes) -> None:
+        """Give the socket to its endpoint, with the 101 to send."""
+        behind = (self._parser.left if self._parser is not None else None) or b""
+        self._host.watch(self, 0)
+        self._leave()
+        self._host.give(self.wire, partial(endpoint.open, self.wire, taking.request, taking.params, accepted, behind))
+
+    # A request that is held
+
+    def _hold(self, terms: Terms, waiter: Waiter, seconds: float) -> Held:
+        """Hold a request for so many seconds at most."""
+        held = self._held = Held(self, terms, waiter)
+        self.state = "held"
+        self._host.holding.add(held)
+        self._host.watch(self, END)
+        self.wire.reset_at_death(True)
+        self._deadline = math.inf
+        if self._host.closing or seconds < math.inf:
+            self._until(0.0 if self._host.closing else seconds)
+        return held
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._host.holding.discard(held)
+            self.wire.reset_at_death(False)
+            self.state = "turn"
+
+    def answer(self, held: Held, response: Response) -> None:
+        """Answer a held request, and go on. Harmless when it is over."""
+        if self._held is held:
+            self._let_go()
+            if self._send(self._worded(held.terms, response, last=True)):
+                self._said()
+
+    def end(self, held: Held) -> None:
+        """Close the connection of a held request. Harmless when it is over."""
+        if self._held is held:
+            self._let_go()
+            self.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Self
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -28,6 +28,13 @@ JSON_TYPE: Header = ("Content-Type", "application/json")
 MAX_FIELDS = 200
 """Fields of a query. PHP's max_input_vars is 1000, Django's 1000; no SDK sends over 20."""
 
+HEADS_AT_HAND = 256
+"""Beginnings of responses that are kept: most answers have one of a handful."""
+
+CLOSE = b"Connection: close\r\n"
+
+UNCOMPRESSED = Compression()
+
 _encode = msgspec.json.Encoder().encode
 _NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -37,6 +44,7 @@ class Request:
     """One request.
 
     path:       raw, percent-encoded, without the query
+    search:     the query as it came, without its question mark
     headers:    lower-case names; several of one name joined by ", "
     address:    the peer's IP address
     keep_alive: whether the client wants another request on this connection
@@ -56,23 +64,24 @@ class Request:
         upgrade: bool = False,
     ) -> None:
         self.method = method
-        self.path, _, self._query = target.partition("?")
         self.target = target
+        self.path, _, self.search = target.partition("?")
         self.headers = headers
         self.body = body
         self.address = address
         self.keep_alive = keep_alive
         self.upgrade = upgrade
-        self.compression = Compression()
+        self.compression = UNCOMPRESSED
 
-    @cached_property
+    @property
     def query(self) -> dict[str, str]:
         """Percent-decoded, the last of a name wins. Raises BadRequest for what is not UTF-8."""
-        if "%" not in self._query and "+" not in self._query and self._query.count("&") < MAX_FIELDS:
-            pairs = [field.partition("=") for field in self._query.split("&") if field]
+        search = self.search
+        if "%" not in search and "+" not in search and search.count("&") < MAX_FIELDS:
+            pairs = [field.partition("=") for field in search.split("&") if field]
             return {name: value for name, _, value in pairs}
         try:
-            return dict(parse_qsl(self._query, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
+            return dict(parse_qsl(search, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
         except ValueError as error:
             raise BadRequest(f"The query is not percent-encoded UTF-8, or has over {MAX_FIELDS} fields.") from error
 
@@ -92,12 +101,10 @@ def decode_segment(segment: str) -> str:
 class Response:
     """One response. Raises ValueError for a header that is not printable ASCII."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("_head", "body", "headers", "status")
 
     def __init__(self, status: int, body: bytes = b"", headers: tuple[Header, ...] = ()) -> None:
-        for name, value in headers:
-            if not (name + value).isprintable() or not (name + value).isascii():
-                raise ValueError(f"the header {name!r} is not printable ASCII: {value!r}")
+        self._head = _head(status, headers)
         self.status = status
         self.body = body
         self.headers = headers
@@ -123,22 +130,26 @@ class Response:
 
     def encode(self, *, keep_alive: bool, head_only: bool = False, more: tuple[Header, ...] = ()) -> bytes:
         """The bytes on the wire. head_only: the answer to HEAD."""
-        lines = self._lines(more)
-        if self.status not in (204, 304):
-            lines.append(f"Content-Length: {len(self.body)}")
-        if not keep_alive:
-            lines.append("Connection: close")
-        head = _head(lines)
-        return head if head_only else head + self.body
+        length = b"" if self.status in (204, 304) else b"Content-Length: %d\r\n" % len(self.body)
+        close = b"" if keep_alive else CLOSE
+        body = b"" if head_only else self.body
+        return b"".join((self._head, _lines(more), length, close, b"\r\n", body))
 
     def encode_stream(self, more: tuple[Header, ...] = ()) -> bytes:
         """The head of a response whose body ends when its connection does."""
-        return _head([*self._lines(more), "Connection: close"]) + self.body
-
-    def _lines(self, more: tuple[Header, ...]) -> list[str]:
-        lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}", "Server: sower"]
-        return lines + [f"{name}: {value}" for name, value in (*self.headers, *more)]
+        return b"".join((self._head, _lines(more), CLOSE, b"\r\n", self.body))
 
 
-def _head(lines: list[str]) -> bytes:
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+@lru_cache(HEADS_AT_HAND)
+def _head(status: int, headers: tuple[Header, ...]) -> bytes:
+    """The beginning of a response. Raises ValueError for a header that is not printable ASCII."""
+    for name, value in headers:
+        if not (name + value).isprintable() or not (name + value).isascii():
+            raise ValueError(f"the header {name!r} is not printable ASCII: {value!r}")
+    first = f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\nServer: sower\r\n"
+    return first.encode("latin-1") + _lines(headers)
+
+
+@lru_cache(HEADS_AT_HAND)
+def _lines(headers: tuple[Header, ...]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")

@@ -1,4 +1,4 @@
-"""Listening: addresses to sockets, and connections to tasks.
+"""Listening: addresses to sockets, and sockets to connections.
 
 Rule 1: what waits is accepted before the loop rests, but never so much at once that other tasks starve.
 Rule 2: running out of files is weather, not an error: accepting pauses and goes on (the errno list is trio's).
@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -257,22 +257,8 @@ class Caps:
             del self._open[address]
 
 
-async def attend(wire: Wire, handler: Callable[[Wire], Awaitable[None]]) -> None:
-    """Handle a connection. What its handler raises is logged and ends it alone."""
-    try:
-        await handler(wire)
-    except Exception as error:
-        log.error("connection_failed", address=wire.address, exc_info=error)
-    finally:
-        if not wire.kept:
-            wire.close()
-
-
-async def accept_loop(
-    listener: Listener, nursery: trio.Nursery, handler: Callable[[Wire], Awaitable[None]], caps: Caps
-) -> None:
-    """Accept until cancelled; each connection is a task in `nursery`. When its handler ends the wire is closed,
-    unless it is kept."""
+async def accept_loop(listener: Listener, welcome: Callable[[Wire], None], caps: Caps) -> None:
+    """Accept until cancelled, and have each connection welcomed. What that raises is logged and ends it alone."""
     told = -LOG_EVERY
     turns = 0
     while True:
@@ -296,11 +282,19 @@ async def accept_loop(
             refusal = caps.enter(address, trio.current_time())
             if refusal is None:
                 sock.setblocking(False)
-                nursery.start_soon(attend, listener.wire(sock, address, caps.leave), handler, name="connection")
+                _welcome(listener.wire(sock, address, caps.leave), welcome)
             elif listener.certificate is None:
                 _turn_away(sock, refusal)
             else:
                 sock.close()  # to say why would take a handshake
+
+
+def _welcome(wire: Wire, welcome: Callable[[Wire], None]) -> None:
+    try:
+        welcome(wire)
+    except Exception as error:
+        log.error("connection_failed", address=wire.address, exc_info=error)
+        wire.close()
 
 
 def _turn_away(sock: socket.socket, error: SowerError) -> None:

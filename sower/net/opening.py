@@ -14,14 +14,20 @@ PEEK_EVERY = 0.01
 """Seconds between two looks at a header of which only a part is here; proxies send it whole."""
 
 
+def must_open(wire: Wire, settings: Server) -> bool:
+    """Whether something comes before a new connection's first request."""
+    return wire.shakes_hands or _proxied(wire, settings)
+
+
 async def open_wire(wire: Wire, settings: Server) -> bool:
-    """Whether a new connection may go on, within server.head_timeout."""
-    proxied = settings.proxy_protocol and trusted(settings.trusted_proxies).covers(wire.address)
-    if not proxied and not wire.shakes_hands:
-        return True
+    """Take what comes before the first request, within server.head_timeout. Whether the connection may go on."""
     with trio.move_on_after(settings.head_timeout):
-        return (not proxied or await _read_proxy_header(wire)) and await wire.handshake()
+        return (not _proxied(wire, settings) or await _read_proxy_header(wire)) and await wire.handshake()
     return False
+
+
+def _proxied(wire: Wire, settings: Server) -> bool:
+    return settings.proxy_protocol and trusted(settings.trusted_proxies).covers(wire.address)
 
 
 async def _read_proxy_header(wire: Wire) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from functools import lru_cache
 
 import httptools
 
@@ -32,6 +33,14 @@ A_CHUNK = 16
 HOST = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[[\dA-Fa-f:.]+\])(?::\d*)?", re.ASCII)
 """uri-host [":" port] (RFC 9112 section 3.2)."""
 
+HOSTS_AT_HAND = 64
+"""Hosts that are known to be well-formed: clients call a daemon by a name or two."""
+
+
+@lru_cache(HOSTS_AT_HAND)
+def _is_host(host: str) -> bool:
+    return HOST.fullmatch(host) is not None
+
 
 class RequestParser:
     """One connection's inbound half.
@@ -41,6 +50,8 @@ class RequestParser:
     in_head:        whether part of a head is here; in_body: whether part of a body is awaited
     wants_continue: whether the client waits for a 100 before it sends that body
     left:           after an upgrade, the bytes behind the request
+    spent:          whether it reads no other request
+    address:        the peer's
     """
 
     def __init__(self, settings: Server, address: str) -> None:
@@ -50,12 +61,13 @@ class RequestParser:
         self.in_body = False
         self.wants_continue = False
         self.left: bytes | None = None
+        self.spent = False
+        self.address = address
         self._settings = settings
-        self._address = address
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[str, str] = {}
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._head_size = 0
         self._fields = 0
         self._in_trailers = False
@@ -82,7 +94,7 @@ class RequestParser:
 
     @property
     def idle(self) -> bool:
-        """Whether all that was read is taken, so that another parser may go on in this one's place."""
+        """Whether all that was read is taken, so that another parser may go on in this one's place, or it elsewhere."""
         return not (self.requests or self.in_head or self.in_body or self.fault)
 
     def close(self) -> None:
@@ -92,8 +104,10 @@ class RequestParser:
     def _count_unfinished(self, data: bytes) -> None:
         """A header is only seen when it is whole, so the bytes of one that never ends are counted here."""
         line_end = data.rfind(b"\n")
-        self._unfinished = len(data) - line_end - 1 if line_end >= 0 else self._unfinished + len(data)
-        if self._is_head_over(self._unfinished):
+        unfinished = self._unfinished = len(data) - line_end - 1 if line_end >= 0 else self._unfinished + len(data)
+        # Before the first header the unfinished bytes are mostly those of the target, which count once.
+        begun = len(self._target) + unfinished if self._fields else max(len(self._target), unfinished)
+        if self._head_size + begun > self._settings.max_head:
             self.fault = self._head_error()
 
     def _count_extensions(self, more: int) -> None:
@@ -101,12 +115,6 @@ class RequestParser:
         self._extensions = max(0, self._extensions + more)
         if self._extensions > self._settings.max_head:
             self.fault = HeadersTooLarge(f"The chunks' extensions have over {self._settings.max_head} bytes.")
-
-    def _is_head_over(self, unfinished: int = 0) -> bool:
-        # Before the first header the unfinished bytes are mostly those of the target, which count once.
-        begun = len(self._target) + unfinished if self._fields else max(len(self._target), unfinished)
-        size = self._head_size + begun
-        return size > self._settings.max_head or self._fields > MOST_HEADERS
 
     def _head_error(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"The head has over {self._settings.max_head} bytes or over {MOST_HEADERS} headers.")
@@ -117,7 +125,7 @@ class RequestParser:
         self.in_head = True
         self._target = b""
         self._headers = {}
-        self._body = bytearray()
+        self._body = b""
         self._head_size = 0
         self._fields = 0
         self._extensions = 0
@@ -130,16 +138,15 @@ class RequestParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
         self._fields += 1
-        if self._is_head_over():
+        if self._head_size + len(self._target) > self._settings.max_head or self._fields > MOST_HEADERS:
             self._fail(self._head_error())
         if self.in_body:
             return  # a trailer
         key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-        before = self._headers.get(key)
-        if before is not None:
+        if key in self._headers:
             if key in SINGLE:
                 self._fail(BadRequest(f"The header {key} is there twice."))
-            text = f"{before}, {text}"
+            text = f"{self._headers[key]}, {text}"
         self._headers[key] = text
 
     def on_headers_complete(self) -> None:
@@ -150,7 +157,8 @@ class RequestParser:
             self._fail(BodyTooLarge(f"The body has {length} bytes; server.max_body is {self._settings.max_body}."))
         self.in_head = False
         self.in_body = True
-        self.wants_continue = self._headers.get("expect", "").lower() == "100-continue" and version == "1.1"
+        if "expect" in self._headers:
+            self.wants_continue = self._headers["expect"].lower() == "100-continue" and version == "1.1"
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
@@ -160,12 +168,19 @@ class RequestParser:
         self._in_trailers = False
         if len(self._body) + len(body) > self._settings.max_body:
             self._fail(BodyTooLarge(f"The body has over {self._settings.max_body} bytes, server.max_body."))
+        if not self._body:
+            self._body = body  # mostly it comes whole
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
         self._body += body
 
     def on_message_complete(self) -> None:
         self.in_body = False
         self.wants_continue = False
         self._in_trailers = False
+        keep_alive, upgrade = self._parser.should_keep_alive(), self._parser.should_upgrade()
+        self.spent = upgrade or not keep_alive
         self.requests.append(
             Request(
                 self._parser.get_method().decode("ascii"),
@@ -173,8 +188,8 @@ class RequestParser:
                 self._headers,
                 bytes(self._body),
                 address=self._client(),
-                keep_alive=self._parser.should_keep_alive(),
-                upgrade=self._parser.should_upgrade(),
+                keep_alive=keep_alive,
+                upgrade=upgrade,
             )
         )
 
@@ -182,8 +197,8 @@ class RequestParser:
         """Who the request is from: the peer, or whom a trusted proxy names."""
         proxies = self._settings.trusted_proxies
         if not proxies:
-            return self._address
-        return trusted(proxies).client(self._address, self._headers.get("x-forwarded-for", ""))
+            return self.address
+        return trusted(proxies).client(self.address, self._headers.get("x-forwarded-for", ""))
 
     def _path(self, target: str) -> str:
         """The target without server.path_prefix, which clients sign and routes match without it."""
@@ -201,7 +216,7 @@ class RequestParser:
             self._fail(BadRequest("The target is no path: it begins with / and is percent-encoded ASCII."))
         if host is None and version == "1.1":
             self._fail(BadRequest("The Host header is missing (RFC 9112 section 3.2)."))
-        if host is not None and not HOST.fullmatch(host):
+        if host is not None and not _is_host(host):
             self._fail(BadRequest("The Host header is no host (RFC 9112 section 3.2)."))
         if coding is not None and (coding.lower() != "chunked" or version == "1.0" or "content-length" in headers):
             self._fail(BadRequest("Transfer-Encoding is chunked alone, in HTTP/1.1, without a Content-Length."))

@@ -51,7 +51,6 @@ class Reader:
 
     def add(self, session: Session) -> None:
         """Read a session from now on; its wire is this reader's to close."""
-        session.wire.kept = True
         fd = session.wire.fileno
         if fd >= len(self._by_fd):
             self._by_fd.extend([None] * (fd + 1 - len(self._by_fd)))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import trio
 
-from sower.net.held import Held, WaitingRoom
+from sower.net.held import Held
 from sower.net.http import Header, Response
 from sower.net.keepalive import Keepalive
 from sower.net.routing import Taken
@@ -54,7 +54,6 @@ class Relay(Wire):
         "_keepalive",
         "_left",
         "_nursery",
-        "_room",
         "_streams",
         "_within",
         "due",
@@ -64,7 +63,6 @@ class Relay(Wire):
         self,
         address: str,
         on_close: Callable[[str], None],
-        room: WaitingRoom,
         keepalive: Keepalive,
         nursery: trio.Nursery,
     ) -> None:
@@ -72,7 +70,6 @@ class Relay(Wire):
         sock.setblocking(False)
         super().__init__(sock, address, on_close)
         self.due = -1
-        self._room = room
         self._keepalive = keepalive
         self._nursery = nursery
         self._attached = trio.Event()
@@ -88,7 +85,7 @@ class Relay(Wire):
         if self._held is not None:
             self._held.end()
             self.went()
-        self._held = self._room.hold(taken, self, math.inf)
+        self._held = taken.hold(self, math.inf)
         self._streams = streams
         self._left = RESPONSE_MOST if streams else POLL_MOST
         self._within = False
@@ -97,7 +94,7 @@ class Relay(Wire):
             try:
                 taken.wire.send_now(head)
             except trio.BrokenResourceError:
-                pass  # as the waiting room will find
+                pass  # as its connection will find
             first = b"".join((FILLER, *self._gathered))
             self._gathered = []
             if self.send_now(first) < len(first):
@@ -122,7 +119,7 @@ class Relay(Wire):
         try:
             sent = held.wire.send_now(data)
         except trio.BrokenResourceError:
-            return 0  # as the waiting room will find
+            return 0  # as its connection will find
         if sent:
             self._left -= sent
             self._within = data[sent - 1] != 0x0A

@@ -3,46 +3,54 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sower.errors import MethodNotAllowed, NotFound, SowerError
+from sower.net.held import Held, Waiter
 from sower.net.http import Header, Request, Response, decode_segment
-from sower.net.parser import RequestParser
 from sower.net.wire import Wire
 
-HttpEndpoint = Callable[[Request, Mapping[str, str]], Coroutine[Any, Any, Response]]
-"""Called in the order of the requests, awaited later: what must keep that order is done before it returns."""
+HttpEndpoint = Callable[[Request, Mapping[str, str]], Response | Coroutine[Any, Any, Response]]
+"""Called in the order of the requests. What it returns to be awaited takes a task: what need not wait is answered at
+once, and what must keep the order of the requests is done before it returns."""
+
+Opening = Callable[[], Coroutine[Any, Any, None] | None]
+"""Opens a socket; as SocketEndpoint.open."""
 
 
 @dataclass(frozen=True, slots=True)
 class SocketEndpoint:
-    """open: takes the socket; it is given the 101 to send, and the bytes that came behind the request."""
+    """open: takes the socket; it is given the 101 to send, and the bytes that came behind the request.
 
-    open: Callable[[Wire, Request, Mapping[str, str], bytes, bytes], Awaitable[None]]
+    Where it returns something to be awaited, the socket is closed after that.
+    """
+
+    open: Callable[[Wire, Request, Mapping[str, str], bytes, bytes], Coroutine[Any, Any, None] | None]
     subprotocols: tuple[str, ...] = ()
 
 
 class Taken(NamedTuple):
     """A request that may have its connection to itself: those before it are answered, those behind it wait.
 
-    behind: has read what came behind the request; None where nothing did
-    more:   the headers that every answer to this request has besides its own
+    hold: holds it for a waiter, for so many seconds at most
+    more: the headers that every answer to this request has besides its own
     """
 
     wire: Wire
     request: Request
     params: Mapping[str, str]
-    behind: RequestParser | None
+    hold: Callable[[Waiter, float], Held]
     more: tuple[Header, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TakingEndpoint:
-    """take: answers a request as any other, or returns None and has its connection (net/held.py gives it back)."""
+    """take: answers a request as any other, or returns None; then it has held the request, or it has the socket."""
 
-    take: Callable[[Taken], Awaitable[Response | None]]
+    take: Callable[[Taken], Response | None]
 
 
 Endpoint = HttpEndpoint | SocketEndpoint | TakingEndpoint
@@ -62,8 +70,11 @@ class _Candidate(NamedTuple):
 
 class Match(NamedTuple):
     endpoint: Endpoint
-    params: dict[str, str]
+    params: Mapping[str, str]
 
+
+PATHS_AT_HAND = 256
+"""Paths whose routes are remembered: a server that publishes has a few, and they are looked up with each request."""
 
 REST = "..."
 """What the name of a segment ends with that takes all that follow it."""
@@ -80,7 +91,10 @@ class _Route:
 
     def endpoint(self, method: str, request: Request) -> Endpoint | None:
         """The endpoint of a request. Where a socket and something else share a path, an upgrade goes to the socket."""
-        candidates = [c.endpoint for c in self.endpoints.get(method, ()) if c.when is None or c.when(request)]
+        given = self.endpoints.get(method, ())
+        if len(given) == 1 and given[0].when is None:
+            return given[0].endpoint
+        candidates = [c.endpoint for c in given if c.when is None or c.when(request)]
         fitting = (e for e in candidates if isinstance(e, SocketEndpoint) == request.upgrade)
         return next(fitting, next(iter(candidates), None))
 
@@ -107,6 +121,7 @@ class Router:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         self._rests: dict[str, list[_Route]] = {}
         self._unserved: list[tuple[When, Refuse]] = []
+        self._find = lru_cache(PATHS_AT_HAND)(self._look_for)
 
     def add_unserved(self, when: When, refuse: Refuse) -> None:
         """Have requests of this kind that no route takes refused in these words."""
@@ -126,6 +141,7 @@ class Router:
         candidates = route.endpoints.setdefault(method, [])
         candidates.append(_Candidate(endpoint, when))
         candidates.sort(key=lambda candidate: candidate.when is None)
+        self._find.cache_clear()
 
     def match(self, request: Request) -> Match:
         """The endpoint of a request, or what words that there is none. HEAD is answered by GET, unless that would
@@ -134,27 +150,30 @@ class Router:
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
         try:
-            return self._find(request)
+            return self._match(request)
         except (NotFound, MethodNotAllowed) as error:
             refuse = next((refuse for when, refuse in self._unserved if when(request)), None)
             if refuse is None:
                 raise
             return Match(_answering(refuse, error), {})
 
-    def _find(self, request: Request) -> Match:
-        segments = request.path.split("/")[1:]
+    def _match(self, request: Request) -> Match:
+        route, params = self._find(request.path)
+        method = "GET" if request.method == "HEAD" else request.method
+        endpoint = route.endpoint(method, request)
+        if endpoint is None or (isinstance(endpoint, TakingEndpoint) and method != request.method):
+            raise MethodNotAllowed(f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints))
+        return Match(endpoint, params)
+
+    def _look_for(self, path: str) -> tuple[_Route, Mapping[str, str]]:
+        """The route of a path, and its parameters."""
+        segments = path.split("/")[1:]
         first = segments[0] if segments else ""
         for route in (*self._routes.get((first, len(segments)), ()), *self._rests.get(first, ())):
             params = route.params(segments)
             if params is not None:
-                method = "GET" if request.method == "HEAD" else request.method
-                endpoint = route.endpoint(method, request)
-                if endpoint is None or (isinstance(endpoint, TakingEndpoint) and method != request.method):
-                    raise MethodNotAllowed(
-                        f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints)
-                    )
-                return Match(endpoint, {name: decode_segment(value) for name, value in params.items()})
-        raise NotFound(f"There is no route {request.path[:100]!r}.{self._nearest(request.path)}")
+                return route, {name: decode_segment(value) for name, value in params.items()}
+        raise NotFound(f"There is no route {path[:100]!r}.{self._nearest(path)}")
 
     def _nearest(self, path: str) -> str:
         patterns = [route.pattern for routes in self._routes.values() for route in routes]
@@ -163,7 +182,7 @@ class Router:
 
 
 def _answering(refuse: Refuse, error: SowerError) -> HttpEndpoint:
-    async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
+    def endpoint(request: Request, params: Mapping[str, str]) -> Response:
         return refuse(request, error)
 
     return endpoint

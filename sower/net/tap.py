@@ -35,7 +35,6 @@ class TappedWire(Wire):
     def __init__(self, wire: Wire, framing: Framing, told: Callable[[Passing], None]) -> None:
         super().__init__(wire.sock, wire.address)
         self.wire = wire
-        self.kept = wire.kept
         framed = isinstance(framing, WebSocketFraming)
         self._inbound = _reading("client", framed=framed)
         self._outbound = _reading("daemon", framed=framed)

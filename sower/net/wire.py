@@ -15,23 +15,16 @@ READ_AT_ONCE = 65536
 RESET, END = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 """struct linger: on, 0 seconds; off."""
 
-LINGER_FOR = 2.0
-"""Seconds that a refused peer may go on talking. nginx' lingering_timeout is 5."""
-
-LINGER_BYTES = 4 * 1024 * 1024
-"""Bytes that it may say meanwhile."""
-
 
 class Wire:
     """A non-blocking socket.
 
     peer:     the IP address that it is connected with
     address:  the client's IP address, another one where the peer is a proxy that is believed
-    kept:     whether it outlives the task that served it, because the reader has it now
     on_close: told the peer once when it closes
     """
 
-    __slots__ = ("_on_close", "_waited_for", "address", "closed", "kept", "peer", "sock")
+    __slots__ = ("_on_close", "_waited_for", "address", "closed", "peer", "sock")
 
     shakes_hands = False
     """Whether `handshake` has something to do."""
@@ -40,7 +33,6 @@ class Wire:
         self.sock = sock
         self.peer = self.address = address
         self.closed = False
-        self.kept = False
         self._on_close = on_close
         self._waited_for = False
 
@@ -101,17 +93,6 @@ class Wire:
         while rest:
             await trio.lowlevel.wait_writable(self.sock)
             rest = rest[self.send_now(rest) :]
-
-    async def linger(self) -> None:
-        """After the last word: wait a little for the peer to stop talking, so that closing does not take it back.
-
-        A socket that is closed with bytes unread is reset, and the peer may lose what was sent (RFC 9112 section 9.6).
-        """
-        self.finish()
-        left = LINGER_BYTES
-        with trio.move_on_after(LINGER_FOR):
-            while left > 0 and (data := await self.recv()):
-                left -= len(data)
 
     def acknowledged_within(self, seconds: float) -> None:
         """From now on the connection is lost when the peer's kernel acknowledges nothing for so long (RFC 5482)."""

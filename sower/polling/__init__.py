@@ -15,7 +15,6 @@ from sower.api import Api
 from sower.config import Config
 from sower.core import polling as commands
 from sower.hub import Hub
-from sower.net.held import WaitingRoom
 from sower.net.keepalive import Keepalive
 from sower.polling.allowing import Allowing
 from sower.polling.archive import Archive
@@ -37,7 +36,6 @@ class Polling:
         activity: Activity,
         api: Api,
         keepalive: Keepalive,
-        waiting: WaitingRoom,
         connections: trio.Nursery,
     ) -> None:
         allowing = Allowing(hub, access)
@@ -47,7 +45,7 @@ class Polling:
         roster = self._roster = Roster(hub, allowing, self._groups, keepalive, config.limits)
         archive = Archive(hub, allowing)
         archive.forgot = self._places.forget
-        self.polls = Polls(hub, allowing, self._groups, roster, self._places, waiting, connections)
+        self.polls = Polls(hub, allowing, self._groups, roster, self._places, connections)
         for kind, do in (
             (commands.ReadClock, archive.clock),
             (commands.ReadHistories, archive.read),

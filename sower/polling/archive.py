@@ -48,7 +48,7 @@ class Archive:
         self._hub = hub
         self._allowing = allowing
 
-    async def clock(self, grant: Grant, address: str, command: ReadClock) -> Clock:
+    def clock(self, grant: Grant, address: str, command: ReadClock) -> Clock:
         """The time."""
         return Clock(self._hub.next_serial())
 

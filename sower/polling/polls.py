@@ -23,7 +23,7 @@ from sower.core.polling import Names, Reach, Source
 from sower.dialects.interface import Polled, PollWords
 from sower.errors import JournalFailed
 from sower.hub import Hub
-from sower.net.held import Held, WaitingRoom
+from sower.net.held import Held
 from sower.net.http import Response
 from sower.net.routing import Taken
 from sower.polling.allowing import Allowing
@@ -124,7 +124,6 @@ class Polls:
         groups: Groups,
         roster: Roster,
         places: Places,
-        room: WaitingRoom,
         nursery: trio.Nursery,
     ) -> None:
         self._hub = hub
@@ -132,7 +131,6 @@ class Polls:
         self._groups = groups
         self._roster = roster
         self._places = places
-        self._room = room
         self._nursery = nursery
         self._woken: Waiters = {}
         self._work = trio.Event()
@@ -163,7 +161,7 @@ class Polls:
 
     def _hold(self, poll: HeldPoll, taken: Taken, expires: float | None) -> None:
         seconds = HOLD if expires is None else min(HOLD, max(0.0, expires - self._hub.now()))
-        poll.held = self._room.hold(taken, poll, seconds)
+        poll.held = taken.hold(poll, seconds)
         for place in poll.places:
             place.waiting[poll] = None
         for attendee in poll.attendees:

@@ -99,12 +99,12 @@ def open_frames(call: HttpCall) -> Opened:
     return Opened(cookie.read(call), FramesConversation(call.params["session"]), ENCODER)
 
 
-async def tell_cookie(request: Request, params: Mapping[str, str]) -> Response:
+def tell_cookie(request: Request, params: Mapping[str, str]) -> Response:
     """GET /dashboard/session: whether the browser shows a cookie. Whether it is good, the first question tells."""
     return Response.json({"cookie": f"{cookie.NAME}=" in request.headers.get("cookie", "")}, headers=PRIVATE)
 
 
-async def sign_out(request: Request, params: Mapping[str, str]) -> Response:
+def sign_out(request: Request, params: Mapping[str, str]) -> Response:
     """DELETE /dashboard/session: have the browser forget its cookie."""
     return Response(204, headers=(*PRIVATE, cookie.GONE))
 

@@ -57,7 +57,7 @@ def _endpoint(file: Path) -> HttpEndpoint:
     headers = (("Content-Type", TYPES[file.suffix]), ("ETag", etag), *HEADERS)
     fresh, known = Response(200, body, headers), Response(304, headers=headers)
 
-    async def endpoint(request: Request, params: Mapping[str, str]) -> Response:
+    def endpoint(request: Request, params: Mapping[str, str]) -> Response:
         given = request.headers.get("if-none-match", "")
         same = given == "*" or etag in [tag.strip().removeprefix("W/") for tag in given.split(",")]
         return known if same else fresh

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -15,15 +14,17 @@ from sower.core.command import SocketAnswer, SocketCommand, Watched
 from sower.core.grants import anonymous
 from sower.core.message import Delivery, Position
 from sower.errors import SowerError
-from sower.net.connection import Closing, serve_connection
 from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import Farewell, FramedAudience
 from sower.net.http import Request
+from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps, accept_loop, bind
 from sower.net.reader import Reader
 from sower.net.routing import Router, SocketEndpoint
+from sower.net.server import HttpServer
 from sower.net.session import Session
 from sower.net.shared import Bounds, Shared
+from sower.net.site import Site
 from sower.net.wire import Wire
 from sower.tally import Tally
 
@@ -97,14 +98,14 @@ class Echo:
 async def echoing() -> AsyncGenerator[int]:
     """A server for as long as the block runs. Yields its port."""
     echo = Echo()
-    closing, caps, router = Closing(), Caps(Limits()), Router()
+    caps, router = Caps(Limits()), Router()
     (listener,) = await bind(["127.0.0.1:0"])
     async with trio.open_nursery() as nursery:
         reader = Reader(_went)
         shared = Shared(echo, BOUNDS, nursery, Tally())  # type: ignore[arg-type]
         audiences: dict[Compression, FramedAudience] = {}
 
-        async def open_socket(
+        def open_socket(
             wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes
         ) -> None:
             framing = WebSocketFraming(request.compression)
@@ -117,9 +118,10 @@ async def echoing() -> AsyncGenerator[int]:
                 reader.end(session, farewell)
 
         router.add("GET", "/", SocketEndpoint(open_socket))
-        handle = partial(serve_connection, router=router, settings=Server(), closing=closing)
+        server, site = HttpServer(nursery, Keepalive(lambda: 0.0)), Site(router, Server())
         nursery.start_soon(reader.run)
-        nursery.start_soon(accept_loop, listener, nursery, handle, caps)
+        nursery.start_soon(server.run)
+        nursery.start_soon(accept_loop, listener, lambda wire: server.add(wire, site), caps)
         yield listener.port
         nursery.cancel_scope.cancel()
     listener.close()

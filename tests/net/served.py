@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import trio
 
 from sower.config import Duration, Server, Size
 from sower.errors import ChannelBusy, Forbidden
-from sower.net.connection import Closing, serve_connection
-from sower.net.held import GivenBack, Held, WaitingRoom
+from sower.net.held import Held
 from sower.net.http import Request, Response
+from sower.net.keepalive import Keepalive
 from sower.net.routing import Router, SocketEndpoint, Taken, TakingEndpoint
+from sower.net.server import HttpServer
+from sower.net.site import Site
 from sower.net.wire import Wire
+
+TICK = 0.02
+"""Seconds between two looks at deadlines, so that those of a test are met soon."""
 
 SETTINGS = Server(
     max_head=Size(2048),
@@ -27,7 +32,7 @@ SETTINGS = Server(
 )
 
 
-async def echo(request: Request, params: Mapping[str, str]) -> Response:
+def echo(request: Request, params: Mapping[str, str]) -> Response:
     return Response(200, request.body or b"nothing", (("Content-Type", "text/plain"),))
 
 
@@ -97,14 +102,13 @@ class Polls:
     """GET /poll/{how} is held for 30 s; of how = now, crash or stream it is answered, raises or streams. instead: what takes it."""
 
     def __init__(self) -> None:
-        self.instead: Callable[[Taken], Awaitable[Response | None]] | None = None
-        self.room: WaitingRoom | None = None
+        self.instead: Callable[[Taken], Response | None] | None = None
         self.all: list[Poll] = []
         self.more = trio.Event()
 
-    async def take(self, taken: Taken) -> Response | None:
+    def take(self, taken: Taken) -> Response | None:
         if self.instead is not None:
-            return await self.instead(taken)
+            return self.instead(taken)
         how = taken.params["how"]
         if how == "now":
             return Response(200, b"at once")
@@ -112,11 +116,11 @@ class Polls:
             raise ZeroDivisionError("a bug")
         if how == "stream":
             head = Response(200, b"", (("Content-Type", "text/plain"),)).encode_stream(taken.more)
-            await taken.wire.send_all(head + b"one two")
+            taken.wire.send_now(head + b"one two")
+            taken.wire.finish()
             return None
-        assert self.room is not None
         poll = Poll()
-        poll.held = self.room.hold(taken, poll, 30.0)
+        poll.held = taken.hold(poll, 30.0)
         self.all.append(poll)
         self.more.set()
         return None
@@ -147,11 +151,11 @@ def routes(polls: Polls) -> Router:
 
 
 class Peer:
-    """The client's end."""
+    """The client's end. ended: whether the server closed its own."""
 
-    def __init__(self, stream: trio.SocketStream, closing: Closing, polls: Polls) -> None:
+    def __init__(self, stream: trio.SocketStream, server: HttpServer, polls: Polls) -> None:
         self.stream = stream
-        self.closing = closing
+        self.server = server
         self.polls = polls
         self.ended = trio.Event()
 
@@ -179,22 +183,20 @@ class Peer:
 async def served(settings: Server = SETTINGS) -> AsyncGenerator[Peer]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    wire, closing = Wire(ours, "127.0.0.1"), Closing()
     async with trio.open_nursery() as nursery, trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:
-        polls = Polls()
-        peer = Peer(stream, closing, polls)
-        router = routes(polls)
+        keepalive, polls = Keepalive(lambda: 0.0), Polls()
+        server = HttpServer(nursery, keepalive)
+        peer = Peer(stream, server, polls)
 
-        async def serve(wire: Wire, given_back: GivenBack | None = None) -> None:
-            with suppress(Forbidden):  # what `fall_silent` raises; the accept loop is the boundary elsewhere
-                await serve_connection(wire, router, settings, closing=closing, given_back=given_back)
-            if not wire.kept:
-                wire.close()
-                peer.ended.set()
+        async def tick() -> None:
+            while True:
+                await trio.sleep(TICK)
+                keepalive.turn()
 
-        polls.room = WaitingRoom(nursery, serve)
-        nursery.start_soon(polls.room.run)
-        nursery.start_soon(serve, wire)
+        wire = Wire(ours, "127.0.0.1", lambda _: peer.ended.set())
+        nursery.start_soon(tick)
+        nursery.start_soon(server.run)
+        server.add(wire, Site(routes(polls), settings))
         yield peer
         nursery.cancel_scope.cancel()
     wire.close()

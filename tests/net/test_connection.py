@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from sower.config import Duration, Size
-from sower.net.connection import BEGIN_AT_ONCE, SEND_WITHIN, origin_allowed
+from sower.net.connection import BEGIN_AT_ONCE, LINGER_FOR, SEND_WITHIN
+from sower.net.site import origin_allowed
 from tests.net.served import SETTINGS, exchange, served
 
 GOOD = {
@@ -217,7 +218,7 @@ async def test_a_socket_is_not_opened_while_the_daemon_ends() -> None:
         async with served() as peer:
             await peer.send(HANDSHAKE)
             await trio.testing.wait_all_tasks_blocked()
-            peer.closing.begin()
+            peer.server.begin_closing()
             await peer.send(b"\r\n")
             answer = await peer.rest()
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -307,6 +308,17 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock
     assert trio.current_time() >= SEND_WITHIN
 
 
+async def test_who_is_refused_gets_the_answer_though_it_talks_on_but_not_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with served() as peer:
+        await peer.send(b"BREW / HTTP/1.1\r\n" + b"x" * 100_000)
+        assert (await peer.rest()).startswith(b"HTTP/1.1 400 ")
+        began = trio.current_time()
+        await peer.ended.wait()
+        assert 0 < trio.current_time() - began <= LINGER_FOR + 1
+
+
 FAST = msgspec.structs.replace(
     SETTINGS, head_timeout=Duration(0.05), body_timeout=Duration(0.05), keep_alive=Duration(0.05)
 )
@@ -361,12 +373,12 @@ async def test_when_the_daemon_ends_resting_connections_end_and_busy_ones_are_an
             await peer.send(b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\n")
             await peer.read(b"}}")
             await trio.testing.wait_all_tasks_blocked()
-            peer.closing.begin()
+            peer.server.begin_closing()
             assert await peer.rest() == b""
         async with served() as peer:
             await peer.send(b"GET /name/a HTTP/1.1\r\n")
             await trio.testing.wait_all_tasks_blocked()
-            peer.closing.begin()
+            peer.server.begin_closing()
             await peer.send(b"Host: h\r\n\r\n")
             assert b"Connection: close" in await peer.rest()
 

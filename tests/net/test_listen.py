@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,16 @@ def test_caps_count_in_all_by_address_and_by_rate() -> None:
     assert refused.retry_after == 1.0
 
 
+def each(nursery: trio.Nursery, handle: Callable[[Wire], Awaitable[None]]) -> Callable[[Wire], None]:
+    """Welcomes a connection with a task of its own, after which it is closed."""
+
+    async def attend(wire: Wire) -> None:
+        await handle(wire)
+        wire.close()
+
+    return lambda wire: nursery.start_soon(attend, wire)
+
+
 async def stay(wire: Wire) -> None:
     await wire.recv()
 
@@ -102,7 +112,7 @@ async def test_who_is_over_the_cap_of_an_address_is_told_so_and_may_come_when_an
     (listener,) = await bind(("127.0.0.1:0",))
     caps = Caps(Limits(connections_per_address=1))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, stay, caps)
+        nursery.start_soon(accept_loop, listener, each(nursery, stay), caps)
         first = dial(listener)
         await trio.testing.wait_all_tasks_blocked()
         answer = await hear(dial(listener))
@@ -125,31 +135,32 @@ async def test_who_connects_too_fast_gets_429_though_it_spoke_first() -> None:
     first, second = dial(listener), dial(listener)
     second.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, stay, caps)
+        nursery.start_soon(accept_loop, listener, each(nursery, stay), caps)
         assert (await hear(second)).startswith(b"HTTP/1.1 429 ")
         nursery.cancel_scope.cancel()
     first.close()
     listener.close()
 
 
-async def test_a_handler_that_fails_closes_its_wire_and_no_other() -> None:
+async def test_who_cannot_be_welcomed_is_closed_and_no_other() -> None:
     (listener,) = await bind(("127.0.0.1:0",))
+    welcomed: list[Wire] = []
 
-    async def fail(wire: Wire) -> None:
-        if await wire.recv() == b"fail":
+    def fail_once(wire: Wire) -> None:
+        welcomed.append(wire)
+        if len(welcomed) == 1:
             raise ZeroDivisionError("a bug")
-        await wire.send_all(b"well")
+        wire.send_now(b"well")
+        wire.finish()
 
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(accept_loop, listener, nursery, fail, Caps(Limits()))
-            healthy, broken = dial(listener), dial(listener)
-            broken.send(b"fail")
-            assert await hear(broken) == b""
-            healthy.send(b"x")
-            assert await hear(healthy) == b"well"
+            nursery.start_soon(accept_loop, listener, fail_once, Caps(Limits()))
+            assert await hear(dial(listener)) == b""
+            assert await hear(dial(listener)) == b"well"
             nursery.cancel_scope.cancel()
     assert [entry["event"] for entry in logs] == ["connection_failed"]
+    assert [wire.closed for wire in welcomed] == [True, False]
     listener.close()
 
 
@@ -187,7 +198,7 @@ async def accept_scripted(
     real, listener.sock = listener.sock, Scripted(listener, iter(script))  # type: ignore[assignment]
     came, done = 0, trio.Event()
 
-    async def count(wire: Wire) -> None:
+    def count(wire: Wire) -> None:
         nonlocal came
         came += 1
         if came == wanted:
@@ -195,7 +206,7 @@ async def accept_scripted(
 
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, count, Caps(Limits()))
+        nursery.start_soon(accept_loop, listener, count, Caps(Limits()))
         await done.wait()
         nursery.cancel_scope.cancel()
     real.close()
@@ -238,7 +249,7 @@ async def test_closing_a_listener_wakes_who_accepts() -> None:
 
             async def accept() -> None:
                 with pytest.raises(trio.ClosedResourceError):
-                    await accept_loop(listener, nursery, stay, Caps(Limits()))
+                    await accept_loop(listener, each(nursery, stay), Caps(Limits()))
 
             nursery.start_soon(accept)
             await trio.testing.wait_all_tasks_blocked()
@@ -286,11 +297,12 @@ async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 async def test_who_comes_through_a_unix_socket_is_served_as_one_address(tmp_path: Path) -> None:
     (listener,) = await bind((f"unix:{tmp_path / 'sower.sock'}",))
 
-    async def say_address(wire: Wire) -> None:
-        await wire.send_all(wire.address.encode())
+    def say_address(wire: Wire) -> None:
+        wire.send_now(wire.address.encode())
+        wire.finish()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, say_address, Caps(Limits()))
+        nursery.start_soon(accept_loop, listener, say_address, Caps(Limits()))
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(tmp_path / "sower.sock"))
         client.setblocking(False)
@@ -312,13 +324,13 @@ async def test_what_is_accepted_sends_without_delay_though_only_the_listener_was
     (listener,) = await bind(("127.0.0.1:0",))
     heard: list[int] = []
 
-    async def look(wire: Wire) -> None:
+    def look(wire: Wire) -> None:
         heard.append(wire.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         done.set()
 
     done = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nursery, look, Caps(Limits()))
+        nursery.start_soon(accept_loop, listener, look, Caps(Limits()))
         with dial(listener), trio.fail_after(5):
             await done.wait()
         nursery.cancel_scope.cancel()

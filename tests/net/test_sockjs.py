@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import trio
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.net.framing import FramedAudience
-from sower.net.held import WaitingRoom
 from sower.net.keepalive import Keepalive
 from sower.net.relay import AWAY, FILLER, POLL_MOST, RESPONSE_MOST, Relay
 from sower.net.routing import Taken
@@ -64,9 +62,9 @@ def test_who_is_not_let_in_has_a_whole_session_in_one_answer() -> None:
 class Line:
     """A relay whose requests are those of a served connection."""
 
-    def __init__(self, room: WaitingRoom, keepalive: Keepalive, nursery: trio.Nursery) -> None:
+    def __init__(self, keepalive: Keepalive, nursery: trio.Nursery) -> None:
         self.closed: list[str] = []
-        self.relay = Relay("127.0.0.1", self.closed.append, room, keepalive, nursery)
+        self.relay = Relay("127.0.0.1", self.closed.append, keepalive, nursery)
         self.streams = False
         self.attached = trio.Event()
 
@@ -75,15 +73,14 @@ class Line:
         with trio.fail_after(5):
             await self.attached.wait()
 
-    async def take(self, taken: Taken) -> Any:
+    def take(self, taken: Taken) -> None:
         self.relay.attach(taken, streams=self.streams)
         self.attached.set()
 
 
 async def test_polls_are_answered_with_all_that_is_written_together_and_what_is_over_waits() -> None:
     async with served() as peer, trio.open_nursery() as nursery:
-        assert peer.polls.room is not None
-        line = Line(peer.polls.room, Keepalive(lambda: 0.0), nursery)
+        line = Line(Keepalive(lambda: 0.0), nursery)
         peer.polls.instead = line.take
         assert line.relay.send_now(b"nobody listens\n") == 0
         await peer.send(POLL % b"relay")
@@ -103,8 +100,7 @@ async def test_polls_are_answered_with_all_that_is_written_together_and_what_is_
 
 async def test_a_stream_gets_no_more_than_its_client_reads_before_it_opens_another() -> None:
     async with served() as peer, trio.open_nursery() as nursery:
-        assert peer.polls.room is not None
-        line = Line(peer.polls.room, Keepalive(lambda: 0.0), nursery)
+        line = Line(Keepalive(lambda: 0.0), nursery)
         line.streams = True
         peer.polls.instead = line.take
         await peer.send(POLL % b"relay")
@@ -120,8 +116,7 @@ async def test_a_stream_gets_no_more_than_its_client_reads_before_it_opens_anoth
 
 async def test_a_client_that_stays_away_ends_its_session(mock_clock: trio.testing.MockClock) -> None:
     async with served() as peer, trio.open_nursery() as nursery:
-        assert peer.polls.room is not None
-        line = Line(peer.polls.room, Keepalive(lambda: 0.0), nursery)
+        line = Line(Keepalive(lambda: 0.0), nursery)
         peer.polls.instead = line.take
         await peer.send(POLL % b"relay")
         await line.wait()

@@ -97,13 +97,3 @@ async def test_its_end_is_told_once() -> None:
     wire.close()
     theirs.close()
     assert told == ["192.0.2.1"]
-
-
-async def test_lingering_ends_though_the_peer_never_does(
-    ends: tuple[Wire, socket.socket], autojump_clock: trio.testing.MockClock
-) -> None:
-    wire, theirs = ends
-    began = trio.current_time()
-    await wire.linger()
-    assert 0 < trio.current_time() - began <= 5
-    assert theirs.recv(10) == b""

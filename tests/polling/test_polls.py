@@ -45,12 +45,12 @@ ANYBODY = Grant("1", "sub", "ada")
 
 
 class Room:
-    """Stands for net/held.py: what is held is kept here, and an answer ends it."""
+    """Stands for a request that is taken: what is held is kept here, and an answer ends it."""
 
     def __init__(self) -> None:
         self.held: list[Any] = []
 
-    def hold(self, taken: Any, waiter: Any, seconds: float) -> Any:
+    def hold(self, waiter: Any, seconds: float) -> Any:
         held = Held(self, waiter)
         self.held.append(held)
         return held
@@ -89,7 +89,7 @@ class House:
     ) -> tuple[int, list[Any]]:
         """One poll, from its request to its answer: the cursor, and the envelopes."""
         polled = Polled(Credentials(), Poll(sources, cursor, user, **more), WORDS)
-        response = self.polls.begin(grant, polled, None)  # type: ignore[arg-type]
+        response = self.polls.begin(grant, polled, self.room)  # type: ignore[arg-type]
         if response is None:
             held = self.room.held[-1]
             await held.done.wait()
@@ -111,7 +111,7 @@ async def a_house(folder: Path) -> AsyncIterator[House]:
         keepalive = Keepalive(journal.now)
         roster = Roster(hub, allowing, groups, keepalive, Limits())
         room = Room()
-        polls = Polls(hub, allowing, groups, roster, places, room, nursery)  # type: ignore[arg-type]
+        polls = Polls(hub, allowing, groups, roster, places, nursery)
         for run in (polls.run, places.run, keepalive.run):
             nursery.start_soon(run)
         yield House(hub, polls, places, roster, groups, room)
@@ -210,11 +210,11 @@ async def test_an_envelope_is_encoded_once_for_all_polls_and_a_filter_asked_once
         return True
 
     async with a_house(tmp_path) as house:
-        house.polls.begin(ANYBODY, Polled(Credentials(), Poll((channel("fleeting"),), 0), words), None)  # type: ignore[arg-type]
+        house.polls.begin(ANYBODY, Polled(Credentials(), Poll((channel("fleeting"),), 0), words), house.room)  # type: ignore[arg-type]
         cursor = house.hub.next_serial()
         for number in range(300):
             poll = Poll((channel("fleeting"),), cursor, None, passes if number % 2 else None)
-            assert house.polls.begin(ANYBODY, Polled(Credentials(), poll, words), None) is None  # type: ignore[arg-type]
+            assert house.polls.begin(ANYBODY, Polled(Credentials(), poll, words), house.room) is None  # type: ignore[arg-type]
         held = list(house.room.held)
         house.publish("fleeting", "x")
         for one in held:

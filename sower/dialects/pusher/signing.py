@@ -2,14 +2,15 @@
 
 Rule 1: what is verified is what was received. The SDKs differ in what they sign (Python's signs the MD5 of an empty
         body, the others none), so nothing is dropped or computed anew.
-Rule 2: values are signed as they are before the query is encoded, and the SDKs encode differently: a query with
-        escapes in it has several readings, and one of them must fit.
+Rule 2: parameters are signed in the order of their names, and values as they are before the query is encoded, and the
+        SDKs encode differently: a query has several readings, and one of them must fit. The likeliest is the query
+        as it came, because the SDKs send what they signed; others are made only where that one does not fit.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote, unquote_plus
 
 import msgspec
@@ -55,13 +56,16 @@ def authorise(app: App, socket_id: str, channel: str, member: tuple[str, object]
     return {"auth": f"{app.key}:{sign(app.secret.encode(), f'{text}:{channel_data}')}", "channel_data": channel_data}
 
 
-def _readings(call: HttpCall) -> tuple[str, ...]:
+def _readings(call: HttpCall) -> Iterator[str]:
     """The texts that may have been signed, the likeliest first."""
+    search = call.search
     head = f"{call.method}\n{call.path}\n"
-    if "%" not in call.search and "+" not in call.search:
-        return (head + _parameters(call.search, str),)
-    readings = (_parameters(call.search, reading) for reading in (unquote_plus, unquote, str))
-    return tuple(dict.fromkeys(head + reading for reading in readings))
+    escaped = "%" in search or "+" in search
+    before, _, behind = search.partition(f"&{SIGNATURE}=")
+    if not escaped and "&" not in behind:
+        yield head + before
+    for reading in (unquote_plus, unquote, str) if escaped else (str,):
+        yield head + _parameters(search, reading)
 
 
 def _parameters(search: str, reading: Callable[[str], str]) -> str:
