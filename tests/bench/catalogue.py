@@ -20,6 +20,7 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     "memory": Scenario(scenarios.memory),
     "connects": Scenario(scenarios.connects),
+    "attach": Scenario(scenarios.attach, quick=False),
     "fan-out": Scenario(scenarios.fan_out),
     "crowd": Scenario(scenarios.crowd, quick=False),
     "growth": Scenario(scenarios.growth, quick=False),

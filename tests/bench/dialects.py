@@ -61,6 +61,8 @@ class Dialect:
     ready:     what a frame holds once the socket is subscribed
     publish:   path and body of the POST that publishes; basic: whether with `Authorization: Basic`
     sign:      see Sign
+    enter:     the frame, after `hello`, with which a socket becomes a member, "" where there is none
+    entered:   what a frame holds once it is one
     event:     the frame that publishes over a socket, "" where there is none
     ack:       what the frame holds that acknowledges it
     packed:    whether `hello`, written as JSON, is said in MessagePack
@@ -75,6 +77,8 @@ class Dialect:
     hello: tuple[str, ...] = ()
     basic: bool = True
     sign: Sign | None = None
+    enter: str = ""
+    entered: str = ""
     event: str = ""
     ack: str = ""
     packed: bool = False
@@ -203,6 +207,8 @@ ABLY = Dialect(
     greeting='"action":4',
     hello=('{"action":10,"channel":"$channel"}',),
     ready='"action":11',
+    enter=f'{{"action":14,"channel":"$channel","msgSerial":0,"presence":[{{"action":2,"clientId":"c{HOLE}"}}]}}',
+    entered='"msgSerial":0',
     publish=(
         "/channels/$channel/messages?key=1001.$key:$secret",
         '{"name":"tick","data":"$data_text","encoding":"json"}',
@@ -216,6 +222,7 @@ ABLY_PACKED = replace(
     path="/?v=6&format=msgpack&key=1001.$key:$secret",
     greeting="action\x04",
     ready="action\x0b",
+    entered="msgSerial\x00",
     packed=True,
 )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.bench.dialects import CHANNEL_HOLE
@@ -26,6 +26,9 @@ SETTLE_EVERY, SETTLE_AT_MOST = 1.0, 12.0
 DISTURBED, TRIES = 0.25, 3
 """A measurement is made again when the rest of the machine took more than this share of a core, at most so often."""
 
+MEMBERS_EACH = 200
+"""Members of one channel, Ably's limit."""
+
 AT_REST = 0.1
 """A server is at rest when it takes less than this share of a core."""
 
@@ -35,7 +38,7 @@ class Plan:
     """How much is measured.
 
     subscribers: of one channel; crowd: of a large one; idle: sockets for the memory figure, step by step
-    channels:    with `each` subscribers
+    channels:    with `each` subscribers; members: clients that become one
     seconds:     of each measurement; size: bytes of a payload
     """
 
@@ -45,6 +48,7 @@ class Plan:
     growth: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
     channels: int = 1000
     each: int = 8
+    members: int = 2000
     seconds: float = 3.0
     size: int = 100
 
@@ -173,6 +177,26 @@ def connects(bench: Bench) -> Iterator[Row]:
         yield bench.measure(
             f"connect, {count:,}, {label}", "/s", "opened", lambda: bench.generator.open(count), prepare=prepare
         )
+
+
+def attach(bench: Bench) -> Iterator[Row]:
+    """Clients that connect, follow a channel and become members of it, whom all that are there are told of."""
+    dialect = bench.server.dialect
+    if not dialect.enter:
+        return
+    count, entering = bench.plan.members, replace(dialect, hello=(*dialect.hello, dialect.enter), ready=dialect.entered)
+    for each in (MEMBERS_EACH, count):
+        channels = count // each
+        name = f"bench-attach-{each}-{CHANNEL_HOLE}" if channels > 1 else f"bench-attach-{each}"
+
+        def prepare(name: str = name, channels: int = channels) -> None:
+            bench.generator.close()
+            bench.rest()
+            bench.generator.aim(bench.server.target, entering, name, bench.plan.size, channels=channels)
+
+        label = f"attach and enter, {count:,} clients, {each:,} a channel"
+        yield bench.measure(label, "/s", "opened", lambda: bench.generator.open(count), prepare=prepare)
+    bench.generator.close()
 
 
 def fan_out(bench: Bench) -> Iterator[Row]:
