@@ -70,6 +70,13 @@ const does = {
   close: ({ client }) => clients.get(client).close(),
   // what the network does when it is cut: the socket is gone, and nothing was said
   drop: ({ client }) => clients.get(client).connection.connectionManager.activeProtocol.transport.wsConnection.terminate(),
+  // as if the process were gone: no attempt to come back, and no farewell
+  vanish({ client }) {
+    const manager = clients.get(client).connection.connectionManager;
+    const socket = manager.activeProtocol.transport.wsConnection;
+    manager.startTransport = manager.requestState = () => {};
+    socket.terminate();
+  },
   recovery_key: ({ client }) => clients.get(client).connection.createRecoveryKey(),
   async ping({ client }) {
     return await clients.get(client).connection.ping();
@@ -192,7 +199,7 @@ readline.createInterface({ input: process.stdin }).on("line", async (line) => {
   const { do: name, ...told } = JSON.parse(line);
   try {
     const answer = await does[name](told);
-    if (answer !== undefined || !["connect", "reconnect", "close", "drop", "burst", "watch"].includes(name)) {
+    if (answer !== undefined || !["connect", "reconnect", "close", "drop", "vanish", "burst", "watch"].includes(name)) {
       tell({ [name]: answer ?? null, client: told.client });
     }
   } catch (error) {

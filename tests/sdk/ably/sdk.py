@@ -70,10 +70,10 @@ async def connect(client, clientId=None, echoMessages=None, tokens=None, **more)
     made.connection.on(changed)
 
 
-async def rest(client, clientId=None, **more):
+async def rest(client, clientId=None, use_token_auth=True, **more):
     more.setdefault("key", KEY)
     clients[client] = AblyRest(
-        endpoint="127.0.0.1", port=int(PORT), tls=False, use_token_auth=True, use_binary_protocol=BINARY,
+        endpoint="127.0.0.1", port=int(PORT), tls=False, use_token_auth=use_token_auth, use_binary_protocol=BINARY,
         client_id=clientId, **more,
     )  # fmt: skip
     return True
