@@ -34,6 +34,9 @@ HEARTBEAT, SHORTEST, LONGEST = 300, 20, 320
 SHARED = 10_000
 """Lists of channels and groups that are read once."""
 
+SHORT = 256
+"""Characters of a list up to which it is among them: 10,000 of 36 KiB, which anybody may send, would be gigabytes."""
+
 MAX_DOTS = 2
 """In a wildcard: a.* and a.b.*, PubNub's limit."""
 
@@ -57,9 +60,18 @@ def decode_subscribe(keys: Keys, call: HttpCall) -> Polled:
     return Polled(read_credentials(keys, call), poll, words_of(call.params["sub"]))
 
 
-@lru_cache(SHARED)
 def _sources_in(channels: str, groups: str) -> tuple[Source, ...]:
-    """Read once, and one object for all who follow the same: a client asks again after each message."""
+    """Read once where it is short: a client asks again after each message."""
+    return (_shared if len(channels) + len(groups) <= SHORT else _read)(channels, groups)
+
+
+@lru_cache(SHARED)
+def _shared(channels: str, groups: str) -> tuple[Source, ...]:
+    """One object for all who follow the same."""
+    return _read(channels, groups)
+
+
+def _read(channels: str, groups: str) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(_sources(Names(parse_list(channels), split_names(groups)))))
 
 

@@ -15,7 +15,7 @@ from sower.core.command import PublishAll
 from sower.core.message import Joined, Kind, Left, Message
 from sower.core.polling import DeleteHistory, Reach, ReadHistories, Source
 from sower.dialects.interface import Asked, HttpCall, Turnover
-from sower.dialects.pubnub import pubnub
+from sower.dialects.pubnub import pubnub, subscribe
 from sower.dialects.pubnub.asking import MAX_INFLATED, parse_list, read_body, read_list
 from sower.dialects.pubnub.envelopes import MOST_NAMED, Envelopes
 from sower.dialects.pubnub.subscribe import decode_subscribe
@@ -216,3 +216,11 @@ def test_errors_have_the_vendors_status_and_shape() -> None:
         reply = refuse_subscribe(made, error)
         assert "Retry-After" in dict(reply.headers)
         assert msgspec.json.decode(reply.body)["status"] == reply.status
+
+
+def test_a_list_of_channels_is_read_once_where_it_is_short_and_a_long_one_is_not_kept() -> None:
+    before = subscribe._shared.cache_info().currsize
+    long = ",".join(f"channel-{n}" for n in range(2000))
+    assert len(subscribe._sources_in(long, "")) == 2000
+    assert subscribe._shared.cache_info().currsize == before
+    assert subscribe._sources_in("one,two", "") is subscribe._sources_in("one,two", "")
