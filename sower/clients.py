@@ -216,7 +216,7 @@ class Clients:
 
     def perform(self, session: Session, command: SocketCommand) -> None:
         """Do what a client asks. Raises SowerError."""
-        self._count_frame(session)
+        self.count(session, 1)
         if isinstance(command, Publish):
             self._publishing.publish(session, command)
         elif isinstance(command, Subscribe):
@@ -245,14 +245,15 @@ class Clients:
         else:
             session.answer(command, Acknowledged())
 
-    def _count_frame(self, session: Session) -> None:
+    def count(self, session: Session, frames: int) -> None:
+        """Count what a session sent against limits.frames. Raises RateLimited."""
         speech = session.speech
         if speech is None:
             return  # the first after a silence, or what opening the socket asks for
         now = trio.current_time()
         if speech.frames is None:
             speech.frames = Bucket(self._limits.frames, now)
-        wait = speech.frames.take(now)
+        wait = speech.frames.take(now, frames)
         if wait:
             raise RateLimited("Frames come faster than limits.frames.", retry_after=wait)
 

@@ -89,6 +89,8 @@ class SessionSettings(Strict, frozen=True):
     """A client silent for this long is pinged, Centrifugo's default."""
     pong_within: Duration = Duration(10)
     """A pinged client that stays silent for this long is closed."""
+    message_within: Duration = Duration(10)
+    """How long a client may take to send one whole message, as body_timeout is for a request. Past it it is closed."""
 
 
 class Store(Strict, frozen=True):

@@ -476,6 +476,13 @@ class RequestTimeout(TooSlow):
     hint = "Send the whole body within server.body_timeout."
 
 
+class MessageTimeout(TooSlow):
+    code = "message_timeout"
+    text = "A message that was begun did not arrive in time."
+    close = 4045
+    hint = "Reconnect; send each whole message within session.message_within."
+
+
 class NoPong(TooSlow):
     code = "no_pong"
     text = "No answer came to a ping."

@@ -28,6 +28,13 @@ PING = b"\x89\x00"
 PONG = b"\x8a\x00"
 """An empty pong."""
 
+FRAGMENT, FRAGMENTS = 64, 1024
+"""Bytes that the fragments of a message have at least, on average, where it has more of them than this: empty ones
+would go on for ever. Autobahn's smallest are 64."""
+
+TOO_BIG = 1009
+"""The close code for a message of too many (RFC 6455 section 7.4.1)."""
+
 INVALID_DATA = 1007
 """The close code for text that is no UTF-8 (RFC 6455 section 7.4.1)."""
 
@@ -179,23 +186,26 @@ class Inbound:
     inflates: whether messages may be deflated
     """
 
-    __slots__ = ("_is_text", "_parts", "_protocol")
+    __slots__ = ("_is_text", "_most_parts", "_parts", "_protocol", "controls")
 
     def __init__(self, limit: int, *, inflates: bool = False) -> None:
         self._protocol = _Protocol(SERVER, state=OPEN, max_size=limit)
         if inflates:
             self._protocol.extensions = [PerMessageDeflate(True, True, WINDOW_BITS, WINDOW_BITS)]
         self._parts: list[bytes] = []
+        self._most_parts = max(FRAGMENTS, limit // FRAGMENT)
         self._is_text = True
+        self.controls = 0
 
     def feed(self, data: bytes) -> list[Received]:
         """The whole messages that these bytes complete. What must be sent in answer is in `reply`."""
         self._protocol.receive_data(data)
         messages: list[Received] = []
-        pings = 0
+        pings = self.controls = 0
         for frame in self._protocol.events_received():
             if not isinstance(frame, Frame) or frame.opcode not in DATA_OPCODES:
                 pings += isinstance(frame, Frame) and frame.opcode is Opcode.PING
+                self.controls += 1
                 continue
             if frame.opcode is not Opcode.CONT:
                 self._is_text = frame.opcode is Opcode.TEXT
@@ -208,6 +218,9 @@ class Inbound:
                     break
                 messages.append(Received(self._is_text, payload, self._pongs(pings) if pings else b""))
                 pings = 0
+            elif len(self._parts) > self._most_parts:
+                self._protocol.fail(TOO_BIG, "a message of too many fragments")
+                break
         return messages
 
     def _pongs(self, count: int) -> bytes:

@@ -45,6 +45,11 @@ class Inbound(Protocol):
         ...
 
     @property
+    def controls(self) -> int:
+        """Frames without a message, such as pings, that the last bytes held."""
+        ...
+
+    @property
     def reply_due(self) -> bool:
         """Whether the framing itself owes an answer."""
         ...

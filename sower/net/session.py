@@ -23,6 +23,7 @@ from sower.dialects.interface import Conversation, Said
 from sower.errors import (
     BadRequest,
     EventsTooFast,
+    MessageTimeout,
     NoPong,
     RateLimited,
     SlowConsumer,
@@ -344,12 +345,20 @@ class Session:
     def _feed(self, data: bytes) -> Farewell | None:
         speech = self.speak()
         inbound = speech.inbound or self.audience.framing.inbound(self._longest)
-        for message in inbound.feed(data):
+        messages = inbound.feed(data)
+        for message in messages:
             if self.closed:
                 break
             self._take(message)
         if inbound.reply_due and not self.closed:
             self.write(inbound.reply())
+        if inbound.controls and not self.closed:
+            try:
+                self._shared.door.count(self, inbound.controls)
+            except RateLimited as error:
+                self._count_violation(None, error)
+        if speech.half_said(inbound, whole=bool(messages), now=trio.current_time):
+            self._shared.door.look_again(self, self._shared.bounds.message_within)
         speech.inbound = inbound if speech.goes_on or not inbound.resting else None
         speech.goes_on = True
         return self._ended(inbound.farewell) if inbound.ended else None
@@ -404,6 +413,9 @@ class Session:
         if waits >= bounds.backlog_age:
             self._shared.tally.slow["age"] += 1
             return self._end_soon(SlowConsumer(f"Bytes waited {waits:.0f} s for it, session.backlog_age."))
+        speech = self.speech
+        if speech is not None and speech.late(now, bounds.message_within):
+            return self._end_soon(MessageTimeout(), 1.0)  # in mid-message it cannot answer a close frame
         if self.heard:
             self.heard = self.pinged = False
             self.silent_since = now
@@ -413,7 +425,7 @@ class Session:
         if silence >= ping_every and not self.pinged:
             self._ping(now)
             silence = now - self.silent_since
-        if self.speech is not None and silence >= bounds.sleep_after and self.speech.done(now):
+        if speech is not None and silence >= bounds.sleep_after and speech.done(now):
             self.speech = None
         return self._next_look(silence, waits, wall)
 
@@ -432,6 +444,7 @@ class Session:
         looks = [ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
         if self.speech is not None:
             looks.append(bounds.sleep_after - silence if silence < bounds.sleep_after else bounds.sleep_after)
+            looks += () if self.speech.begun is None else (bounds.message_within,)
         if waits:
             looks.append(bounds.backlog_age - waits)
         if self.grant.expires is not None:
@@ -439,6 +452,6 @@ class Session:
             looks.append(left - before if left > before else left)
         return min(looks)
 
-    def _end_soon(self, error: SowerError) -> float:
+    def _end_soon(self, error: SowerError, within: float = CLOSE_WITHIN) -> float:
         self.end(error)
-        return CLOSE_WITHIN
+        return within

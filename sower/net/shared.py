@@ -26,6 +26,7 @@ class Bounds:
     pong_within: float
     sleep_after: float
     message: int
+    message_within: float
     violations: int
 
     @classmethod
@@ -39,6 +40,7 @@ class Bounds:
             pong_within=session.pong_within,
             sleep_after=session.sleep_after,
             message=limits.message,
+            message_within=session.message_within,
             violations=limits.violations,
         )
 
@@ -51,6 +53,10 @@ class Door(Protocol):
 
     def perform(self, session: Session, command: SocketCommand) -> None:
         """Do it, now or later. Raises SowerError."""
+        ...
+
+    def count(self, session: Session, frames: int) -> None:
+        """Count what it sent against its rate. Raises RateLimited."""
         ...
 
     def look_again(self, session: Session, after: float) -> None:

@@ -56,6 +56,7 @@ class SockJsInbound:
     """What a client sends. A body is whole, so nothing is ever half received."""
 
     resting = True
+    controls = 0
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

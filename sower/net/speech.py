@@ -1,4 +1,4 @@
-"""What a session needs only while it goes on speaking: its parser, and its rates.
+"""What a session needs only while it goes on speaking: its parser, its rates, and since when it is in mid-message.
 
 Rule: a single message leaves nothing of this behind. What all clients say once after a restart, such as what they
       follow, would leave the memory in pieces.
@@ -6,21 +6,43 @@ Rule: a single message leaves nothing of this behind. What all clients say once 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sower.core.limits import Bucket
 from sower.net.framing import Inbound
 
 
 class Speech:
-    """inbound: None between the first words of a client and the next, for the same reason."""
+    """begun: since when a message is half said, None where none is.
 
-    __slots__ = ("events", "frames", "goes_on", "inbound", "violations")
+    inbound: None between the first words of a client and the next, for the same reason
+    """
+
+    __slots__ = ("begun", "events", "frames", "goes_on", "inbound", "violations")
 
     def __init__(self) -> None:
+        self.begun: float | None = None
         self.inbound: Inbound | None = None
         self.goes_on = False
         self.frames: Bucket | None = None
         self.events: Bucket | None = None
         self.violations = 0
+
+    def half_said(self, inbound: Inbound, *, whole: bool, now: Callable[[], float]) -> bool:
+        """Note whether a message is half said by now. Returns whether it has just begun.
+
+        whole: the last bytes completed another one
+        """
+        if inbound.resting:
+            self.begun = None
+        elif whole or self.begun is None:
+            self.begun = now()
+            return True
+        return False
+
+    def late(self, now: float, within: float) -> bool:
+        """Whether the message that is half said began too long ago."""
+        return self.begun is not None and now - self.begun >= within
 
     @property
     def resting(self) -> bool:

@@ -35,6 +35,7 @@ BOUNDS = Bounds(
     backlog_age=60.0,
     ping_every=600.0,
     pong_within=600.0,
+    message_within=600.0,
     sleep_after=2.0,
     message=16 * MIB,
     violations=10,
@@ -71,6 +72,9 @@ class Echo:
 
     def look_again(self, session: Session, after: float) -> None:
         """Nobody is pinged."""
+
+    def count(self, session: Session, frames: int) -> None:
+        """Nobody is too fast."""
 
     def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
         return b""

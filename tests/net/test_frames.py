@@ -156,3 +156,14 @@ def test_a_close_within_a_message_is_a_close_like_any_other() -> None:
     assert inbound.feed(masked(0x01, b"a") + masked(0x88, b"\x03\xe8") + masked(0x80, b"b")) == []
     assert inbound.reply() == b"\x88\x02\x03\xe8"
     assert inbound.farewell == Farewell(1000, "", by_peer=True)
+
+
+def test_a_message_may_have_many_fragments_but_not_for_ever() -> None:
+    inbound = frames.Inbound(64 * 1024)
+    whole = masked(0x01, b"a") + masked(0x00, b"b") * 1000 + masked(0x80, b"c")
+    assert [len(message.payload) for message in inbound.feed(whole)] == [1002]
+    assert not inbound.feed(masked(0x01, b""))
+    for _ in range(1100):
+        inbound.feed(masked(0x00, b""))
+    assert inbound.ended
+    assert inbound.farewell.code == 1009

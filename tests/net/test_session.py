@@ -14,7 +14,7 @@ from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
 from sower.core.grants import Grant, anonymous
 from sower.core.message import Delivery, Position
 from sower.dialects.interface import EVENT_STREAM, Conversation
-from sower.errors import BadFrame, Draining, SowerError
+from sower.errors import BadFrame, Draining, RateLimited, SowerError
 from sower.net import frames
 from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import Farewell, FramedAudience, Framing, StreamFraming
@@ -26,7 +26,14 @@ from sower.tally import Tally
 from tests.e2e.raw import closes_with, masked
 
 BOUNDS = Bounds(
-    backlog=100_000, backlog_age=10.0, ping_every=25.0, pong_within=10.0, sleep_after=2.0, message=1000, violations=3
+    backlog=100_000,
+    backlog_age=10.0,
+    ping_every=25.0,
+    pong_within=10.0,
+    sleep_after=2.0,
+    message=1000,
+    message_within=10.0,
+    violations=3,
 )
 
 
@@ -75,6 +82,7 @@ class House:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.asked: list[str] = []
         self.looks: list[float] = []
+        self.counted, self.most_frames = 0, 1000
         self.ended: dict[str, Farewell] = {}
         self.reader = Reader(lambda session, farewell: self.ended.__setitem__(session.id, farewell))
         self.fault: Callable[[str], None] = lambda _: None
@@ -87,6 +95,11 @@ class House:
 
     def look_again(self, session: Session, after: float) -> None:
         self.looks.append(after)
+
+    def count(self, session: Session, frames: int) -> None:
+        self.counted += frames
+        if frames > self.most_frames:
+            raise RateLimited("too many")
 
     def session(
         self, framing: Framing | None = None, conversation: Conversation | None = None, grant: Grant | None = None
@@ -208,6 +221,53 @@ async def test_a_silent_client_is_pinged_and_closed_when_it_does_not_answer() ->
         session.tend(71.0, 0.0)
         await trio.testing.wait_all_tasks_blocked()
         assert session.id not in [s.id for s in house.reader]
+
+
+async def test_who_does_not_finish_a_message_is_closed_however_often_it_sends_a_byte_or_a_ping() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        first = masked(0x01, b"half ") + masked(0x80, b"and whole")
+        await stream.send_all(first + masked(0x01, b"half"))
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        for byte in masked(0x89, b"") + masked(0x80, b"more")[:-1]:
+            await stream.send_all(bytes((byte,)))
+            await trio.testing.wait_all_tasks_blocked()
+        session.tend(began + 9.0, 0.0)
+        assert session.ending is None
+        assert session.tend(began + 10.5, 0.0) == 1.0
+        await read_until(stream, frames.close(4045, "message_timeout"))
+        assert house.asked == ["half and whole"]
+        session.tend(began + 11.5, 0.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.id not in [s.id for s in house.reader]
+
+
+async def test_each_message_has_its_time_anew() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        message = masked(0x81, b"hello")
+        await stream.send_all(message[:5])
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.speech is not None
+        session.speech.begun = trio.current_time() - 9.0
+        await stream.send_all(message[5:] + message[:5])
+        await trio.testing.wait_all_tasks_blocked()
+        session.tend(trio.current_time() + 2.0, 0.0)
+        assert (session.ending, house.asked) == (None, ["hello"])
+
+
+async def test_pings_are_counted_as_frames_and_a_flood_of_them_ends_the_session() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        await stream.send_all(masked(0x89, b"x") * 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.counted == 3
+        house.most_frames = 0
+        while session.ending is None:
+            await stream.send_all(masked(0x89, b"x") * 10)
+            await trio.testing.wait_all_tasks_blocked()
+        assert session.ending.code == "rate_limited"
 
 
 async def test_empty_pings_and_pongs_wake_nobody() -> None:
