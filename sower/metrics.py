@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import trio
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -78,6 +79,8 @@ class Metrics(Collector):
             "sower_held_requests", "Requests whose answer is not due yet: polls.", {(): len(self._server.holding)}
         )
         yield _gauge("sower_channels", "Channels that are not forgotten.", {(): len(self._hub)})
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        yield _gauge("sower_tasks", "Tasks of the event loop.", {(): tasks})
         high = {(): self._hub.tally.backlog_high}
         yield _gauge("sower_backlog_high_bytes", "The most bytes that ever waited for one client.", high)
         posts = sum(sender.waiting for sender in self._webhooks.senders.values())

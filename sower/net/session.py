@@ -21,15 +21,12 @@ from sower.core.grants import Grant
 from sower.core.message import Position
 from sower.dialects.interface import Conversation, Said
 from sower.errors import (
-    BadRequest,
-    EventsTooFast,
     MessageTimeout,
     NoPong,
     RateLimited,
     SlowConsumer,
     SowerError,
     TokenExpired,
-    TooLarge,
 )
 from sower.net.backlog import Backlog
 from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Received
@@ -385,12 +382,8 @@ class Session:
     def _count_violation(self, command: SocketCommand | None, error: SowerError) -> None:
         """Refuse, and end who goes on with what is malformed or too fast."""
         self.refuse(command, error)
-        too_fast = isinstance(error, RateLimited) and not isinstance(error, EventsTooFast)  # frames bound those
-        if self.heard and (too_fast or isinstance(error, BadRequest | TooLarge)):
-            speech = self.speak()
-            speech.violations += 1
-            if speech.violations > self._shared.bounds.violations:
-                self.end(error)
+        if self.speech is not None and self.speech.violated(error, self._shared.bounds.violations):
+            self.end(error)
 
     # Its clock, kept by the keepalive
 
@@ -443,8 +436,7 @@ class Session:
         ping_every = self.conversation.ping_every or bounds.ping_every
         looks = [ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
         if self.speech is not None:
-            looks.append(bounds.sleep_after - silence if silence < bounds.sleep_after else bounds.sleep_after)
-            looks += () if self.speech.begun is None else (bounds.message_within,)
+            looks.append(self.speech.next_look(silence, bounds.sleep_after, bounds.message_within))
         if waits:
             looks.append(bounds.backlog_age - waits)
         if self.grant.expires is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sower.core.limits import Bucket
+from sower.errors import BadRequest, EventsTooFast, RateLimited, SowerError, TooLarge
 from sower.net.framing import Inbound
 
 
@@ -43,6 +44,17 @@ class Speech:
     def late(self, now: float, within: float) -> bool:
         """Whether the message that is half said began too long ago."""
         return self.begun is not None and now - self.begun >= within
+
+    def violated(self, error: SowerError, forgiven: int) -> bool:
+        """Count what was malformed or too fast. Returns whether that was more than is forgiven."""
+        too_fast = isinstance(error, RateLimited) and not isinstance(error, EventsTooFast)  # frames bound those
+        self.violations += too_fast or isinstance(error, BadRequest | TooLarge)
+        return self.violations > forgiven
+
+    def next_look(self, silence: float, sleep_after: float, message_within: float) -> float:
+        """Seconds until it may sleep, or has been in mid-message for too long."""
+        sleeps = sleep_after - silence if silence < sleep_after else sleep_after
+        return sleeps if self.begun is None else min(sleeps, message_within)
 
     @property
     def resting(self) -> bool:

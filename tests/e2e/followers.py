@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from typing import Any
 
@@ -11,45 +12,108 @@ import trio
 from tests.e2e.daemon import KEY
 
 
-class Follower:
+class Socket:
+    """A WebSocket of a few lines, in the client's role."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._buffer = bytearray()
+        self.stream: trio.SocketStream | None = None
+
+    async def open(self, target: str) -> None:
+        """Connect and shake hands."""
+        self.stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+        await self.stream.send_all(
+            f"GET {target} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self._buffer.clear()
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+            await self._receive()
+        assert self._buffer.startswith(b"HTTP/1.1 101 "), bytes(self._buffer)
+        del self._buffer[: end + 4]
+
+    async def say(self, frame: dict[str, Any]) -> None:
+        """Send a frame of JSON, with a mask of zeros."""
+        payload = json.dumps(frame).encode()
+        length = len(payload)
+        head = bytes((0x81, 0x80 | length)) if length < 126 else struct.pack("!BBH", 0x81, 0xFE, length)
+        assert self.stream is not None
+        await self.stream.send_all(head + bytes(4) + payload)
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The opcode and the payload of the next frame."""
+        while len(self._buffer) < 2:
+            await self._receive()
+        opcode, length, start = self._buffer[0] & 15, self._buffer[1], 2
+        if length >= 126:
+            start = 4 if length == 126 else 10
+            while len(self._buffer) < start:
+                await self._receive()
+            length = int.from_bytes(self._buffer[2:start], "big")
+        while len(self._buffer) < start + length:
+            await self._receive()
+        payload = bytes(self._buffer[start : start + length])
+        del self._buffer[: start + length]
+        return opcode, payload
+
+    async def hear(self) -> Any:
+        """The next frame of JSON; pings between are passed over, which keeps a silent client for half a minute."""
+        while True:
+            opcode, payload = await self.frame()
+            assert opcode != 8, payload
+            if opcode == 1:
+                return json.loads(payload)
+
+    async def drop(self, how: str = "end") -> None:
+        """Be gone: "reset", "end" without a close frame, or "close" with one."""
+        assert self.stream is not None
+        if how == "reset":
+            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif how == "close":
+            try:
+                await self.stream.send_all(b"\x88\x82\0\0\0\0\x03\xe8")
+            except trio.BrokenResourceError:
+                pass
+        await self.stream.aclose()
+
+    async def _receive(self) -> None:
+        assert self.stream is not None
+        part = await self.stream.receive_some(65536)
+        assert part, f"the server ended it without a close frame, after {bytes(self._buffer)!r}"
+        self._buffer += part
+
+
+class Follower(Socket):
     """One client on one channel. heard: the data of its events; position: where it comes back to."""
 
-    def __init__(self, port: int, channel: str) -> None:
-        self._port = port
-        self._channel = channel
-        self._stream: trio.SocketStream | None = None
-        self._buffer = b""
+    def __init__(self, port: int, channel: str, query: str = "") -> None:
+        super().__init__(port)
+        self.channel = channel
+        self._query = query
         self._epoch = ""
         self.position = ""
         self.heard: list[Any] = []
 
-    async def connect(self) -> None:
-        """Connect, and read up to the welcome."""
-        self._stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+    async def connect(self) -> dict[str, Any]:
+        """Connect, and read up to the welcome, which is returned."""
         since = f"&since={self.position}" if self.position else ""
-        await self._stream.send_all(
-            f"GET /ws/{self._channel}?key={KEY}{since} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        self._buffer = b""
-        while b"\r\n\r\n" not in self._buffer:
-            await self._receive()
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
-        opcode, payload = await self._frame()
+        await self.open(f"/ws/{self.channel}?key={KEY}{since}{self._query}")
+        opcode, payload = await self.frame()
         welcome = json.loads(payload)
         assert (opcode, welcome["type"]) == (1, "welcome"), payload
         self._epoch = welcome["position"].partition(":")[0]
         self.position = self.position or welcome["position"]
+        return welcome
 
     async def follow(self) -> int:
         """Note events until the server closes. Returns the code of its close frame."""
         while True:
-            opcode, payload = await self._frame()
+            opcode, payload = await self.frame()
             if opcode == 8:
-                assert self._stream is not None
-                await self._stream.send_all(b"\x88\x82\0\0\0\0" + payload[:2])
-                await self._stream.aclose()
+                assert self.stream is not None
+                await self.stream.send_all(b"\x88\x82\0\0\0\0" + payload[:2])
+                await self.stream.aclose()
                 return struct.unpack("!H", payload[:2])[0]
             if opcode == 1:
                 self._note(json.loads(payload))
@@ -57,7 +121,7 @@ class Follower:
     async def until(self, count: int) -> None:
         """Note events until so many were heard."""
         while len(self.heard) < count:
-            opcode, payload = await self._frame()
+            opcode, payload = await self.frame()
             assert opcode == 1, (opcode, payload)
             self._note(json.loads(payload))
 
@@ -67,23 +131,6 @@ class Follower:
             self.position = f"{self._epoch}:{frame['serial']}"
         else:
             assert frame["type"] == "error", frame
-
-    async def _frame(self) -> tuple[int, bytes]:
-        while len(self._buffer) < 4:
-            await self._receive()
-        opcode, length, start = self._buffer[0] & 15, self._buffer[1], 2
-        if length == 126:
-            length, start = struct.unpack("!H", self._buffer[2:4])[0], 4
-        while len(self._buffer) < start + length:
-            await self._receive()
-        payload, self._buffer = self._buffer[start : start + length], self._buffer[start + length :]
-        return opcode, payload
-
-    async def _receive(self) -> None:
-        assert self._stream is not None
-        part = await self._stream.receive_some()
-        assert part, f"the server ended it without a close frame, after {self._buffer!r}"
-        self._buffer += part
 
 
 async def connect_all(followers: list[Follower], at_once: int = 50) -> None:

@@ -1,0 +1,79 @@
+"""What a daemon holds when nobody is there: it must be the same after any scenario as before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from tests.scenarios.stage import Stage
+
+SETTLES_WITHIN = 40.0
+"""Seconds: a channel is forgotten at the third look at most, and Ably's members stay for 15 s."""
+
+GRACE = 8 * 1024 * 1024
+"""Bytes of memory that may stay: what the allocator keeps in pieces, and caches that are bounded."""
+
+
+class Held(NamedTuple):
+    """tasks, sessions, connections, held requests, channels: of /metrics. fds, threads, memory: of /proc; PSS, bytes."""
+
+    tasks: int
+    sessions: int
+    connections: int
+    held: int
+    channels: int
+    fds: int
+    threads: int
+    memory: int
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{getattr(self, name)} {name}" for name in self._fields[:-1])
+        return f"{counts}, {self.memory / 2**20:.1f} MiB"
+
+
+async def held(stage: Stage) -> Held:
+    """What the daemon holds now."""
+    assert stage.daemon.process is not None
+    pid = stage.daemon.process.pid
+    metrics = await stage.metrics()
+    names = ("tasks", "sessions", "connections", "held_requests", "channels")
+    counts = (int(metrics.get(f"sower_{name}", 0)) for name in names)
+    return Held(*counts, len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")), memory(pid))
+
+
+def memory(pid: int) -> int:
+    """The proportional set size of a process, in bytes."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.partition("\nPss:")[2].split()[0]) * 1024
+
+
+async def settled(stage: Stage, baseline: Held | None = None) -> Held:
+    """Wait until no session and no request is left, and the rest is as it was. Raises AssertionError with what stays."""
+    now = await held(stage)
+    with trio.move_on_after(SETTLES_WITHIN):
+        while not _still(now, baseline):
+            await trio.sleep(0.5)
+            now = await held(stage)
+    assert _still(now, baseline), f"left behind: {now}; before: {baseline}"
+    return now
+
+
+def _still(now: Held, baseline: Held | None) -> bool:
+    if now.sessions or now.held or now.connections > 1:
+        return False
+    if baseline is None:
+        return now.channels == 0
+    counts = all(now[which] <= baseline[which] for which in range(len(Held._fields) - 1))
+    return counts and now.memory <= baseline.memory + GRACE
+
+
+def slope(points: Sequence[tuple[float, int]]) -> float:
+    """Bytes a second, by least squares. points: seconds and bytes."""
+    middle = sum(at for at, _ in points) / len(points)
+    level = sum(size for _, size in points) / len(points)
+    spread = sum((at - middle) ** 2 for at, _ in points)
+    return sum((at - middle) * (size - level) for at, size in points) / spread if spread else 0.0
