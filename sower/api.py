@@ -178,7 +178,7 @@ class Api:
             try:
                 self._hub.publish(grant.app, publication)
             except SowerError as error:
-                publication.ticket.settle(error)
+                publication.answer(error)
         if gathering.whole:
             return self._published(grant, command, gathering.receipts())
         return self._published_later(grant, command, gathering)

@@ -75,6 +75,7 @@ class ChannelTree:
         self._changes: list[Delivery] = []
         self._newcomers: dict[Subscription, Arrival] = {}
         self._accepted: list[tuple[Publication, Message]] = []
+        self._receipts: list[tuple[Publication, Receipt]] = []  # the first of them last
         self._parcels: list[Parcel[Subscriber]] = []  # mostly one; a deque is 760 bytes of every channel
         self._attending = Attending(self._wake)
         self._members = Membership(rules, node.next_serial, self._expired)
@@ -109,7 +110,7 @@ class ChannelTree:
     @property
     def has_work(self) -> bool:
         """Whether something waits that no task is doing."""
-        return bool(self._inbox or self._parcels or self._accepted or self._replays)
+        return bool(self._inbox or self._receipts or self._parcels or self._accepted or self._replays)
 
     def post(self, item: Item, *, always: bool = False) -> None:
         """Put a command into the inbox, and start the tree when it sleeps.
@@ -149,11 +150,17 @@ class ChannelTree:
     def quarantine(self, until: float) -> None:
         """After too many crashes: everything that waits is answered with an error; departures stay to be done."""
         self.quarantined_until = until
-        error = ChannelQuarantined(f"The channel {self.name!r} failed too often.", retry_after=QUARANTINE)
-        for publication, _ in self._accepted:
-            publication.ticket.settle(error)
+        self.refuse_waiting(ChannelQuarantined(f"The channel {self.name!r} failed too often.", retry_after=QUARANTINE))
         self._accepted = []
         self._node.in_flight.pop(self, None)
+
+    def refuse_waiting(self, error: SowerError) -> None:
+        """Answer all who wait with an error. Departures stay to be done, and what is with the journal already may still
+        be stored: then it is told as any other message, so that no follower misses what history has.
+        """
+        for publication, _ in self._accepted:
+            publication.answer(error)
+        self._members.refuse(error)
         waiting, self._inbox = self._inbox, deque()
         for item in waiting:
             if isinstance(item, Departure):
@@ -169,7 +176,12 @@ class ChannelTree:
     async def run(self) -> None:
         """The tree: load, then loop, clock and replays side by side, until the channel is retired."""
         if self._state is None:
-            self._state = await self._load()
+            try:
+                self._state = await self._load()
+            except JournalFailed as error:
+                self.refuse_waiting(error)
+                self._inbox.clear()  # nobody is here, so nobody has to depart
+                return
         async with trio.open_nursery() as self._nursery:
             self._members.run(self._nursery, self._state)
             if not self.rules.presence and self._node.counts(self.app):
@@ -196,7 +208,9 @@ class ChannelTree:
     async def _fan_out(self, state: Channel[Subscriber]) -> None:
         """Do the first thing that is outstanding, again and again. Each is safe to begin anew after a crash."""
         while True:
-            if self._parcels:
+            if self._receipts:
+                self._acknowledge()
+            elif self._parcels:
                 await self._hand_out()
             elif self._members.unrecorded:
                 await self._record()
@@ -259,7 +273,7 @@ class ChannelTree:
         if self.rules.history is None and command.id is not None:
             known = state.known_id(command.id, now)
             if known is not None:
-                item.ticket.settle(Receipt(self.name, known, fresh=False))
+                item.answer(Receipt(self.name, known, fresh=False))
                 return
         serial = self._node.next_serial()
         if self.rules.history is None and command.id is not None:
@@ -380,13 +394,14 @@ class ChannelTree:
             except JournalFailed as error:
                 self._accepted = []
                 for publication, _ in accepted:
-                    publication.ticket.settle(error)
+                    publication.answer(error)
                 return
             first = {m.serial: s.serial for m, s in zip(kept, stored, strict=True) if not s.fresh}
             serials = [first.get(serial, serial) for serial in serials]
             known = set(first)
         fresh = [m for p, m in accepted if p.command.told and m.serial not in known]
         parcels = state.parcels(fresh)
+        self._pass_on(state, fresh)  # may be repeated, as the commit
         self._accepted = []
         if not self.name.startswith(RESERVED):
             self.published += self._node.tally.accept(fresh)
@@ -394,9 +409,16 @@ class ChannelTree:
             state.head = fresh[-1].serial
             self._cache(state, fresh)
         self._parcels.extend(parcels)
-        for (publication, message), serial in zip(accepted, serials, strict=True):
-            publication.ticket.settle(Receipt(self.name, serial, fresh=serial == message.serial))
-        self._pass_on(state, fresh)
+        self._receipts = [
+            (publication, Receipt(self.name, serial, fresh=serial == message.serial))
+            for (publication, message), serial in zip(accepted, serials, strict=True)
+        ][::-1]
+
+    def _acknowledge(self) -> None:
+        """Tell each publisher where its message is."""
+        while self._receipts:
+            publication, receipt = self._receipts.pop()
+            publication.answer(receipt)
 
     async def _hand_out(self) -> None:
         """Write each parcel to its recipients, letting other tasks run now and then."""

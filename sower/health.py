@@ -15,16 +15,13 @@ from prometheus_client import Histogram
 
 from sower.errors import JournalFailed, SowerError
 from sower.hub import Hub
-from sower.store.journal import Journal
+from sower.store.journal import ANSWERS_WITHIN, Journal
 from sower.systemd import Systemd
 
 log = structlog.get_logger(__name__)
 
 ROUND_EVERY = 5.0
 """Seconds between two rounds; a watchdog that wants them sooner gets them sooner."""
-
-ANSWERS_WITHIN = 10.0
-"""Seconds after which a round that does not come back is a failure: SQLite itself waits 5 for a lock."""
 
 FEEL_EVERY = 0.25
 """Seconds between two looks at how late the loop is."""
@@ -67,8 +64,9 @@ class Health:
         found: list[Fault] = []
         if self.draining:
             found.append(Fault("draining", "the daemon is shutting down"))
-        if self._journal_fault:
-            found.append(Fault("journal", self._journal_fault))
+        journal_fault = self._journal.fault or self._journal_fault
+        if journal_fault:
+            found.append(Fault("journal", journal_fault))
         if self._hub_fault:
             found.append(Fault("hub", self._hub_fault))
         if self.lag > LATE:

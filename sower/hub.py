@@ -18,7 +18,7 @@ from sower.core.command import Publish, Receipt
 from sower.core.happening import Fact, Happening
 from sower.core.message import next_serial
 from sower.core.rules import RESERVED, RuleBook
-from sower.errors import SowerError
+from sower.errors import JournalFailed, SowerError
 from sower.inbox import Publication
 from sower.store.journal import Journal
 from sower.supervisor import supervise
@@ -31,6 +31,10 @@ BEAT = f"{RESERVED}beat"
 
 SWEEP_EVERY = 15.0
 """Seconds between two looks at which channels are quiet; a channel rests after one to two of them."""
+
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the journal's disk hangs."""
 
 
 class Hub:
@@ -76,10 +80,21 @@ class Hub:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the channels' task trees until cancelled."""
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._watch_journal, name="hub watches journal")
             task_status.started()
             while True:
                 await trio.sleep(SWEEP_EVERY)
                 self.sweep()
+
+    async def _watch_journal(self) -> None:
+        """Have nobody wait for a disk that hangs."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            if self.journal.hangs:
+                error = JournalFailed("The journal does not answer: what was published may be stored later, or not.")
+                for tree in list(self._trees.values()):
+                    if tree.rules.history is not None:
+                        tree.refuse_waiting(error)
 
     def counts(self, app: str) -> bool:
         """Whether subscribers of this app's channels are told how many they are."""
@@ -114,7 +129,7 @@ class Hub:
         if (app, name) not in self._trees and not kept and not self.awaited(app, name):
             self.tally.published += 1
             self.tally.published_bytes += len(publication.command.data)
-            publication.ticket.settle(Receipt(name, self.next_serial()))
+            publication.answer(Receipt(name, self.next_serial()))
             return
         self.tree(app, name).post(publication)
 
@@ -123,7 +138,7 @@ class Hub:
         tree = self._trees.get((app, channel))
         if tree is not None:
             try:
-                tree.post(Publication(Publish(channel, event, data), None, None, Unanswered()))
+                tree.post(Publication(Publish(channel, event, data), None, None, None))
             except SowerError as error:
                 log.warning("activity_dropped", channel=channel, event_name=event, why=error.message)
 
@@ -206,13 +221,6 @@ def _unseen(tree: ChannelTree) -> None:
 def _unawaited(app: str, channel: str) -> bool:
     """As _unseen."""
     return False
-
-
-class Unanswered:
-    """The ticket of a message that nobody waits for."""
-
-    def settle(self, outcome: Receipt | SowerError) -> None:
-        """Nothing to do."""
 
 
 class Awaited:

@@ -150,13 +150,21 @@ class MetaChange:
 
 
 class Publication:
+    """A message on its way. ticket: None once it was answered."""
+
     __slots__ = ("command", "sender", "ticket", "user")
 
-    def __init__(self, command: Publish, user: str | None, sender: Subscriber | None, ticket: Ticket) -> None:
+    def __init__(self, command: Publish, user: str | None, sender: Subscriber | None, ticket: Ticket | None) -> None:
         self.command = command
         self.user = user
         self.sender = sender
         self.ticket = ticket
+
+    def answer(self, outcome: Receipt | SowerError) -> None:
+        """Tell who published it, once."""
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            ticket.settle(outcome)
 
 
 class Change(Protocol):
@@ -182,7 +190,7 @@ Item = Arrival | Departure | MetaChange | Publication | Change
 def refuse(item: Item, error: SowerError) -> None:
     """Tell whoever is behind an item that it was not done; a departure needs no answer."""
     if isinstance(item, Publication):
-        item.ticket.settle(error)
+        item.answer(error)
     elif isinstance(item, Arrival):
         item.subscription.subscriber.turn_away(item.subscription, item.command, error)
     elif isinstance(item, MetaChange):

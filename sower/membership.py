@@ -91,6 +91,12 @@ class Membership:
         for item in items:
             item.subscription.subscriber.answer(item.command, Acknowledged())
 
+    def refuse(self, error: SowerError) -> None:
+        """Tell those who said something of themselves that it may not be kept."""
+        items, self.unanswered = self.unanswered, []
+        for item in items:
+            refuse(item, error)
+
     def shown(self, changes: Sequence[Delivery]) -> list[Delivery]:
         """What of these changes is announced."""
         shown = self._rules.presence

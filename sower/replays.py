@@ -4,7 +4,8 @@ Rule 1: a newcomer is welcomed by its replay, when the journal has said whether 
         of a gap is the truth.
 Rule 2: what comes live meanwhile is held behind the replay; what is above the head at which the newcomer entered
         comes live, so the seam has no gap and no duplicate.
-Rule 3: where a replay stands is kept here and not in its task, so that a restarted channel goes on with it.
+Rule 3: a journal that cannot be read is a gap to the newcomer and no fault of the channel.
+Rule 4: where a replay stands is kept here and not in its task, so that a restarted channel goes on with it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 from typing import Protocol
 
 import msgspec
+import structlog
 import trio
 
 from sower.config import History
 from sower.core.command import Subscribe, Welcome
 from sower.core.message import SERIALS_PER_SECOND, Message, Position
+from sower.errors import JournalFailed
 from sower.inbox import Subscription
 from sower.store.journal import Page
 from sower.surroundings import Surroundings
@@ -26,6 +29,12 @@ REPLAY_PAGE = 200
 
 MOST_REWOUND = 100
 """Messages that a newcomer may begin with, Ably's limit for `rewind` by count."""
+
+
+READ_AGAIN = (0.5, 1.0, 0.0)
+"""Seconds to wait after each time that the journal could not be read."""
+
+log = structlog.get_logger(__name__)
 
 
 class Channel(Protocol):
@@ -87,7 +96,7 @@ class Replays:
         subscriber, replay = newcomer.subscriber, self._waiting[newcomer]
         while not subscriber.closed:
             count = replay.command.rewind.messages if replay.command.rewind is not None else None
-            page = await (self._newest(replay, count) if count is not None else self._next(replay))
+            page = await self._read(replay, count)
             self._welcome(newcomer, replay, page)
             encode = newcomer.audience.encode
             subscriber.write_ahead(b"".join([encode(self._channel.name, message) for message in page.messages]))
@@ -97,6 +106,16 @@ class Replays:
             await subscriber.drained()
         del self._waiting[newcomer]
         subscriber.release()
+
+    async def _read(self, replay: Replay, count: int | None) -> Page:
+        """The next page; a gap where the journal cannot be read for a while."""
+        for pause in READ_AGAIN:
+            try:
+                return await (self._newest(replay, count) if count is not None else self._next(replay))
+            except JournalFailed as error:
+                log.warning("replay_failed", channel=self._channel.name, why=error.message)
+                await trio.sleep(pause)
+        return Page([], gap=True, more=False)
 
     async def _next(self, replay: Replay) -> Page:
         since = 0 if self._lost(replay) else replay.since.serial

@@ -28,6 +28,7 @@ class MemoryJournal:
 
     epoch = "e0"
     last_serial = 0
+    hangs = False
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], list[Message]] = {}
@@ -66,7 +67,7 @@ class MemoryJournal:
     ) -> Page:
         self.fail("since begins")
         await trio.lowlevel.checkpoint()
-        rows = [r for r in self.rows.get((app, channel), []) if serial < r.serial <= (upto or 10**18)]
+        rows = [r for r in self.rows.get((app, channel), []) if serial < r.serial <= (10**18 if upto is None else upto)]
         self.fail("since ends")
         return Page(rows[:limit], gap=False, more=len(rows) > limit)
 

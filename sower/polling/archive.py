@@ -28,7 +28,7 @@ from sower.core.polling import (
     ReadReactions,
 )
 from sower.errors import AlreadyThere, HistoryOff, NotFound
-from sower.hub import Hub, Unanswered
+from sower.hub import Hub
 from sower.inbox import Publication
 from sower.polling.allowing import Allowing
 from sower.store import polling as tables
@@ -102,7 +102,7 @@ class Archive:
                 raise NotFound(f"The message has no action {command.at}.")
         data = command.told(reaction, adds)
         publish = Publish(channel, "action", data, user=command.user, extra=b'{"kind":"action"}', stored=False)
-        self._hub.publish(grant.app, Publication(publish, command.user, None, Unanswered()))
+        self._hub.publish(grant.app, Publication(publish, command.user, None, None))
         return Reactions((reaction,))
 
     async def reactions(self, grant: Grant, address: str, command: ReadReactions) -> Reactions:

@@ -3,7 +3,9 @@
 Rule 1: one writer. All that waits at a turn goes into one transaction (group commit), one hop to its thread.
 Rule 2: append() returns after the commit, or raises and has stored nothing of that call.
 Rule 3: a row that is there already is no error: a channel that was restarted may repeat its batch.
-Rule 4: what retention hid is remembered by its highest serial, so that a gap is always told.
+Rule 4: nobody waits for a disk that hangs: who reads or changes gives up after ANSWERS_WITHIN, and `hangs` says for how
+        long a transaction has taken, so that publishers need not wait for it either.
+Rule 5: what retention hid is remembered by its highest serial, so that a gap is always told.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -44,6 +46,15 @@ COMMIT_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 """Seconds."""
 
 ROW_BUCKETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+
+ANSWERS_WITHIN = 10.0
+"""Seconds after which a disk hangs: SQLite itself waits 5 for a lock."""
+
+SLOW = 2.0
+"""Seconds that a transaction may take before the daemon should get no traffic."""
+
+OF_A_CALL = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, apsw.SQLError)
+"""What one call can bring about by what is in it; all else is the disk's, and meets every call."""
 
 T = TypeVar("T")
 
@@ -89,6 +100,8 @@ class Journal:
         self._rows_waiting = 0
         self._audit: deque[tuple[Any, ...]] = deque()
         self._work = trio.Event()
+        self._began: float | None = None
+        self._failure = ""
         self.commit_seconds = Histogram(
             "sower_journal_commit_seconds", "Time of a transaction.", registry=None, buckets=COMMIT_BUCKETS
         )
@@ -100,6 +113,20 @@ class Journal:
     def waiting(self) -> int:
         """Rows that wait for the writer."""
         return self._rows_waiting
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a transaction has taken so long that nobody should wait for its end."""
+        return self._took() > ANSWERS_WITHIN
+
+    @property
+    def fault(self) -> str:
+        """Why it does not do its work now, nothing where it does."""
+        took = self._took()
+        return f"a transaction has not ended for {took:.0f} s" if took > SLOW else self._failure
+
+    def _took(self) -> float:
+        return 0.0 if self._began is None else trio.current_time() - self._began
 
     @classmethod
     @asynccontextmanager
@@ -122,32 +149,26 @@ class Journal:
         """
         check_path(path)
         run = Run(sync, rules_fingerprint, boot_id)
-        try:
-            writing = await DatabaseThread.open(path)
-        except apsw.Error as error:
-            raise store_error(path, error) from error
-        try:
-            found = await writing.run(open_writer, writing.db, path, run, secrets.token_hex(4))
-            reading = await DatabaseThread.open(path)
-            await reading.run(open_reader, reading.db)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await writing.close()
-            raise
-        writer, reader = Writer(writing.db, remember_ids), Reader(reading.db)
-        journal = cls(writing, reading, found, writer, reader, now=now)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(journal._write, name="journal writer")
-                nursery.start_soon(journal._sweep, history_of, keep_audit, name="journal sweep")
-                yield journal
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True):
-                await journal._write_waiting()
-                await writing.run(close_writer, writing.db)
-                await reading.close()
-                await writing.close()
+        async with AsyncExitStack() as stack:
+            try:
+                writing = await stack.enter_async_context(DatabaseThread.opened(path))
+                found = await writing.run(open_writer, writing.db, path, run, secrets.token_hex(4))
+                reading = await stack.enter_async_context(DatabaseThread.opened(path))
+                await reading.run(open_reader, reading.db)
+            except apsw.Error as error:
+                raise store_error(path, error) from error
+            writer, reader = Writer(writing.db, remember_ids), Reader(reading.db)
+            journal = cls(writing, reading, found, writer, reader, now=now)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(journal._write, name="journal writer")
+                    nursery.start_soon(journal._sweep, history_of, keep_audit, name="journal sweep")
+                    yield journal
+                    nursery.cancel_scope.cancel()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await journal._write_waiting()
+                    await journal._note_clean_end()
 
     async def append(
         self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
@@ -225,31 +246,28 @@ class Journal:
     async def change(self, change: Callable[[Database], T]) -> T:
         """Change something in one transaction of its own. Raises JournalFailed, and then nothing has changed."""
 
-        def run(db: Database) -> T:
-            with db:
-                return change(db)
-
-        try:
-            return await self._writing.run(run, self._writing.db)
-        except apsw.Error as error:
-            raise JournalFailed(f"The database could not be written: {error}.") from error
+        return await self._within(self._writing, "written", partial(self._writer.change, change))
 
     async def delete(self, app: str, channel: str, since: int, before: int) -> None:
         """Delete the messages between two exclusive serials. Raises JournalFailed."""
-        try:
-            await self._writing.run(self._writer.delete, app, channel, since, before)
-        except apsw.Error as error:
-            raise JournalFailed(f"The messages could not be deleted: {error}.") from error
+        await self._within(self._writing, "written", partial(self._writer.delete, app, channel, since, before))
 
     async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:
         """How many messages there are after a serial, as many as `most` at the most. Raises JournalFailed."""
         return await self._read(lambda: self._reader.count(app, channel, since, most, history, self.now()))
 
     async def _read(self, read: Callable[[], T]) -> T:
+        return await self._within(self._reading, "read", read)
+
+    async def _within(self, thread: DatabaseThread, done: str, call: Callable[[], T]) -> T:
+        """Do it in a connection's thread. Raises JournalFailed: after ANSWERS_WITHIN it may still be done."""
         try:
-            return await self._reading.run(read)
+            with trio.fail_after(ANSWERS_WITHIN):
+                return await thread.run(call)
+        except trio.TooSlowError as error:
+            raise JournalFailed(f"The journal did not answer within {ANSWERS_WITHIN:.0f} s.") from error
         except apsw.Error as error:
-            raise JournalFailed(f"The journal could not be read: {error}.") from error
+            raise JournalFailed(f"The journal could not be {done}: {error}.") from error
 
     async def ping(self) -> None:
         """Prove that the writer works and that the file can be read; what was noted before is written then.
@@ -287,26 +305,41 @@ class Journal:
             audit = list(self._audit)
             self._audit.clear()
             self._rows_waiting -= rows
-            if not await self._commit(turn, audit) and len(turn) > 1:
-                for waiting in turn:  # so that the row that cannot be written fails alone
+            if not await self._commit(turn, audit):
+                for waiting in turn:
                     await self._commit([waiting], [])
 
     async def _commit(self, turn: list[_Waiting], audit: list[tuple[Any, ...]]) -> bool:
-        """One transaction. False where it failed and each call of it is to be tried alone."""
+        """One transaction. False where one of its calls made it fail, and each is to be tried alone."""
+        jobs = [waiting.job for waiting in turn]
+        began = time.perf_counter()
+        self._began = trio.current_time()
         try:
-            jobs = [waiting.job for waiting in turn]
-            began = time.perf_counter()
             stored = await self._writing.run(self._writer.write, jobs, audit, self.now())
         except apsw.Error as error:
             log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
-            if len(turn) == 1:
-                turn[0].settle(JournalFailed(f"The journal could not be written: {error}."))
-            return False
+            if not isinstance(error, OF_A_CALL):
+                self._failure = str(error)
+            elif len(turn) > 1:
+                return False
+            for waiting in turn:
+                waiting.settle(JournalFailed(f"The journal could not be written: {error}."))
+            return True
+        finally:
+            self._began = None
+        self._failure = ""
         self.commit_seconds.observe(time.perf_counter() - began)
         self.commit_rows.observe(sum(job.rows for job in jobs))
         for waiting, outcome in zip(turn, stored, strict=True):
             waiting.settle(outcome)
         return True
+
+    async def _note_clean_end(self) -> None:
+        """Where that cannot be noted, the next start finds what a kill would have left."""
+        try:
+            await self._writing.run(close_writer, self._writing.db)
+        except apsw.Error as error:
+            log.error("journal_not_closed_cleanly", why=str(error))
 
     async def _sweep(self, history_of: Callable[[str], History | None] | None, keep_audit: float) -> None:
         while True:

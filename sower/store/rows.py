@@ -5,8 +5,9 @@ Retention is exact to a reader, by count and by age; rows are deleted a little l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from sower.config import History
 from sower.core.message import SERIALS_PER_SECOND, Kind, Message
@@ -27,6 +28,9 @@ KEPT_FREE = 1024
 
 EMPTY_FOR = 30 * 86400.0
 """Seconds that an empty channel's last serial is known, so that a client that had it is not told of a gap."""
+
+
+T = TypeVar("T")
 
 
 class Stored(NamedTuple):
@@ -91,22 +95,35 @@ class Writer:
 
     def write(self, jobs: Sequence[Job], audit: Sequence[tuple[Any, ...]], now: float) -> list[list[Stored]]:
         """One transaction. Raises apsw.Error, and then nothing of it is stored."""
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             stored = [self._append(job, now) if isinstance(job, Append) else self._change(job) for job in jobs]
             if audit:
-                db.executemany(
+                self._db.executemany(
                     "INSERT INTO audit (time, kind, app, who, channel, code, detail, count) VALUES (?,?,?,?,?,?,?,?)",
                     audit,
                 )
+        return stored
+
+    def change(self, change: Callable[[Database], T]) -> T:
+        """Have another part change its own tables, in one transaction."""
+        with self._transaction():
+            return change(self._db)
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        """All of it is committed, or none; where it is not, nothing that was learnt in it is believed any more."""
+        db = self._db
+        if not db.get_autocommit():  # the disk failed, and then the rollback too
+            db.execute("ROLLBACK")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             db.execute("COMMIT")
         except BaseException:
             self._known.clear()
             if not db.get_autocommit():
                 db.execute("ROLLBACK")
             raise
-        return stored
 
     def _append(self, append: Append, now: float) -> list[Stored]:
         if not append.messages:  # a ping: something is written, to show that it can be
@@ -176,7 +193,7 @@ class Writer:
     def delete(self, app: str, channel: str, since: int, before: int) -> None:
         """Delete the messages between two exclusive serials. That is on purpose, so no reader is told of a gap."""
         db = self._db
-        with db:
+        with self._transaction():
             row = self._row(app, channel)
             changes = db.total_changes()
             db.execute("DELETE FROM messages WHERE channel = ? AND serial > ? AND serial < ?", (row.id, since, before))
@@ -193,7 +210,7 @@ class Writer:
         """Delete some rows that are over their age. True when there may be more."""
         oldest = now - history.age
         db = self._db
-        with db:
+        with self._transaction():
             row = self._row(app, channel)
             last = db.execute(
                 "SELECT max(serial) FROM (SELECT serial FROM messages WHERE channel = ? AND serial <= ?"
@@ -209,7 +226,7 @@ class Writer:
 
     def forget(self, audit_before: float, now: float) -> None:
         """Delete ids and audit records that are over their time."""
-        with self._db:
+        with self._transaction():
             self._db.execute("DELETE FROM ids WHERE serial < ?", (int((now - self._remember) * SERIALS_PER_SECOND),))
             self._db.execute("DELETE FROM audit WHERE time < ?", (audit_before,))
 

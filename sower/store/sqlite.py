@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 
 import apsw
 import apsw.aio
+import structlog
+import trio
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,15 +53,20 @@ class DatabaseThread:
         self.db = cast(Database, connection)
 
     @classmethod
-    async def open(cls, path: str) -> Self:
-        """Open a file, made where there is none. Raises apsw.Error."""
+    @asynccontextmanager
+    async def opened(cls, path: str) -> AsyncGenerator[Self]:
+        """Open a file, made where there is none; its thread ends with the block. Raises apsw.Error."""
         apsw.async_controller.set(cast(Any, apsw.aio.Trio))
-        return cls(await apsw.Connection.as_async(path))
+        thread = cls(await apsw.Connection.as_async(path))
+        try:
+            yield thread
+        finally:
+            with trio.CancelScope(shield=True):
+                try:
+                    await thread._connection.aclose()
+                except apsw.Error as error:
+                    log.error("database_not_closed", path=path, why=str(error))
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in the thread. Cancelling interrupts it."""
         return await self._connection.async_run(call, *args, **kwargs)
-
-    async def close(self) -> None:
-        """Close the connection, and end its thread."""
-        await self._connection.aclose()

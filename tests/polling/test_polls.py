@@ -21,7 +21,7 @@ from sower.core.message import Message
 from sower.core.polling import Poll, Reach, Source
 from sower.dialects.interface import Polled
 from sower.dialects.pubnub.envelopes import Envelopes
-from sower.hub import Hub, Unanswered
+from sower.hub import Hub
 from sower.inbox import Publication
 from sower.net.http import Response
 from sower.net.keepalive import Keepalive
@@ -81,7 +81,7 @@ class House:
 
     def publish(self, channel: str, data: str, **more: Any) -> None:
         self.hub.publish(
-            "1", Publication(Publish(channel, "message", msgspec.json.encode(data), **more), None, None, Unanswered())
+            "1", Publication(Publish(channel, "message", msgspec.json.encode(data), **more), None, None, None)
         )
 
     async def poll(

@@ -27,12 +27,14 @@ async def test_records_are_read_while_the_daemon_runs_and_when_it_is_down(tmp_pa
     assert [record.who for record in read(path, limit=1)] == ["eve"]
 
 
-async def test_records_reach_the_disk_by_themselves(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+async def test_records_reach_the_disk_by_themselves(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
     async with opened(tmp_path) as journal, trio.open_nursery() as nursery:
         audit = Audit(journal)
         nursery.start_soon(audit.run)
         audit.record("started")
-        await trio.sleep(1.0)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1.0)
+        await trio.testing.wait_all_tasks_blocked()
         await journal.ping()
         assert [record.kind for record in read(str(tmp_path / "sower.db"))] == ["started"]
         nursery.cancel_scope.cancel()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -214,6 +215,47 @@ async def test_a_call_that_cannot_be_written_fails_alone(tmp_path: Path) -> None
                 nursery.start_soon(append, n, b"x" * (200_000 if n == 5 else 10))
             journal._writing.db.limit(apsw.SQLITE_LIMIT_LENGTH, 100_000)  # type: ignore[attr-defined]
         assert outcomes == {n: n != 5 for n in range(10)}
+
+
+async def test_a_lock_that_stays_refuses_all_who_wait_at_once_and_not_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sower.store.opening.BUSY_FOR", 200)
+    async with opened(tmp_path) as journal:
+        other = apsw.Connection(str(tmp_path / "sower.db"))
+        other.execute("BEGIN IMMEDIATE")
+        refused: list[JournalFailed] = []
+
+        async def append(n: int) -> None:
+            try:
+                await journal.append("1", "c", [message(n)], HISTORY)
+            except JournalFailed as error:
+                refused.append(error)
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for n in range(64):
+                nursery.start_soon(append, n)
+        assert len(refused) == 64
+        assert trio.current_time() - began < 64 * 0.2 / 4
+        assert "locked" in journal.fault
+        other.close()
+        await journal.append("1", "c", [message(64)], HISTORY)
+        assert journal.fault == ""
+
+
+async def test_what_a_delete_learnt_of_a_channel_is_not_believed_when_it_fails(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        commits: Any = journal._writing.db
+        await journal._writing.run(commits.set_commit_hook, lambda: True)  # SQLite's own way to have each commit fail
+        with pytest.raises(JournalFailed):
+            await journal.delete("1", "mine", 0, serial(0))
+        await journal._writing.run(commits.set_commit_hook, None)
+        await journal.append("1", "mine", [message(1)], HISTORY)
+        await journal.append("2", "another's", [message(2)], HISTORY)
+        for app, channel, heard in (("1", "mine", b"1"), ("2", "another's", b"2")):
+            page = await journal.page(app, channel, limit=10, history=HISTORY)
+            assert [m.data for m in page.messages] == [heard]
 
 
 async def test_past_its_bound_an_append_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
