@@ -70,11 +70,12 @@ def open_writer(db: Database, path: str, run: Run, new_epoch: str) -> Found:
         db.set_busy_timeout(BUSY_FOR)
         prepare(db, path)
         db.execute("PRAGMA journal_mode = wal")
-        db.execute(f"PRAGMA synchronous = {run.sync}")
+        db.execute("PRAGMA synchronous = full")  # that it runs is on disk before anything else, or no cut could be told
         db.execute("PRAGMA wal_autocheckpoint = 2000")
         db.execute(f"PRAGMA journal_size_limit = {MOST_WAL}")
         with db:
             epoch = _epoch(db, run, new_epoch)
+        db.execute(f"PRAGMA synchronous = {run.sync}")
         last = db.execute("SELECT coalesce(max(head), 0) FROM channels").get
     except apsw.Error as error:
         raise store_error(path, error) from error

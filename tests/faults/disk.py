@@ -116,8 +116,7 @@ class File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         self._disk.count("sync")
-        super().xSync(flags)
-        self._stored.sync()
+        self._stored.sync()  # the disk below is only where it is played
 
     def xFileSize(self) -> int:
         self._disk.count("size")
