@@ -8,8 +8,9 @@ import pytest
 
 from tests.bench.kill import CHANNELS, kill_many
 from tests.bench.ledger import Event, Ledger
+from tests.bench.speakers import OVER_HTTP
 
-ROUNDS = 20
+ROUNDS = 10
 
 
 @pytest.fixture
@@ -52,8 +53,11 @@ def test_the_comparison_names_what_is_wrong(ledger: Ledger, history: list[Event]
 
 
 @pytest.mark.slow
-async def test_kills_at_random_moments_lose_no_acknowledged_message_and_double_none(tmp_path: Path) -> None:
+async def test_kills_at_random_moments_lose_no_acknowledged_message_of_any_protocol_and_double_none(
+    tmp_path: Path,
+) -> None:
     outcome = await kill_many(tmp_path, ROUNDS, seed=2, sync="normal")
     assert outcome.problems == []
     assert outcome.rounds == ROUNDS
     assert outcome.acked > ROUNDS * len(CHANNELS)
+    assert set(outcome.by) == {*OVER_HTTP, "ably's socket"}

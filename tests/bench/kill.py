@@ -1,11 +1,11 @@
 """`python -m tests.bench.kill`: kill a daemon again and again, and look for what it lost.
 
-Each round publishes with ids over HTTP and over sockets while a subscriber listens on each channel,
+Each round publishes with ids over HTTP and over sockets, in all protocols, while a subscriber listens on each channel,
 sends SIGKILL at a random moment (sometimes another one while the daemon starts again), and then holds
 what was acknowledged against what is there:
 
   - the database, copied as the kill left it, passes PRAGMA integrity_check
-  - whatever was in doubt is published again with its old id, and must end up there once
+  - whatever was in doubt and has an id is published again with it, and must end up there once
   - /history has every acknowledged message once, with its serial, in order, and none that was never sent
   - it has every message that a subscriber saw before the kill
   - a subscriber that resumes from its position gets exactly the rest, and no gap
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ from tests.bench.servers import (
     wait_until_it_answers,
     write_config,
 )
+from tests.bench.speakers import OVER_HTTP, WITHOUT_ID, AblySocket, data, number_in
 
 CHANNELS = ("kept-a", "kept-b", "kept-c")
 HTTP_PUBLISHERS, SOCKET_PUBLISHERS = 2, 2
@@ -77,6 +79,7 @@ class Outcome:
     rounds: int = 0
     acked: int = 0
     in_doubt: int = 0
+    by: Counter[str] = field(default_factory=Counter[str])
     problems: list[str] = field(default_factory=list[str])
 
 
@@ -198,6 +201,9 @@ class Loop:
         async with _client(self.daemon) as client, trio.open_nursery() as nursery:
             for watcher in self.watchers:
                 nursery.start_soon(watcher.listen, self.daemon, ledger)
+                for name in OVER_HTTP:
+                    nursery.start_soon(self._publish_as, name, client, watcher.channel, ledger)
+                nursery.start_soon(self._publish_over_ablys_socket, watcher.channel, ledger)
                 for _ in range(HTTP_PUBLISHERS):
                     nursery.start_soon(self._publish_over_http, client, watcher.channel, ledger)
                 for _ in range(SOCKET_PUBLISHERS):
@@ -232,6 +238,27 @@ class Loop:
                         if frame["type"] == "error":
                             raise ServerFailed(f"a publish over a socket was refused: {frame}")
                     ledger.acked[channel][number] = frame["serial"]
+        except GONE:
+            return
+
+    async def _publish_as(self, name: str, client: httpx.AsyncClient, channel: str, ledger: Ledger) -> None:
+        try:
+            while True:
+                number = self._number(channel, ledger)
+                if name in WITHOUT_ID:
+                    ledger.once[channel].add(number)
+                ledger.acked[channel][number] = await OVER_HTTP[name](client, self.daemon.target, channel, number)
+                self.outcome.by[name] += 1
+        except GONE:
+            return
+
+    async def _publish_over_ablys_socket(self, channel: str, ledger: Ledger) -> None:
+        try:
+            async with AblySocket(self.daemon.target) as socket:
+                while True:
+                    number = self._number(channel, ledger)
+                    ledger.acked[channel][number] = await socket.publish(channel, number)
+                    self.outcome.by["ably's socket"] += 1
         except GONE:
             return
 
@@ -288,7 +315,7 @@ async def kill_many(folder: Path, rounds: int, seed: int, sync: str) -> Outcome:
 
 async def _settle(client: httpx.AsyncClient, channel: str, ledger: Ledger) -> None:
     """Publish whatever is in doubt again, each with its old id."""
-    numbers = ledger.in_doubt(channel)
+    numbers = [number for number in ledger.in_doubt(channel) if number not in ledger.once[channel]]
     for start in range(0, len(numbers), BATCH):
         await _publish(client, channel, numbers[start : start + BATCH], ledger)
 
@@ -303,11 +330,11 @@ async def _publish(client: httpx.AsyncClient, channel: str, numbers: list[int], 
 
 
 def _message(number: int) -> dict[str, Any]:
-    return {"event": "tick", "data": {"n": number}, "id": f"n{number}"}
+    return {"event": "tick", "data": data(number), "id": f"n{number}"}
 
 
 def _event(frame: dict[str, Any]) -> Event:
-    return Event(frame["data"]["n"], frame["serial"])
+    return Event(number_in(frame["data"]), frame["serial"])
 
 
 def _socket(daemon: Daemon, channel: str, since: str = "") -> AbstractAsyncContextManager[WebSocketConnection]:
@@ -346,6 +373,7 @@ def main() -> int:
     outcome = trio.run(kill_many, folder, options.rounds, options.seed, options.sync)
     for problem in outcome.problems:
         print(problem)
+    print(", ".join(f"{name} {count:,}" for name, count in outcome.by.items()))
     doubt = f"{outcome.in_doubt:,} in doubt and published again"
     summary = f"{outcome.rounds} rounds, {outcome.acked:,} acknowledged, {doubt}"
     if outcome.problems:

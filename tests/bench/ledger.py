@@ -18,11 +18,15 @@ class Event(NamedTuple):
 
 @dataclass
 class Ledger:
-    """Of each channel: the numbers sent, the serials acknowledged, and what a subscriber saw."""
+    """Of each channel: the numbers sent, the serials acknowledged ("" where none was told), and what a subscriber saw.
+
+    once: numbers that have no id, and are not sent again
+    """
 
     sent: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     acked: defaultdict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     seen: defaultdict[str, set[Event]] = field(default_factory=lambda: defaultdict(set))
+    once: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def in_doubt(self, channel: str) -> list[int]:
         """Numbers that were sent and never acknowledged: they may be there or not."""
@@ -44,7 +48,7 @@ class Ledger:
             "acknowledged and missing": acked.keys() - there.keys(),
             "there twice": twice,
             "there with another serial than acknowledged": [
-                number for number in acked.keys() & there.keys() if there[number] != acked[number]
+                number for number in acked.keys() & there.keys() if acked[number] not in ("", there[number])
             ],
             "there and never sent": there.keys() - self.sent[channel],
             "delivered and not in history": self.seen[channel] - set(history),
