@@ -44,7 +44,7 @@ from tests.bench.servers import (
     wait_until_it_answers,
     write_config,
 )
-from tests.bench.speakers import OVER_HTTP, WITHOUT_ID, AblySocket, data, number_in
+from tests.bench.speakers import CONNECTS_WITHIN, OVER_HTTP, WITHOUT_ID, AblySocket, data, number_in
 
 CHANNELS = ("kept-a", "kept-b", "kept-c")
 HTTP_PUBLISHERS, SOCKET_PUBLISHERS = 2, 2
@@ -64,9 +64,6 @@ BATCH = 5
 
 ROUND_WITHIN = 60.0
 """Seconds that one round may take, before it counts as hung."""
-
-CONNECTS_WITHIN = 2.0
-"""Seconds for a socket's handshake. trio-websocket waits this long when its server dies before it could ask."""
 
 GONE = (httpx.TransportError, ConnectionClosed, HandshakeError, OSError)
 """What a client meets when its daemon is killed."""

@@ -15,6 +15,9 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.bench.dialects import PUSHER, Target
 
+CONNECTS_WITHIN = 2.0
+"""Seconds for a socket's handshake. trio-websocket waits this long when its server dies before it could ask."""
+
 
 class Refused(Exception):
     """The daemon answered that it did not take a publish."""
@@ -72,7 +75,8 @@ class AblySocket:
 
     def __init__(self, target: Target) -> None:
         key = f"1001.{target.key}:{target.secret}"
-        self._opening = open_websocket_url(f"ws://{target.host}:{target.port}/?v=6&format=json&key={key}")
+        url = f"ws://{target.host}:{target.port}/?v=6&format=json&key={key}"
+        self._opening = open_websocket_url(url, connect_timeout=CONNECTS_WITHIN)
         self._connection: WebSocketConnection | None = None
         self._sent = 0
 
