@@ -242,8 +242,11 @@ class Inbound:
     @property
     def resting(self) -> bool:
         """Whether nothing is half received, so that this parser can be dropped and another begun later."""
-        protocol = self._protocol
-        return not self._parts and protocol.current_size is None and not protocol.reader.buffer
+        # An empty buffer says nothing: a frame's header may just have been taken out of it. Between two frames the
+        # parser waits to hear whether there is more.
+        waits_in = self._protocol.parser.gi_yieldfrom
+        between = waits_in is not None and waits_in.__name__ == "at_eof"
+        return between and not self._parts and self._protocol.current_size is None
 
     @property
     def ended(self) -> bool:

@@ -129,6 +129,19 @@ def test_a_message_that_is_seen_without_a_parser_is_the_one_that_a_parser_sees(
     assert framing.whole(data, 1000) == (heard[0] if alone else None)
 
 
+@pytest.mark.parametrize("size", [0, 5, 200, 70_000])
+def test_a_parser_rests_between_two_frames_and_nowhere_within_one(size: int) -> None:
+    frame = masked(0x81, b"x" * size)
+    head = len(frame) - size
+    inbound = Inbound(100_000)
+    for place in range(1, len(frame)):
+        inbound.feed(frame[place - 1 : place])
+        if place <= head + 2 or place == len(frame) - 1:
+            assert not inbound.resting, f"{place} bytes of a frame are here"
+    inbound.feed(frame[-1:])
+    assert inbound.resting
+
+
 def test_half_a_message_keeps_the_parser() -> None:
     for half in (masked(0x81, b"hello")[:4], masked(0x01, b"hel")):
         inbound = Inbound(1000)
