@@ -13,7 +13,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from types import GeneratorType
+from typing import NamedTuple, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import DATA_OPCODES, Frame, Opcode
@@ -244,8 +245,8 @@ class Inbound:
         """Whether nothing is half received, so that this parser can be dropped and another begun later."""
         # An empty buffer says nothing: a frame's header may just have been taken out of it. Between two frames the
         # parser waits to hear whether there is more.
-        waits_in = self._protocol.parser.gi_yieldfrom
-        between = waits_in is not None and waits_in.__name__ == "at_eof"
+        waits_in = cast("GeneratorType[None, None, None]", self._protocol.parser).gi_yieldfrom
+        between = getattr(waits_in, "__name__", "") == "at_eof"
         return between and not self._parts and self._protocol.current_size is None
 
     @property
