@@ -13,6 +13,7 @@ import msgspec
 from sower.core.command import Publish, Receipt
 from sower.core.grants import Grant
 from sower.core.revocations import Revocation
+from sower.dialects.interface import Named
 from sower.errors import SowerError
 from sower.hub import Hub
 from sower.store.audit import Audit
@@ -38,11 +39,14 @@ class Activity:
         self._audit.record("connected", app=grant.app, who=_who(grant, address), channel=channel, detail=session)
         self._say(grant.app, "connected", session=session, address=address, channel=channel, user=grant.user)
 
-    def subscribed(self, grant: Grant, session: str, address: str, channel: str, *, proved: bool) -> None:
+    def subscribed(self, grant: Grant, session: Named, address: str, channel: str, *, proved: bool) -> None:
         """A connected client follows one more channel; what it had to prove itself for is on record."""
         if proved:
-            self._audit.record("subscribed", app=grant.app, who=_who(grant, address), channel=channel, detail=session)
-        self._say(grant.app, "subscribed", session=session, address=address, channel=channel, user=grant.user)
+            self._audit.record(
+                "subscribed", app=grant.app, who=_who(grant, address), channel=channel, detail=session.id
+            )
+        if self._followed(grant.app):
+            self._say(grant.app, "subscribed", session=session.id, address=address, channel=channel, user=grant.user)
 
     def signed_in(self, grant: Grant, session: str, address: str) -> None:
         """A connected client said and proved who it is."""
@@ -70,7 +74,7 @@ class Activity:
     def published(self, grant: Grant, publish: Publish, receipt: Receipt) -> None:
         """A message was accepted: counted for the audit, told to the feed."""
         self._audit.published(grant.app, grant.key)
-        if self._hub.look(grant.app, FEED) is not None:
+        if self._followed(grant.app):
             self._say(
                 grant.app,
                 "published",
@@ -123,8 +127,11 @@ class Activity:
         self._audit.record(kind, app=app, channel=channel, detail=why)
         self._say(app, kind.removeprefix("channel_"), channel=channel, reason=why)
 
+    def _followed(self, app: str) -> bool:
+        return self._hub.look(app, FEED) is not None
+
     def _say(self, app: str, event: str, **told: Any) -> None:
-        if self._hub.look(app, FEED) is not None:
+        if self._followed(app):
             word = {"time": self._now(), **{name: value for name, value in told.items() if value is not None}}
             self._hub.say(app, FEED, event, _encode(word))
 

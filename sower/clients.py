@@ -142,7 +142,7 @@ class Clients:
         session.begin(head)
         if not session.subscriptions and session.ending is None:
             self._activity.connected(session.grant, session.id, session.address, "")
-        farewell = session.go_on(buffered)
+        farewell = session.hear(buffered) if buffered else None
         if farewell is not None:
             self.reader.end(session, farewell)
 
@@ -284,7 +284,7 @@ class Clients:
         if first and command.proof is None and not session.heard:
             self._activity.connected(grant, session.id, session.address, name)
         else:
-            self._activity.subscribed(grant, session.id, session.address, name, proved=command.proof is not None)
+            self._activity.subscribed(grant, session, session.address, name, proved=command.proof is not None)
 
     def _allowed(self, session: Session, command: Subscribe) -> tuple[Grant, frozenset[Can]]:
         """The grant with which a client may subscribe, and what of what it wants it may do.

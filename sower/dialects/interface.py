@@ -79,6 +79,13 @@ Said = bytes | tuple[bytes, ...]
 """The payload of a message, or of several, in the format of the socket's encoder; empty ones are not sent."""
 
 
+class Named(Protocol):
+    """A session, as far as its conversation knows it. id: what it is called, made anew each time it is asked for."""
+
+    @property
+    def id(self) -> str: ...
+
+
 class Conversation(Protocol):
     """One socket's side of a protocol. It may remember what the protocol makes it remember, and must be small."""
 
@@ -111,7 +118,7 @@ class Conversation(Protocol):
         """What a silent client is told besides being pinged."""
         return b""
 
-    def greeting(self, session: str) -> bytes:
+    def greeting(self, session: Named) -> bytes:
         """The payload of the message that the server begins with, empty where it says nothing unasked."""
         return b""
 
@@ -119,11 +126,11 @@ class Conversation(Protocol):
         """What opening the socket asks for."""
         ...
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """What a message asks for. Raises the SowerError that says what is wrong with it."""
         ...
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> Said:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> Said:
         """The words for an answer."""
         ...
 

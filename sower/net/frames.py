@@ -18,8 +18,8 @@ from typing import NamedTuple, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.frames import apply_mask as _apply_mask  # pyright: ignore[reportPrivateImportUsage] - the compiled one
 from websockets.protocol import OPEN, SERVER, Protocol
-from websockets.utils import apply_mask
 
 from sower.net.framing import NO_FAREWELL, Farewell, Received
 
@@ -157,7 +157,7 @@ class WebSocketFraming:
         deflated = first in (0xC1, 0xC2) and self._inflates
         if len(data) != start + 4 + length or length > limit or not (deflated or first in (0x81, 0x82)):
             return None
-        payload = apply_mask(data[start + 4 :], data[start : start + 4])
+        payload = _apply_mask(data[start + 4 :], data[start : start + 4])
         if deflated:
             payload = _inflated(payload, limit)
         is_text = first & 1 == 1

@@ -185,15 +185,18 @@ class Session:
     def subscription(self, channel: str) -> Subscription | None:
         """Its subscription on a channel, where it has one."""
         # A tuple and a walk: most clients follow one or a few channels, and a dict costs 184 bytes of each.
-        return next((s for s in self.subscriptions if s.channel == channel), None)
+        for subscription in self.subscriptions:
+            if subscription.channel == channel:
+                return subscription
+        return None
 
     def answer(self, command: SocketCommand, answer: SocketAnswer) -> None:
         """Say the answer to a command."""
-        self._say(self.conversation.answer(self.id, command, answer))
+        self._say(self.conversation.answer(self, command, answer))
 
     def answer_ahead(self, command: SocketCommand, answer: SocketAnswer) -> None:
         """Say the answer to a command before everything that is held."""
-        self.write_ahead(self._framed(self.conversation.answer(self.id, command, answer)))
+        self.write_ahead(self._framed(self.conversation.answer(self, command, answer)))
 
     def refuse(self, command: SocketCommand | None, error: SowerError) -> None:
         """Say why a command was not done; where the protocol has it so, that ends the session."""
@@ -279,13 +282,9 @@ class Session:
 
     def begin(self, head: bytes) -> None:
         """Send what accepts the socket, with the greeting behind it, and do what opening it asks for."""
-        greeting = self.conversation.greeting(self.id)
+        greeting = self.conversation.greeting(self)
         self.write(head + self.audience.frame(greeting) if greeting else head)
         self._perform_all(self.conversation.begin())
-
-    def go_on(self, buffered: bytes) -> Farewell | None:
-        """Do what came right behind the handshake. As `receive`."""
-        return self._feed(buffered) if buffered else None
 
     def receive(self) -> Farewell | None:
         """Read what came, and do what it asks. Returns how the socket ended, None while it goes on."""
@@ -333,7 +332,7 @@ class Session:
         if message.owed:
             self.write(message.owed)
         try:
-            commands = self.conversation.receive(self.id, message.payload, is_text=message.is_text)
+            commands = self.conversation.receive(self, message.payload, is_text=message.is_text)
         except SowerError as error:
             self._count_violation(None, error)
         else:
@@ -347,7 +346,7 @@ class Session:
             if self.closed:
                 break
             self._take(message)
-        if inbound.reply_due and not self.closed:
+        if inbound.reply_due:
             self.write(inbound.reply())
         if inbound.controls and not self.closed:
             try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from sower.core.command import Admit, Credentials, HttpAnswer, Minted, SocketAnswer, SocketCommand, WatchFrames
-from sower.dialects.interface import JSON, Asked, Dialect, HttpCall, HttpRoute, Opened, Reply, SocketRoute
+from sower.dialects.interface import JSON, Asked, Dialect, HttpCall, HttpRoute, Named, Opened, Reply, SocketRoute
 from sower.dialects.native.socket import SUBPROTOCOL, NativeConversation
 from sower.dialects.native.socket import refuse as refuse_socket
 from sower.dialects.native.words import ENCODER
@@ -81,11 +81,11 @@ class FramesConversation(NativeConversation):
         """Opening the socket is watching."""
         return (WatchFrames(self._session),)
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """Nothing. Raises BadFrame."""
         raise BadFrame("This socket is for listening alone.")
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         """The frames follow."""
         return _encode({"type": "watching"})
 

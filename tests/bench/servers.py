@@ -12,7 +12,7 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,9 +98,16 @@ class Server:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """So many of them, each another one."""
+    with ExitStack() as open_ones:
+        probes = [open_ones.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def write_config(folder: Path, port: int, *, tls_port: int = 0, sync: str = "normal", messages: int = 1000) -> Path:
@@ -154,9 +161,9 @@ def sower(core: int | None, dialect: Dialect = NATIVE) -> Iterator[Server]:
     """A Sower with a config and a database of its own, spoken to in one of its protocols."""
     with tempfile.TemporaryDirectory(prefix="sower-bench-") as name:
         folder = Path(name)
-        target = Target(free_port(), KEY, SECRET)
+        port, tls_port = free_ports(2)
+        target = Target(port, KEY, SECRET)
         log = folder / "log"
-        tls_port = free_port()
         process = start_sower(write_config(folder, target.port, tls_port=tls_port), log, core)
         try:
             wait_until_it_answers(process, target, log)

@@ -13,6 +13,7 @@ from sower.config import Limits, Server
 from sower.core.command import SocketAnswer, SocketCommand, Watched
 from sower.core.grants import anonymous
 from sower.core.message import Delivery, Position
+from sower.dialects.interface import Named
 from sower.errors import SowerError
 from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import Farewell, FramedAudience
@@ -57,13 +58,13 @@ class Echo:
     longest = 0
     now = 0.0
 
-    def greeting(self, session: str) -> bytes:
+    def greeting(self, session: Named) -> bytes:
         return b""
 
     def begin(self) -> Sequence[SocketCommand]:
         return ()
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[Echoed]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[Echoed]:
         return (Echoed(payload, is_text),)
 
     def perform(self, session: Session, command: Echoed) -> None:
@@ -76,7 +77,7 @@ class Echo:
     def count(self, session: Session, frames: int) -> None:
         """Nobody is too fast."""
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         return b""
 
     def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:
@@ -117,7 +118,7 @@ async def echoing() -> AsyncGenerator[int]:
             session = Session(wire, random.getrandbits(48), anonymous("1", "k", None), echo, audience, shared)  # type: ignore[arg-type]
             reader.add(session)
             session.begin(accepted)
-            farewell = session.go_on(buffered)
+            farewell = session.hear(buffered) if buffered else None
             if farewell is not None:
                 reader.end(session, farewell)
 

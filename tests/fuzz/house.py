@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -44,7 +45,7 @@ from sower.routes import call_of
 NOW = 1_800_000_000.0
 SERIAL = 18_000_000_000_000_000
 EPOCH = "1f0c9a3e"
-SESSION = "00000000abcd7"
+SESSION = SimpleNamespace(id="00000000abcd7")
 APP = App(id="1001", key="key", secret="a-secret-of-32-bytes-for-the-fuzz")
 CREDENTIAL = Credential(APP.id, APP.key, APP.secret.encode())
 ACCESS = Access((APP,), Limits(), now=lambda: NOW)
@@ -303,7 +304,7 @@ ANSWERS: Mapping[type, Callable[[Any], Any]] = {
     Publish: lambda one: command.Receipt(one.channel, SERIAL),
     PublishAll: _published,
     Subscribe: _welcome,
-    command.Connect: lambda one: command.Connected("c", f"c!{SESSION}!x", "ada", True, SowerError("no \u2603\n")),
+    command.Connect: lambda one: command.Connected("c", f"c!{SESSION.id}!x", "ada", True, SowerError("no \u2603\n")),
     command.Batch: lambda one: command.Answers(tuple(map(answer, one.commands))),
     command.ReadHistory: _page,
     command.ReadPresence: lambda one: command.Members(one.channel, MEMBERS, SEEN if one.seen else ()),

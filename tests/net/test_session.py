@@ -13,7 +13,7 @@ import trio.testing
 from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
 from sower.core.grants import Grant, anonymous
 from sower.core.message import Delivery, Position
-from sower.dialects.interface import EVENT_STREAM, Conversation
+from sower.dialects.interface import EVENT_STREAM, Conversation, Named
 from sower.errors import BadFrame, Draining, RateLimited, SowerError
 from sower.net import frames
 from sower.net.frames import Compression, WebSocketFraming
@@ -50,12 +50,12 @@ class Parrot(Conversation):
     def begin(self) -> Sequence[SocketCommand]:
         return ()
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         if payload == b"bad":
             raise BadFrame
         return (Ping(payload.decode()),)
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         return b""
 
     def refuse(self, command: SocketCommand | None, error: SowerError) -> bytes:

@@ -50,7 +50,7 @@ from sower.dialects.ably.wire import (
     InFrame,
     OutFrame,
 )
-from sower.dialects.interface import Conversation, Said
+from sower.dialects.interface import Conversation, Named, Said
 from sower.errors import BadFrame, Finished, Forbidden, ModeNotAsked, SowerError
 
 MAX_FRAME = 512 * 1024
@@ -144,7 +144,7 @@ class AblyConversation(Conversation):
         """Opening the socket is connecting."""
         return (Connect(self._param("resume") or self._param("recover")),)
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """One frame. What cannot be read at all ends the connection."""
         try:
             frame = self._manner.wire.read_frame(payload)
@@ -285,7 +285,7 @@ class AblyConversation(Conversation):
 
     # What it is told
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> Said:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> Said:
         """CONNECTED, ATTACHED and SYNC, DETACHED, ACK, HEARTBEAT."""
         if isinstance(command, PublishAll) and isinstance(answer, Published):
             return self._settled(command, [serials.write(r.serial, self._manner.epoch) for r in answer.receipts])

@@ -20,7 +20,7 @@ from sower.dialects.ably.codes import info
 from sower.dialects.ably.credentials import read_credentials
 from sower.dialects.ably.http import refuse
 from sower.dialects.ably.wire import JSON
-from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Opened, Stream, StreamRoute
+from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Named, Opened, Stream, StreamRoute
 from sower.errors import BadParameter, SowerError
 
 MOST_CHANNELS = 100
@@ -71,11 +71,11 @@ class StreamConversation(Conversation):
         """Asking for the stream is subscribing."""
         return self._begins
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """Nothing is said over a stream."""
         return ()
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         """A stream that begins says nothing."""
         return b""
 

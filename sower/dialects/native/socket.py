@@ -20,7 +20,7 @@ from sower.core.command import (
     Welcome,
 )
 from sower.core.message import Position, check_channel_name, check_event_name
-from sower.dialects.interface import Conversation, HttpCall, Opened, Refusal, SocketRoute
+from sower.dialects.interface import Conversation, HttpCall, Named, Opened, Refusal, SocketRoute
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.words import ENCODER
 from sower.errors import BadFrame, SowerError
@@ -73,7 +73,7 @@ class NativeConversation(Conversation):
         """Opening the socket is subscribing."""
         return (Subscribe(self._channel, self._since),)
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """One frame, one command. Raises BadFrame, BadEvent."""
         if not is_text:
             raise BadFrame("Binary frames are not part of this protocol.")
@@ -90,10 +90,10 @@ class NativeConversation(Conversation):
             return (Renew(frame.token, _checked_id(frame.id)),)
         return (Ping(_checked_id(frame.id)),)
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         """welcome, ack or pong."""
         if isinstance(answer, Welcome):
-            return _welcome(session, answer)
+            return _welcome(session.id, answer)
         said: dict[str, object] = {"type": "pong" if isinstance(command, Ping) else "ack"}
         command_id = _id_of(command)
         if command_id is not None:

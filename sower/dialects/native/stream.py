@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched, Welcome
 from sower.core.message import Delivery, Joined, Left, Message, Position, Updated, check_channel_name
-from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Opened, StreamRoute
+from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Named, Opened, StreamRoute
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.socket import NativeConversation
 from sower.dialects.native.words import ENCODER
@@ -61,11 +61,11 @@ class StreamConversation(Conversation):
         """Asking for the stream is subscribing."""
         return self._socket.begin()
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """Nothing is said over a stream."""
         return ()
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         """A welcome."""
         if not isinstance(command, Subscribe) or not isinstance(answer, Welcome):
             return b""

@@ -29,7 +29,7 @@ from sower.core.command import (
     Welcome,
 )
 from sower.core.message import Position
-from sower.dialects.interface import Conversation, HttpCall, Opened, Refusal, SocketRoute
+from sower.dialects.interface import Conversation, HttpCall, Named, Opened, Refusal, SocketRoute
 from sower.dialects.pusher import words
 from sower.dialects.pusher.names import check_channel, check_event, check_user, is_presence, socket_id
 from sower.errors import (
@@ -104,7 +104,7 @@ class PusherConversation(Conversation):
 
     def __init__(self, app: App) -> None:
         self._settings = app.pusher
-        self._verbs: dict[str, Callable[[str, bytes], Sequence[SocketCommand]]] = {
+        self._verbs: dict[str, Callable[[Named, bytes], Sequence[SocketCommand]]] = {
             "pusher:subscribe": self._subscribe,
             "pusher:unsubscribe": self._unsubscribe,
             "pusher:signin": self._sign_in,
@@ -112,15 +112,15 @@ class PusherConversation(Conversation):
             "pusher:pong": _pong,
         }
 
-    def greeting(self, session: str) -> bytes:
+    def greeting(self, session: Named) -> bytes:
         """The server speaks first."""
-        return words.established(socket_id(session), self._settings.activity_timeout)
+        return words.established(socket_id(session.id), self._settings.activity_timeout)
 
     def begin(self) -> Sequence[SocketCommand]:
         """Opening the socket asks for nothing else."""
         return ()
 
-    def receive(self, session: str, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
+    def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         """One frame. Raises BadFrame, BadChannelName, BadEvent, MessageTooLarge."""
         if not is_text:
             raise BadFrame("Binary frames are not part of this protocol.")
@@ -132,7 +132,7 @@ class PusherConversation(Conversation):
             raise BadFrame(f"The event {frame.event[:64]!r} is none of pusher:..., and not a client-... event.")
         return verb(session, bytes(frame.data))
 
-    def answer(self, session: str, command: SocketCommand, answer: SocketAnswer) -> bytes:
+    def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         """The words for what succeeded; a client's event is not acknowledged."""
         if isinstance(answer, Welcome):
             return words.succeeded(answer)
@@ -176,17 +176,16 @@ class PusherConversation(Conversation):
             raise MessageTooLarge(f"The event's data has {len(data)} bytes; event_data in [apps.pusher] is {most}.")
         return Publish(check_channel(frame.channel), check_event(frame.event), data)
 
-    def _subscribe(self, session: str, data: bytes) -> Sequence[SocketCommand]:
+    def _subscribe(self, session: Named, data: bytes) -> Sequence[SocketCommand]:
         said = _read(_opened(data), _decode_subscribe, "data of pusher:subscribe")
         try:
             return (self._subscription(session, said),)
         except SowerError as error:
             return (Complain(error, channel=said.channel),)
 
-    def _subscription(self, session: str, said: _Subscribe) -> Subscribe:
+    def _subscription(self, session: Named, said: _Subscribe) -> Subscribe:
         name, member = check_channel(said.channel), said.channel_data
-        signed = [socket_id(session), name] if member is None else [socket_id(session), name, member]
-        proof = _proof(said.auth, ":".join(signed)) if said.auth else None
+        proof = _proof(said.auth, _signed(session, name, member)) if said.auth else None
         if not is_presence(name):
             return Subscribe(name, proof=proof)
         user, meta = (None, None) if member is None else self._member(member)
@@ -197,11 +196,11 @@ class PusherConversation(Conversation):
         member = _read(channel_data.encode(), _decode_member, "channel_data")
         return self._user(member.user_id), self._info(member.user_info)
 
-    def _unsubscribe(self, session: str, data: bytes) -> Sequence[SocketCommand]:
+    def _unsubscribe(self, session: Named, data: bytes) -> Sequence[SocketCommand]:
         said = _read(_opened(data), _decode_unsubscribe, "data of pusher:unsubscribe")
         return (Unsubscribe(said.channel),)
 
-    def _sign_in(self, session: str, data: bytes) -> Sequence[SocketCommand]:
+    def _sign_in(self, session: Named, data: bytes) -> Sequence[SocketCommand]:
         try:
             said = _read(_opened(data), _decode_sign_in, "data of pusher:signin")
             told = _read(said.user_data.encode(), _decode_user, "user_data")
@@ -209,7 +208,7 @@ class PusherConversation(Conversation):
             watchlist = tuple(map(str, told.watchlist))
         except SowerError as error:
             return (Complain(NotAuthorised(error.message), final=True),)
-        proof = _proof(said.auth, f"{socket_id(session)}::user::{said.user_data}")
+        proof = _proof(said.auth, f"{socket_id(session.id)}::user::{said.user_data}")
         most = self._settings.watchlist
         signing = SignIn(proof, user, info, watchlist[:most], said.user_data)
         if len(watchlist) <= most:
@@ -226,17 +225,22 @@ class PusherConversation(Conversation):
         return info
 
 
-def _ping(session: str, data: bytes) -> Sequence[SocketCommand]:
+def _ping(session: Named, data: bytes) -> Sequence[SocketCommand]:
     return _PING
 
 
-def _pong(session: str, data: bytes) -> Sequence[SocketCommand]:
+def _pong(session: Named, data: bytes) -> Sequence[SocketCommand]:
     return ()
 
 
 def _proof(auth: str, signed: str) -> Proof:
     key, _, signature = auth.partition(":")
     return Proof(key, signature, signed)
+
+
+def _signed(session: Named, name: str, member: str | None) -> str:
+    text = f"{socket_id(session.id)}:{name}"
+    return text if member is None else f"{text}:{member}"
 
 
 def _opened(data: bytes) -> bytes:
