@@ -15,6 +15,7 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.clients import Clients
 from sower.config import History, Limits
+from sower.core import versions
 from sower.core.command import (
     Acknowledged,
     Answers,
@@ -44,8 +45,9 @@ from sower.core.command import (
 )
 from sower.core.grants import USUAL, Can, Grant, mint
 from sower.core.limits import Buckets
-from sower.core.message import Position
+from sower.core.message import Annotation, Position, Revision
 from sower.core.polling import PollingAnswer, PollingCommand
+from sower.core.revising import RevisingAnswer, RevisingCommand
 from sower.core.rules import presence_of
 from sower.dialects.interface import Asked
 from sower.errors import (
@@ -68,7 +70,9 @@ from sower.operations import Operations
 NOBODY = Grant("", "")
 """The grant of who asks for what anybody is told."""
 
-Outcome = HttpAnswer | PollingAnswer | Coroutine[Any, Any, HttpAnswer | PollingAnswer]
+Answer = HttpAnswer | PollingAnswer | RevisingAnswer
+
+Outcome = Answer | Coroutine[Any, Any, Answer]
 """An answer, or what to await for it."""
 
 Doer = Callable[[Grant, str, Any], Outcome]
@@ -124,7 +128,7 @@ class Api:
         """Have another part do a kind of command."""
         self._learned[kind] = do
 
-    def _do(self, grant: Grant, address: str, command: HttpCommand | PollingCommand) -> Outcome:
+    def _do(self, grant: Grant, address: str, command: HttpCommand | PollingCommand | RevisingCommand) -> Outcome:
         learned = self._learned.get(type(command))
         if learned is not None:
             return learned(grant, address, command)
@@ -166,15 +170,15 @@ class Api:
         most = min(self._limits.batch, int(self._limits.publishes.burst))
         if len(publishes) > most:
             raise TooLarge(f"{len(publishes)} messages in one request; limits.batch and limits.publishes allow {most}.")
-        for publish in publishes:
-            self._check(grant, publish)
+        allowed = [self._check(grant, publish) for publish in publishes]
         wait = self._publishes.take(grant.key, trio.current_time(), len(publishes))
         if wait:
             raise RateLimited("This key publishes faster than limits.publishes.", retry_after=wait)
         gathering = Gathering(len(publishes))
         for place, publish in enumerate(publishes):
             sender = self._clients.find(publish.exclude) if publish.exclude is not None else None
-            publication = Publication(publish, publish.user or grant.user, sender, Place(gathering, place))
+            user = publish.user or grant.user
+            publication = Publication(publish, user, sender, Place(gathering, place), allowed[place])
             try:
                 self._hub.publish(grant.app, publication)
             except SowerError as error:
@@ -194,10 +198,15 @@ class Api:
         counted = tuple(self._occupancy(grant, publish.channel) for publish in publishes) if command.counted else ()
         return Published(tuple(receipts), counted)
 
-    def _check(self, grant: Grant, publish: Publish) -> None:
-        rules = self._hub.rules.of(publish.channel)
-        app = self._access.apps[grant.app]
-        grant.demand(Can.PUBLISH, publish.channel, rules, app.client_events)
+    def _check(self, grant: Grant, publish: Publish) -> Revision | Annotation | None:
+        """Whether this may be published, and what may be done to the message that it is about. Raises SowerError."""
+        rules, about = self._hub.rules.of(publish.channel), publish.about
+        client_events = self._access.apps[grant.app].client_events
+        if about is not None:
+            user = publish.user or grant.user
+            about = versions.demand(grant, about, user, publish.channel, rules, client_events)
+        else:
+            grant.demand(Can.PUBLISH, publish.channel, rules, client_events)
         if publish.channel.startswith("[meta]"):
             raise Forbidden(f"{publish.channel!r} is the daemon's own: nobody else publishes on it.")
         if publish.user is not None and not (grant.server or grant.speaks_for(publish.user)):
@@ -205,6 +214,7 @@ class Api:
         if len(publish.data) > self._limits.message:
             size, most = len(publish.data), self._limits.message
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
+        return about
 
     def _history(self, grant: Grant, command: ReadHistory) -> Coroutine[Any, Any, HistoryPage]:
         name = command.channel

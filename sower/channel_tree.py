@@ -30,9 +30,11 @@ from sower.core.happening import Fact, Happening, comings_and_goings
 from sower.core.limits import RestartIntensity
 from sower.core.message import CacheMiss, Counted, Delivery, Message, Position
 from sower.core.rules import RESERVED, Rules, presence_of
+from sower.core.versions import numbered
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
 from sower.membership import Membership
+from sower.outcomes import Outcomes
 from sower.replays import Replays
 from sower.surroundings import Surroundings
 
@@ -75,7 +77,7 @@ class ChannelTree:
         self._changes: list[Delivery] = []
         self._newcomers: dict[Subscription, Arrival] = {}
         self._accepted: list[tuple[Publication, Message]] = []
-        self._receipts: list[tuple[Publication, Receipt]] = []  # the first of them last
+        self._receipts: list[tuple[Publication, Receipt | SowerError]] = []  # the first of them last
         self._parcels: list[Parcel[Subscriber]] = []  # mostly one; a deque is 760 bytes of every channel
         self._attending = Attending(self._wake)
         self._members = Membership(rules, node.next_serial, self._expired)
@@ -279,7 +281,15 @@ class ChannelTree:
         if self.rules.history is None and command.id is not None:
             state.remember_id(command.id, serial, now + self._node.remember_ids)
         message = Message(
-            serial, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender
+            serial,
+            command.event,
+            command.data,
+            command.kind,
+            item.user,
+            command.id,
+            command.extra,
+            item.sender,
+            None if item.about is None else numbered(item.about, serial, self._node.next_serial),
         )
         self._accepted.append((item, message))
         self._node.in_flight.setdefault(self, serial)
@@ -371,7 +381,8 @@ class ChannelTree:
 
     def _cache(self, state: Channel[Subscriber], messages: Sequence[Message]) -> None:
         """Remember the last of these that is no client's; messages are as old as their serials say."""
-        last = next((m for m in reversed(messages) if not m.event.startswith(CLIENT_EVENT)), None)
+        events = (m for m in reversed(messages) if not (m.follows_up or m.event.startswith(CLIENT_EVENT)))
+        last = next(events, None)
         if last is not None and self.rules.cache:
             age = max(0.0, self._node.now() - last.time_ms / 1000)
             state.cache(last, trio.current_time() + self.rules.cache - age)
@@ -384,22 +395,14 @@ class ChannelTree:
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Commit what was accepted, then tell publishers and subscribers. The commit may be repeated."""
         accepted = self._accepted
-        serials = [message.serial for _, message in accepted]
-        known: set[int] = set()
-        if self.rules.history is not None:
-            kept = [m for p, m in accepted if p.command.stored]
-            passing = max((m.serial for p, m in accepted if not p.command.stored), default=0)
-            try:
-                stored = await self._node.journal.append(self.app, self.name, kept, self.rules.history, head=passing)
-            except JournalFailed as error:
-                self._accepted = []
-                for publication, _ in accepted:
-                    publication.answer(error)
-                return
-            first = {m.serial: s.serial for m, s in zip(kept, stored, strict=True) if not s.fresh}
-            serials = [first.get(serial, serial) for serial in serials]
-            known = set(first)
-        fresh = [m for p, m in accepted if p.command.told and m.serial not in known]
+        try:
+            outcomes = await Outcomes.stored(self._node, self.app, self.name, accepted, self.rules.history)
+        except JournalFailed as error:
+            self._accepted = []
+            for publication, _ in accepted:
+                publication.answer(error)
+            return
+        fresh = outcomes.told()
         parcels = state.parcels(fresh)
         self._pass_on(state, fresh)  # may be repeated, as the commit
         self._accepted = []
@@ -409,16 +412,13 @@ class ChannelTree:
             state.head = fresh[-1].serial
             self._cache(state, fresh)
         self._parcels.extend(parcels)
-        self._receipts = [
-            (publication, Receipt(self.name, serial, fresh=serial == message.serial))
-            for (publication, message), serial in zip(accepted, serials, strict=True)
-        ][::-1]
+        self._receipts = outcomes.receipts()
 
     def _acknowledge(self) -> None:
-        """Tell each publisher where its message is."""
+        """Tell each publisher where its message is, or why not."""
         while self._receipts:
-            publication, receipt = self._receipts.pop()
-            publication.answer(receipt)
+            publication, outcome = self._receipts.pop()
+            publication.answer(outcome)
 
     async def _hand_out(self) -> None:
         """Write each parcel to its recipients, letting other tasks run now and then."""

@@ -37,7 +37,7 @@ from sower.core.command import (
     WatchFrames,
 )
 from sower.core.connection import read, state
-from sower.core.grants import Can, Grant
+from sower.core.grants import HEARING, Can, Grant
 from sower.core.limits import Bucket
 from sower.core.rules import OF_USER, Rules
 from sower.errors import (
@@ -431,9 +431,10 @@ class Clients:
     def _lost(self, session: Session, grant: Grant) -> dict[str, SowerError]:
         """The channels that a session follows and this grant does not allow it, and why."""
         lost: dict[str, SowerError] = {}
-        for name in (subscription.channel for subscription in session.subscriptions):
+        for name, allowed in ((s.channel, s.can) for s in session.subscriptions):
             try:
-                self._demand(grant, Can.SUBSCRIBE, name, self._hub.rules.of(name))
+                for can in (allowed & HEARING) or allowed:
+                    self._demand(grant, can, name, self._hub.rules.of(name))
             except SowerError as error:
                 lost[name] = error
         return lost
@@ -444,6 +445,6 @@ class Clients:
 
 def _audience(session: Session, command: Subscribe, can: frozenset[Can]) -> FramedAudience:
     """How a subscription's deliveries are said to this client; not at all where it may not subscribe."""
-    if Can.SUBSCRIBE not in can:
-        return session.audience.silent
-    return session.audience if command.encoder is None else session.audience.of(command.encoder)
+    if command.encoder is not None:
+        return session.audience.of(command.encoder.within(can))
+    return session.audience if Can.SUBSCRIBE in can else session.audience.silent

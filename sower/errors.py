@@ -21,8 +21,8 @@ before something was changed" (the ranges that Centrifugo's clients follow too).
         BadSignature  StaleRequest  RequestRepeated  TokenRevoked
       Forbidden             a good credential that does not allow this
         NamesForbidden  OriginRefused  NotSameOrigin  UserMismatch  NoUser  NeedsKey  UserTerminated  AppDisabled
-        ClientEventsOff  HistoryOff  PresenceOff
-      NotFound  NotSpoken  MethodNotAllowed  Finished
+        ClientEventsOff  HistoryOff  PresenceOff  NotIdentified  OwnsNothing  ChangesOff
+      NotFound  NoSuchMessage  NotSpoken  MethodNotAllowed  Finished
       TooLarge              BodyTooLarge  MessageTooLarge  HeadersTooLarge  UriTooLong
       TooMany               RateLimited  EventsTooFast  TooManyConnections  AppFull  WatchlistTooLong  ChannelBusy
       TooSlow               HandshakeTimeout  RequestTimeout  NoPong  SlowConsumer
@@ -299,6 +299,17 @@ class NoUser(Forbidden):
     hint = "Connect as a user, or with a token for one."
 
 
+class NotIdentified(NoUser):
+    code = "not_identified"
+    text = "Annotations of this kind are counted by client, and this one does not say who it is."
+
+
+class OwnsNothing(NoUser):
+    code = "owns_nothing"
+    text = "The credential allows changes to one's own messages, and a client without a user has none."
+    hint = "Connect as a user, or get a token that allows changes to any message."
+
+
 class NeedsKey(Forbidden):
     code = "needs_key"
     text = "Only who shows a key itself may do this."
@@ -325,6 +336,11 @@ class HistoryOff(Forbidden):
     hint = 'Add history = {messages = 100, age = "72h"} to the [[channels]] rule that matches it.'
 
 
+class ChangesOff(HistoryOff):
+    code = "changes_off"
+    text = "Messages of this channel cannot be changed or annotated, because it keeps none."
+
+
 class PresenceOff(Forbidden):
     code = "presence_off"
     text = "This channel has no presence."
@@ -348,6 +364,12 @@ class Finished(SowerError):
     close = 4530
     retry = False
     hint = "Nothing is wrong."
+
+
+class NoSuchMessage(NotFound):
+    code = "no_such_message"
+    text = "The channel has no such message, or has it no longer."
+    hint = "Show the `serial` of a message that the channel's history still has."
 
 
 class NotSpoken(NotFound):

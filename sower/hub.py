@@ -76,6 +76,7 @@ class Hub:
         """Go on with this config's limits."""
         self.queue_limit = config.limits.channel_queue
         self.most_members = config.limits.members
+        self.largest = int(config.limits.message)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the channels' task trees until cancelled."""

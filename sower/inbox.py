@@ -21,7 +21,7 @@ from sower.core.command import (
     UpdateMeta,
 )
 from sower.core.grants import Can
-from sower.core.message import Delivery, Position
+from sower.core.message import Annotation, Delivery, Position, Revision
 from sower.errors import SowerError
 
 
@@ -65,9 +65,10 @@ class Subscription:
     members: all members that its connection is; the channel's to know
     grace:   seconds that they stay when it is lost, None for what the channel's rule says
     uses:    what it was counted for; the channel's to know
+    can:     what of what it wants it may do
     """
 
-    __slots__ = ("audience", "grace", "members", "subscriber", "tree", "user", "uses")
+    __slots__ = ("audience", "can", "grace", "members", "subscriber", "tree", "user", "uses")
 
     def __init__(self, tree: Inbox, subscriber: Subscriber, audience: Audience, user: str | None) -> None:
         self.tree = tree
@@ -77,6 +78,7 @@ class Subscription:
         self.members: tuple[str, ...] = ()
         self.grace: float | None = None
         self.uses = EVERY_USE
+        self.can = SUBSCRIBING
 
     @property
     def channel(self) -> str:
@@ -100,6 +102,7 @@ class Subscription:
         uses: what of what it is there for it is allowed
         again: it follows the channel already, so it misses nothing
         """
+        self.can = can
         self.tree.post(Arrival(self, command, meta, can, audience or self.audience, uses, again=again))
 
     def end(self, *, at_once: bool = False) -> None:
@@ -150,15 +153,27 @@ class MetaChange:
 
 
 class Publication:
-    """A message on its way. ticket: None once it was answered."""
+    """A message on its way.
 
-    __slots__ = ("command", "sender", "ticket", "user")
+    ticket: None once it was answered
+    about:  what it changes or annotates, as it is allowed
+    """
 
-    def __init__(self, command: Publish, user: str | None, sender: Subscriber | None, ticket: Ticket | None) -> None:
+    __slots__ = ("about", "command", "sender", "ticket", "user")
+
+    def __init__(
+        self,
+        command: Publish,
+        user: str | None,
+        sender: Subscriber | None,
+        ticket: Ticket | None,
+        about: Revision | Annotation | None = None,
+    ) -> None:
         self.command = command
         self.user = user
         self.sender = sender
         self.ticket = ticket
+        self.about = about
 
     def answer(self, outcome: Receipt | SowerError) -> None:
         """Tell who published it, once."""

@@ -14,6 +14,7 @@ from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
 from sower.core.command import AddApp, ListApps, RemoveApp, Revoke
+from sower.core.revising import ReadMessage, ReadVersions
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
 from sower.dialects.native import native
@@ -34,6 +35,7 @@ from sower.operations import Operations
 from sower.overview import Overview
 from sower.polling import Polling
 from sower.reload import Reloader
+from sower.revising import Revising
 from sower.revoking import Revoking
 from sower.routes import Routes
 from sower.store.audit import Audit
@@ -88,6 +90,9 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
+        revising = Revising(self.hub, access)
+        api.learn(ReadMessage, revising.message)
+        api.learn(ReadVersions, revising.versions)
         metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.server, self.health)
         self._journal = journal
         self._watching = Watching(self.health, metrics, access)

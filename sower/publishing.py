@@ -13,10 +13,12 @@ import trio
 from sower.access import Access
 from sower.activity import Activity
 from sower.config import Limits
+from sower.core import versions
 from sower.core.command import Publish, PublishAll, Published, Receipt
 from sower.core.grants import Can
 from sower.core.happening import Fact, Happening
 from sower.core.limits import Bucket
+from sower.core.message import Annotation, Revision
 from sower.core.rules import RESERVED
 from sower.errors import EventsTooFast, Forbidden, MessageTooLarge, SowerError, UserMismatch
 from sower.hub import Hub
@@ -42,15 +44,16 @@ class Publishing:
         subscription = session.subscription(command.channel)
         if subscription is None:
             raise Forbidden(f"Only a subscriber of {command.channel!r} may publish on it over its socket.")
-        self._check_publish(session, command)
-        self._count_events(session, 1)
         user = subscription.user or session.grant.user
+        self._check_publish(session, command, user)
+        self._count_events(session, 1)
         self._post(session, command, user, SocketTicket(session, command, self._told(session, command, user)))
 
     def publish_all(self, session: Session, command: PublishAll) -> None:
         """Several messages that are acknowledged together. Raises SowerError, and then none is posted."""
+        allowed: list[Revision | Annotation | None] = []
         for publish in command.publishes:
-            self._check_publish(session, publish)
+            allowed.append(self._check_publish(session, publish, publish.user or session.grant.user))
             if publish.user is not None and not session.grant.speaks_for(publish.user):
                 raise UserMismatch(f"This client does not speak for {publish.user[:64]!r}.")
         self._count_events(session, len(command.publishes))
@@ -59,28 +62,41 @@ class Publishing:
             user = publish.user or session.grant.user
             ticket = OneOf(together, place, self._told(session, publish, user))
             try:
-                self._post(session, publish, user, ticket)
+                self._post(session, publish, user, ticket, allowed[place])
             except SowerError as error:
                 ticket.settle(error)
 
-    def _check_publish(self, session: Session, command: Publish) -> None:
-        grant, rules = session.grant, self._hub.rules.of(command.channel)
-        grant.demand(Can.PUBLISH, command.channel, rules, self._access.apps[grant.app].client_events)
+    def _check_publish(self, session: Session, command: Publish, user: str | None) -> Revision | Annotation | None:
+        """Whether this may be published, and what may be done to the message that it is about. Raises SowerError."""
+        grant, rules, about = session.grant, self._hub.rules.of(command.channel), command.about
+        client_events = self._access.apps[grant.app].client_events
+        if about is not None:
+            about = versions.demand(grant, about, user, command.channel, rules, client_events)
+        else:
+            grant.demand(Can.PUBLISH, command.channel, rules, client_events)
         if command.channel.startswith(RESERVED):
             raise Forbidden(f"{command.channel!r} is the daemon's own: nobody else publishes on it.")
         if len(command.data) > self._limits.message:
             size, most = len(command.data), self._limits.message
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
+        return about
 
-    def _post(self, session: Session, command: Publish, user: str | None, ticket: Ticket) -> None:
+    def _post(
+        self,
+        session: Session,
+        command: Publish,
+        user: str | None,
+        ticket: Ticket,
+        about: Revision | Annotation | None = None,
+    ) -> None:
         sender = None if command.echo else session
-        self._hub.publish(session.grant.app, Publication(command, user, sender, ticket))
+        self._hub.publish(session.grant.app, Publication(command, user, sender, ticket, about))
 
     def _told(self, session: Session, command: Publish, user: str | None) -> Told:
         """What else is told of a publish that was accepted."""
 
         def tell(receipt: Receipt) -> None:
-            if receipt.fresh and self._hub.hears(session.grant.app, Fact.CLIENT_EVENT):
+            if receipt.fresh and command.about is None and self._hub.hears(session.grant.app, Fact.CLIENT_EVENT):
                 fact = Happening(
                     Fact.CLIENT_EVENT,
                     command.channel,

@@ -118,10 +118,17 @@ class Replays:
         return Page([], gap=True, more=False)
 
     async def _next(self, replay: Replay) -> Page:
+        """What was told after a position; to one who rewinds, what was published, as it is where it enters."""
         since = 0 if self._lost(replay) else replay.since.serial
-        channel = self._channel
         return await self._journal.since(
-            channel.app, channel.name, since, upto=replay.upto, limit=REPLAY_PAGE, history=self._history
+            self._channel.app,
+            self._channel.name,
+            since,
+            upto=replay.upto,
+            limit=REPLAY_PAGE,
+            history=self._history,
+            in_order=replay.command.since is not None,
+            as_of=replay.upto,
         )
 
     async def _newest(self, replay: Replay, count: int) -> Page:
@@ -132,6 +139,7 @@ class Replays:
             limit=min(count, MOST_REWOUND),
             newest_first=True,
             history=self._history,
+            as_of=replay.upto,
         )
         return Page(page.messages[::-1], gap=False, more=False)
 

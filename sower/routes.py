@@ -12,11 +12,9 @@ import trio
 
 from sower.access import Access
 from sower.activity import Activity
-from sower.api import Api
+from sower.api import Answer, Api
 from sower.clients import Clients
-from sower.core.command import HttpAnswer
 from sower.core.grants import Grant
-from sower.core.polling import PollingAnswer
 from sower.dialects.interface import (
     Asked,
     Dialect,
@@ -203,9 +201,7 @@ def _framing(how: How) -> Framing:
     return StreamFraming(how) if isinstance(how, Stream) else how
 
 
-async def _answered(
-    route: HttpRoute, call: HttpCall, asked: Asked, answer: Coroutine[Any, Any, HttpAnswer | PollingAnswer]
-) -> Response:
+async def _answered(route: HttpRoute, call: HttpCall, asked: Asked, answer: Coroutine[Any, Any, Answer]) -> Response:
     try:
         return _response(asked.encode(await answer))
     except SowerError as error:

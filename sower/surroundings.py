@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 
 class Surroundings(Protocol):
-    """in_flight: the trees that hold messages which are not told yet, and the lowest serial of each."""
+    """in_flight: the trees that hold messages which are not told yet, and the lowest serial of each.
+
+    largest: bytes of data that a message may have
+    """
 
     journal: Journal
     queue_limit: int
     most_members: int
+    largest: int
     remember_ids: float
     hears: Callable[[str, Fact], bool]
     happened: Callable[[str, Happening], None]

@@ -36,7 +36,7 @@ class MemoryJournal:
         self.gate: trio.Event | None = None
 
     async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
+        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0, largest: int = 0
     ) -> list[Stored]:
         self.fail("append begins")
         await trio.lowlevel.checkpoint()
@@ -63,7 +63,16 @@ class MemoryJournal:
         return rows[-1].serial if rows else 0
 
     async def since(
-        self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
+        self,
+        app: str,
+        channel: str,
+        serial: int,
+        *,
+        upto: int | None = None,
+        limit: int,
+        history: History,
+        in_order: bool = False,
+        as_of: int | None = None,
     ) -> Page:
         self.fail("since begins")
         await trio.lowlevel.checkpoint()

@@ -12,7 +12,7 @@ import msgspec
 
 from sower.core.attendance import EVERY_USE, NOBODY, Attendance, Use
 from sower.core.grants import Can, Credential, Grant
-from sower.core.message import Appearance, Delivery, Did, Kind, Message, Position
+from sower.core.message import Annotation, Appearance, Delivery, Did, Kind, Message, Position, Revision
 from sower.core.presence import MemberView
 from sower.core.record import Record
 from sower.core.revocations import By
@@ -31,6 +31,12 @@ class Wording(Protocol):
     def is_text(self) -> bool: ...
 
     def encode(self, channel: str, delivery: Delivery) -> bytes: ...
+
+
+class OwnWording(Wording, Protocol):
+    """One that a subscriber asked for. within: how deliveries are said to who may do only this."""
+
+    def within(self, can: frozenset[Can]) -> Wording: ...
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -85,6 +91,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     extra:   as of Message
     stored:  whether the channel's history has it, where it keeps one
     told:    whether subscribers get it
+    about:   the earlier message that it changes or annotates; as of Message
     """
 
     channel: str
@@ -98,6 +105,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     extra: bytes | None = None
     stored: bool = True
     told: bool = True
+    about: Revision | Annotation | None = None
 
 
 class PublishAll(msgspec.Struct, frozen=True):
@@ -143,7 +151,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     most: int | None = None
     rewind: Rewind | None = None
     wants: frozenset[Can] = SUBSCRIBING
-    encoder: Wording | None = None
+    encoder: OwnWording | None = None
     grace: float | None = None
     uses: Use = EVERY_USE
     counts: bool = False

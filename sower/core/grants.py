@@ -57,7 +57,14 @@ SHARED_CLAIMS = 256
 
 
 class Can(StrEnum):
-    """A capability on a channel. metadata: to see how many follow it."""
+    """A capability on a channel.
+
+    metadata:    to see how many follow it
+    delete:      to delete its history
+    update, delete -own, -any: to change messages, or mark them as deleted, of one's own or anybody's
+    annotate:    to annotate messages
+    annotations: to be told of each annotation
+    """
 
     SUBSCRIBE = "subscribe"
     PUBLISH = "publish"
@@ -66,13 +73,22 @@ class Can(StrEnum):
     METADATA = "metadata"
     DELETE = "delete"
     MANAGE = "manage"
+    UPDATE_OWN = "update-own"
+    UPDATE_ANY = "update-any"
+    DELETE_OWN = "delete-own"
+    DELETE_ANY = "delete-any"
+    ANNOTATE = "annotate"
+    ANNOTATIONS = "annotations"
 
 
-ONLY_GRANTED = frozenset((Can.DELETE, Can.MANAGE))
+USUAL = (Can.SUBSCRIBE, Can.PUBLISH, Can.PRESENCE, Can.HISTORY, Can.METADATA)
+"""What a token allows that does not say what it allows."""
+
+ONLY_GRANTED = frozenset(Can).difference(USUAL)
 """What nobody may do on a channel without a claim that names it, however open the channel is."""
 
-USUAL = tuple(can for can in Can if can not in ONLY_GRANTED)
-"""What a token allows that does not say what it allows."""
+HEARING = frozenset((Can.SUBSCRIBE, Can.ANNOTATIONS))
+"""What lets a subscriber be told things."""
 
 ALL = frozenset(USUAL)
 """What a `*` stands for."""

@@ -34,6 +34,52 @@ class Kind(IntEnum):
     BINARY = 2
 
 
+class Act(IntEnum):
+    """What made a version of a message."""
+
+    CREATED = 0
+    UPDATED = 1
+    DELETED = 2
+    SUMMARISED = 3
+    APPENDED = 4
+
+
+class Revision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="is", tag="revision"):
+    """A version of a message (core/versions.py).
+
+    of:      the serial of its first version, which is the message's own
+    act:     what made it; APPENDED where the data is only what was added
+    version: its serial
+    by:      who made it, where that is known
+    note:    a JSON object of what was said of it
+    summary: a JSON object of how the message is annotated, by type
+    own:     whether only who published the message may make it; never stored
+    """
+
+    of: int
+    act: Act
+    version: int = 0
+    by: str | None = None
+    note: bytes | None = None
+    summary: bytes | None = None
+    own: bool = False
+
+
+class Annotation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="is", tag="annotation"):
+    """What makes an event an annotation of a message: of kind `type`, or one of that kind taken back.
+
+    of:    the message's serial
+    count: how many it counts for, where its kind counts
+    next:  the serial of the version that has it in its summary
+    """
+
+    of: int
+    type: str
+    withdrawn: bool = False
+    count: int | None = None
+    next: int = 0
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One published event as the core keeps it.
 
@@ -42,6 +88,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     id:     the publisher's idempotency key, unique within the channel's window
     extra:  a JSON object of what the publisher's protocol says besides, for those that can say it too
     sender: the subscriber that is excluded from the delivery; never stored
+    about:  which version it is of a message that was changed, or what makes it an annotation
     """
 
     serial: int
@@ -52,11 +99,17 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     id: str | None = None
     extra: bytes | None = None
     sender: Hashable | None = None
+    about: Revision | Annotation | None = None
 
     @property
     def time_ms(self) -> int:
         """Milliseconds since 1970, derived from the serial."""
         return self.serial // 10_000
+
+    @property
+    def follows_up(self) -> bool:
+        """Whether it is a change or an annotation of an earlier message, for protocols that know such, and no event."""
+        return self.about is not None and self.about.of != self.serial
 
 
 class Joined(msgspec.Struct, frozen=True):

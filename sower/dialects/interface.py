@@ -15,6 +15,7 @@ from sower.core.command import Credentials, HttpCommand, SocketAnswer, SocketCom
 from sower.core.grants import Grant
 from sower.core.message import Delivery, Message, Position
 from sower.core.polling import Poll, PollingCommand, Source
+from sower.core.revising import RevisingCommand
 from sower.errors import SowerError
 
 
@@ -56,7 +57,7 @@ class Asked(NamedTuple):
     """
 
     credentials: Credentials | None
-    command: HttpCommand | PollingCommand
+    command: HttpCommand | PollingCommand | RevisingCommand
     encode: Callable[[Any], Reply]
 
 

@@ -221,6 +221,8 @@ class Feed:
         spoke = changed = False
         for delivery in deliveries:
             if isinstance(delivery, Message):
+                if delivery.follows_up:
+                    continue
                 envelope = self.words.envelope(self.name, delivery)
                 self.messages.add(Entry(delivery.serial, envelope, delivery))
                 spoke = True

@@ -171,15 +171,23 @@ class Journal:
                     await journal._note_clean_end()
 
     async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
+        self,
+        app: str,
+        channel: str,
+        messages: Sequence[Message],
+        history: History,
+        *,
+        head: int = 0,
+        largest: int = 0,
     ) -> list[Stored]:
         """Store messages, oldest first. Returns after the commit, one Stored for each. Raises JournalFailed.
 
         head: the serial of a message that the channel told and does not keep, 0 for none
+        largest: bytes of data that a message may have with what is appended to it
 
         A caller that is cancelled does not know whether they were stored.
         """
-        return await self._written(Append(app, channel, messages, history, head))
+        return await self._written(Append(app, channel, messages, history, head, largest))
 
     async def apply(self, statements: Sequence[tuple[str, Values]]) -> None:
         """Change what others keep in this file, all or nothing. Returns after the commit. Raises JournalFailed."""
@@ -202,11 +210,22 @@ class Journal:
         return await self._read(lambda: self._reader.head(app, channel))
 
     async def since(
-        self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
+        self,
+        app: str,
+        channel: str,
+        serial: int,
+        *,
+        upto: int | None = None,
+        limit: int,
+        history: History,
+        in_order: bool = False,
+        as_of: int | None = None,
     ) -> Page:
-        """The messages after `serial` up to and with `upto`, oldest first. Raises JournalFailed."""
+        """The messages after `serial` up to and with `upto`, oldest first; as of page. Raises JournalFailed."""
         before = None if upto is None else upto + 1
-        return await self.page(app, channel, since=serial, before=before, limit=limit, history=history)
+        return await self.page(
+            app, channel, since=serial, before=before, limit=limit, history=history, in_order=in_order, as_of=as_of
+        )
 
     async def page(
         self,
@@ -218,8 +237,14 @@ class Journal:
         limit: int,
         newest_first: bool = False,
         history: History,
+        in_order: bool = False,
+        as_of: int | None = None,
     ) -> Page:
-        """The messages between two exclusive serials. Raises JournalFailed."""
+        """The messages between two exclusive serials. Raises JournalFailed.
+
+        Each is as it is now, or was at the serial `as_of`, and stands where it was published. in_order: all that was
+        told, changes and annotations too, where they were told.
+        """
 
         def read() -> Page:
             return self._reader.read(
@@ -231,6 +256,8 @@ class Journal:
                 newest_first=newest_first,
                 history=history,
                 now=self.now(),
+                in_order=in_order,
+                as_of=as_of,
             )
 
         return await self._read(read)

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from sower.config import History
-from sower.core.message import SERIALS_PER_SECOND, Kind, Message
+from sower.core.message import SERIALS_PER_SECOND, Act, Message
+from sower.errors import SowerError
+from sower.store import revisions
+from sower.store.revisions import IN_ORDER, IN_PLACE, message_of
 from sower.store.sqlite import Database, Values
 
 SLACK = 64
@@ -34,10 +37,16 @@ T = TypeVar("T")
 
 
 class Stored(NamedTuple):
-    """fresh is False where the id was known: then serial is that of the first message with it."""
+    """fresh is False where the id was known: then serial is that of the first message with it.
+
+    told:    what is told of a change or an annotation
+    refused: why one was not stored
+    """
 
     serial: int
     fresh: bool
+    told: tuple[Message, ...] = ()
+    refused: SowerError | None = None
 
 
 class Page(NamedTuple):
@@ -49,11 +58,14 @@ class Page(NamedTuple):
 
 
 class Append(NamedTuple):
+    """largest: bytes of data that a message may have with what is appended to it."""
+
     app: str
     channel: str
     messages: Sequence[Message]
     history: History
     head: int = 0
+    largest: int = 0
 
     @property
     def rows(self) -> int:
@@ -74,7 +86,7 @@ Job = Append | Changes
 
 
 class _Row:
-    """What the writer knows of a channel."""
+    """What the writer knows of a channel. count: its messages, without changes and annotations."""
 
     __slots__ = ("count", "head", "id", "trimmed")
 
@@ -133,20 +145,46 @@ class Writer:
         stored: list[Stored] = []
         fresh: list[Message] = []
         for message in append.messages:
+            if message.about is not None:
+                self._insert(row, fresh)
+                fresh.clear()
+                stored.append(self._revise(row, message, append.largest, now))
+                row.head = max([row.head, *(m.serial for m in stored[-1].told)])
+                continue
             first = message.serial if message.id is None else self._first_serial(row, message.id, message.serial, now)
             stored.append(Stored(first, first == message.serial))
             if first == message.serial:
                 fresh.append(message)
-        before = self._db.total_changes()
-        self._db.executemany(
-            "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(row.id, m.serial, m.event, m.data, int(m.kind), m.user, m.id, m.extra) for m in fresh],
-        )
-        row.count += self._db.total_changes() - before
-        row.head = max(row.head, append.head, *(m.serial for m in fresh))
+        self._insert(row, fresh)
+        row.head = max(row.head, append.head)
         self._trim(row, append.history)
         self._db.execute("UPDATE channels SET head = ?, trimmed = ? WHERE id = ?", (row.head, row.trimmed, row.id))
         return stored
+
+    def _insert(self, row: _Row, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        before = self._db.total_changes()
+        self._db.executemany(
+            "INSERT OR IGNORE INTO messages (channel, serial, event, data, kind, user, id, extra)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(row.id, m.serial, m.event, m.data, int(m.kind), m.user, m.id, m.extra) for m in messages],
+        )
+        row.count += self._db.total_changes() - before
+        row.head = max(row.head, *(m.serial for m in messages))
+
+    def _revise(self, row: _Row, message: Message, largest: int, now: float) -> Stored:
+        """A change or an annotation of an earlier message. What is refused has changed nothing, its id is free."""
+        first = message.serial if message.id is None else self._known_serial(row, message.id, now)
+        if first not in (None, message.serial):
+            return Stored(first, fresh=False)
+        try:
+            revised = revisions.store(self._db, row.id, message, largest)
+        except SowerError as error:
+            return Stored(message.serial, fresh=True, refused=error)
+        if message.id is not None:
+            self._first_serial(row, message.id, message.serial, now)
+        return Stored(message.serial, fresh=True, told=revised.told)
 
     def _change(self, changes: Changes) -> list[Stored]:
         for statement, values in changes.statements:
@@ -158,7 +196,8 @@ class Writer:
         if row is None:
             self._db.execute("INSERT OR IGNORE INTO channels (app, name) VALUES (?, ?)", (app, channel))
             found = self._db.execute(
-                "SELECT id, head, trimmed, (SELECT count(*) FROM messages WHERE channel = channels.id)"
+                "SELECT id, head, trimmed, (SELECT count(*) FROM messages WHERE channel = channels.id"
+                " AND message IS NULL)"
                 " FROM channels WHERE app = ? AND name = ?",
                 (app, channel),
             ).get
@@ -167,18 +206,23 @@ class Writer:
 
     def _first_serial(self, row: _Row, message_id: str, serial: int, now: float) -> int:
         """The serial that this id has: an earlier message's within the window, else this one's."""
-        found = self._db.execute("SELECT serial FROM ids WHERE channel = ? AND id = ?", (row.id, message_id)).get
-        if isinstance(found, int) and found > (now - self._remember) * SERIALS_PER_SECOND:
+        found = self._known_serial(row, message_id, now)
+        if found is not None:
             return found
         self._db.execute("INSERT OR REPLACE INTO ids VALUES (?, ?, ?)", (row.id, message_id, serial))
         return serial
+
+    def _known_serial(self, row: _Row, message_id: str, now: float) -> int | None:
+        found = self._db.execute("SELECT serial FROM ids WHERE channel = ? AND id = ?", (row.id, message_id)).get
+        known = isinstance(found, int) and found > (now - self._remember) * SERIALS_PER_SECOND
+        return found if known else None
 
     def _trim(self, row: _Row, history: History) -> None:
         excess = row.count - history.messages
         if excess <= SLACK:
             return
         last = self._db.execute(
-            "SELECT serial FROM messages WHERE channel = ? ORDER BY serial LIMIT 1 OFFSET ?",
+            "SELECT serial FROM messages WHERE channel = ? AND message IS NULL ORDER BY serial LIMIT 1 OFFSET ?",
             (row.id, excess - 1),
         ).get
         if isinstance(last, int):
@@ -186,8 +230,10 @@ class Writer:
 
     def _delete(self, row: _Row, upto: int) -> None:
         before = self._db.total_changes()
-        self._db.execute("DELETE FROM messages WHERE channel = ? AND serial <= ?", (row.id, upto))
+        self._db.execute("DELETE FROM messages WHERE channel = ? AND serial <= ? AND message IS NULL", (row.id, upto))
         row.count -= self._db.total_changes() - before
+        self._db.execute("DELETE FROM messages WHERE channel = ? AND serial <= ?", (row.id, upto))
+        revisions.forget(self._db, row.id, upto)
         row.trimmed = max(row.trimmed, upto)
 
     def delete(self, app: str, channel: str, since: int, before: int) -> None:
@@ -196,8 +242,12 @@ class Writer:
         with self._transaction():
             row = self._row(app, channel)
             changes = db.total_changes()
-            db.execute("DELETE FROM messages WHERE channel = ? AND serial > ? AND serial < ?", (row.id, since, before))
+            db.execute(
+                "DELETE FROM messages WHERE channel = ? AND serial > ? AND serial < ? AND message IS NULL",
+                (row.id, since, before),
+            )
             row.count -= db.total_changes() - changes
+            revisions.delete(db, row.id, since, before)
 
     def channels(self) -> list[tuple[int, str, str]]:
         """Every channel with rows: id, app, name."""
@@ -285,8 +335,14 @@ class Reader:
         newest_first: bool,
         history: History,
         now: float,
+        in_order: bool = False,
+        as_of: int | None = None,
     ) -> Page:
-        """The messages with since < serial < before that retention still shows."""
+        """The messages with since < serial < before that retention still shows, each as it is now.
+
+        in_order: what was told, changes and annotations too, as it was told
+        as_of:    each as it was at this serial
+        """
         with self._db:
             found = self._db.execute(
                 "SELECT id, head, trimmed, 0 FROM channels WHERE app = ? AND name = ?", (app, channel)
@@ -297,13 +353,22 @@ class Reader:
             floor = self._floor(row, history, now)
             low, high = max(floor, since or 0), before if before is not None else row.head + 1
             direction = "DESC" if newest_first else "ASC"
+            sql, values = (IN_ORDER, (row.id, high)) if in_order else (IN_PLACE, (row.id,))
             rows = self._db.execute(
-                "SELECT serial, event, data, kind, user, id, extra FROM messages WHERE channel = ? AND serial > ?"
-                f" AND serial < ? ORDER BY serial {direction} LIMIT ?",
-                (row.id, low, high, limit + 1),
+                f"{sql} AND m.serial > ? AND m.serial < ? ORDER BY m.serial {direction} LIMIT ?",
+                (*values, low, high, limit + 1),
             ).fetchall()
+            messages = [self._message(row.id, r, high, as_of, in_order=in_order) for r in rows[:limit]]
         gap = since is not None and (floor > since or since > row.head)
-        return Page([_message(r) for r in rows[:limit]], gap, more=len(rows) > limit)
+        return Page(messages, gap, more=len(rows) > limit)
+
+    def _message(self, channel: int, row: Sequence[Any], high: int, as_of: int | None, *, in_order: bool) -> Message:
+        message, last = message_of(row[:9]), row[9]
+        if in_order:
+            return revisions.whole(self._db, channel, message, high) if last == Act.APPENDED else message
+        if as_of is not None and last is not None and last > as_of:
+            return revisions.at(self._db, channel, message.serial, as_of + 1) or message
+        return message
 
     def count(self, app: str, channel: str, since: int, most: int, history: History, now: float) -> int:
         """How many messages after `since` retention still shows, `most` at the most."""
@@ -315,7 +380,8 @@ class Reader:
                 return 0
             row = _Row(*_numbers(found))
             counted = self._db.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM messages WHERE channel = ? AND serial > ? LIMIT ?)",
+                "SELECT count(*) FROM"
+                " (SELECT 1 FROM messages WHERE channel = ? AND serial > ? AND message IS NULL LIMIT ?)",
                 (row.id, max(since, self._floor(row, history, now)), most),
             ).get
         return counted if isinstance(counted, int) else 0
@@ -327,7 +393,7 @@ class Reader:
             "SELECT max(serial) FROM messages WHERE channel = ? AND serial <= ?", (row.id, too_old)
         ).get
         counted = self._db.execute(
-            "SELECT serial FROM messages WHERE channel = ? ORDER BY serial DESC LIMIT 1 OFFSET ?",
+            "SELECT serial FROM messages WHERE channel = ? AND message IS NULL ORDER BY serial DESC LIMIT 1 OFFSET ?",
             (row.id, history.messages),
         ).get
         return max(n for n in (row.trimmed, aged, counted) if isinstance(n, int))
@@ -336,8 +402,3 @@ class Reader:
 def _numbers(found: Any) -> tuple[int, int, int, int]:
     first, second, third, fourth = found
     return int(first), int(second), int(third), int(fourth)
-
-
-def _message(row: Any) -> Message:
-    serial, event, data, kind, user, message_id, extra = row
-    return Message(serial, event, data, Kind(kind), user, message_id, extra)

@@ -96,7 +96,34 @@ CREATE TABLE reactions (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2, _V3, _V4)
+_V5 = """
+ALTER TABLE messages ADD COLUMN message INTEGER;  -- serial of the message that it changes or annotates
+ALTER TABLE messages ADD COLUMN act INTEGER;      -- what it does to it
+ALTER TABLE messages ADD COLUMN about BLOB;       -- MessagePack, the rest of that
+CREATE TABLE revised (
+    channel INTEGER NOT NULL,
+    message INTEGER NOT NULL,  -- the message's serial
+    changes INTEGER NOT NULL,  -- how many there were, annotations too
+    version INTEGER NOT NULL,  -- serial of the last version
+    event   TEXT NOT NULL,
+    data    BLOB NOT NULL,
+    kind    INTEGER NOT NULL,
+    extra   BLOB,
+    about   BLOB NOT NULL,
+    summary BLOB,              -- JSON, of its annotations
+    told    INTEGER,           -- serial of the row that tells the summary
+    PRIMARY KEY (channel, message)
+) WITHOUT ROWID;
+CREATE TABLE revisions (
+    channel INTEGER NOT NULL,
+    message INTEGER NOT NULL,
+    serial  INTEGER NOT NULL,
+    act     INTEGER NOT NULL,
+    PRIMARY KEY (channel, message, serial)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
 VERSION = len(MIGRATIONS)
 
 

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from sower.config import Duration, History
-from sower.core.message import Message
+from sower.core.message import Kind, Message
 from sower.errors import JournalFailed, StoreError
 from sower.store import rows
 from sower.store.journal import Journal, Stored
@@ -42,7 +42,7 @@ async def test_what_was_appended_is_read_back_in_order_after_a_restart(tmp_path:
 
 
 async def test_every_field_of_a_message_survives(tmp_path: Path) -> None:
-    whole = Message(serial(1), "ünï", b"\x00\xff", rows.Kind.BINARY, "ada", "id-1")
+    whole = Message(serial(1), "ünï", b"\x00\xff", Kind.BINARY, "ada", "id-1")
     async with opened(tmp_path) as journal:
         await journal.append("1", "c", [whole], HISTORY)
         assert (await journal.page("1", "c", limit=1, history=HISTORY)).messages == [whole]

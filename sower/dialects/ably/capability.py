@@ -26,6 +26,12 @@ OPERATIONS: Mapping[str, Can] = {
     "presence": Can.PRESENCE,
     "history": Can.HISTORY,
     "channel-metadata": Can.METADATA,
+    "message-update-own": Can.UPDATE_OWN,
+    "message-update-any": Can.UPDATE_ANY,
+    "message-delete-own": Can.DELETE_OWN,
+    "message-delete-any": Can.DELETE_ANY,
+    "annotation-publish": Can.ANNOTATE,
+    "annotation-subscribe": Can.ANNOTATIONS,
 }
 """Operations that mean something here. The vendor's other ones may be granted, and allow nothing."""
 

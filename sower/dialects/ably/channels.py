@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 from sower.core.attendance import Attendance, Use
 from sower.core.command import Rewind
 from sower.core.grants import Can
-from sower.core.message import Appearance, Delivery, Message, check_channel_name
-from sower.dialects.ably import messages, serials
-from sower.dialects.ably.wire import EVERY_MODE, MODES, Action, Flag, Format, OutFrame
+from sower.core.message import Annotation, Appearance, Delivery, Message, check_channel_name
+from sower.dialects.ably import annotating, messages, serials
+from sower.dialects.ably.wire import EVERY_MODE, KNOWN_MODES, MODES, Action, Flag, Format, OutFrame
 from sower.errors import BadChannelName, BadParameter
 
 CAPABILITIES = {
@@ -19,6 +19,8 @@ CAPABILITIES = {
     Flag.PUBLISH: Can.PUBLISH,
     Flag.SUBSCRIBE: Can.SUBSCRIBE,
     Flag.PRESENCE_SUBSCRIBE: Can.SUBSCRIBE,
+    Flag.ANNOTATION_PUBLISH: Can.ANNOTATE,
+    Flag.ANNOTATION_SUBSCRIBE: Can.ANNOTATIONS,
 }
 """What each mode needs."""
 
@@ -98,8 +100,12 @@ def wanted_modes(flags: int | None, params: Mapping[str, str]) -> Flag:
     asked = (flags or 0) & EVERY_MODE
     if not asked and params.get("modes"):
         names = {name.strip().upper() for name in params["modes"].split(",")}
-        return Flag(sum(mode for mode in MODES if mode.name in names))
-    return Flag(asked) & MODES if asked else MODES
+        return Flag(sum(mode for mode in KNOWN_MODES if mode.name in names))
+    return Flag(asked) & KNOWN_MODES if asked else MODES
+
+
+TOLD = Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE | Flag.ANNOTATION_SUBSCRIBE
+"""The modes by which it depends what a client is told."""
 
 
 class ChannelWords:
@@ -132,8 +138,7 @@ class ChannelWords:
 
     @property
     def _key(self) -> tuple[object, ...]:
-        told = self.modes & (Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE)
-        return self._format, self._epoch, self.written, told, self.params.get("occupancy")
+        return self._format, self._epoch, self.written, self.modes & TOLD, self.params.get("occupancy")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ChannelWords) and self._key == other._key
@@ -145,11 +150,7 @@ class ChannelWords:
         """MESSAGE and PRESENCE frames. Users as such are not told: each connection is a member."""
         name = self.written or channel
         if isinstance(delivery, Message):
-            if Flag.SUBSCRIBE not in self.modes:
-                return b""
-            message = messages.out(delivery, self._epoch, self._format)
-            frame = OutFrame(Action.MESSAGE, channel=name, channelSerial=message.serial, messages=[message])
-            return self._format.encode(frame)
+            return self._message(name, delivery)
         if isinstance(delivery, Appearance) and Flag.PRESENCE_SUBSCRIBE in self.modes:
             presence = [messages.out_presence(delivery, self._format)]
             # Without a channelSerial: SDKs take theirs from any frame, and presence is not part of the message order.
@@ -165,6 +166,29 @@ class ChannelWords:
         message = messages.announcement(there.serial, OCCUPANCY, told)
         serial = serials.write(there.head, self._epoch)
         return OutFrame(Action.MESSAGE, channel=name, channelSerial=serial, messages=[message])
+
+    def _message(self, name: str, message: Message) -> bytes:
+        """A message, a change of one, a summary or an annotation; each at its own place in the channel's order."""
+        epoch, wire, about = self._epoch, self._format, message.about
+        serial = serials.write(message.serial, epoch)
+        if isinstance(about, Annotation):
+            if Flag.ANNOTATION_SUBSCRIBE not in self.modes:
+                return b""
+            told = [annotating.out(message, about, epoch, wire)]
+            return wire.encode(OutFrame(Action.ANNOTATION, channel=name, channelSerial=serial, annotations=told))
+        if Flag.SUBSCRIBE not in self.modes:
+            return b""
+        frame = OutFrame(
+            Action.MESSAGE, channel=name, channelSerial=serial, messages=[messages.out(message, epoch, wire)]
+        )
+        return wire.encode(frame)
+
+    def within(self, can: frozenset[Can]) -> ChannelWords:
+        """How it is told to who may do only this."""
+        modes = granted(self.modes, can)
+        if modes == self.modes:
+            return self
+        return ChannelWords(self._format, self._epoch, self.written, modes, self.params)
 
 
 def granted(modes: Flag, can: frozenset[Can]) -> Flag:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from sower.core.message import Position
 from sower.dialects.ably import codes
+from sower.dialects.ably.serials import TICKS
 from sower.dialects.ably.wire import JSON, MSGPACK, Format
 from sower.dialects.interface import HttpCall, Reply
 from sower.errors import BadJson, BadParameter, SowerError
@@ -78,6 +80,23 @@ def limit_of(query: Mapping[str, str], default: int = PAGE) -> int:
     if not 1 <= limit <= MAX_PAGE:
         raise BadParameter(f"limit is a number from 1 to {MAX_PAGE}, not {text[:20]!r}.")
     return limit
+
+
+def directed(query: Mapping[str, str], default: str) -> str:
+    """backwards or forwards. Raises BadParameter."""
+    direction = query.get("direction") or default
+    if direction not in ("backwards", "forwards"):
+        raise BadParameter(f"direction is backwards or forwards, not {direction[:20]!r}.")
+    return direction
+
+
+def bound(text: str | None, beyond: int) -> Position | None:
+    """The exclusive serial for an inclusive time in milliseconds. Raises BadParameter."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 13):
+        raise BadParameter(f"A time is milliseconds since 1970, not {text[:20]!r}.")
+    return Position("", max(0, int(text) * TICKS + beyond))
 
 
 def links(word: str, query: Mapping[str, str], following: str | None) -> tuple[tuple[str, str], ...]:

@@ -11,8 +11,8 @@ import base64
 import msgspec
 
 from sower.core.command import Appear, Publish
-from sower.core.message import Appearance, Did, Kind, Message
-from sower.dialects.ably import payload, serials
+from sower.core.message import Annotation, Appearance, Did, Kind, Message, Revision
+from sower.dialects.ably import payload, revisions, serials
 from sower.dialects.ably.payload import NULL, Content
 from sower.dialects.ably.wire import (
     Announcement,
@@ -60,9 +60,21 @@ NOTHING = Extra()
 
 
 def publish(
-    message: InMessage, channel: str, *, message_id: str | None, connection: str | None, echo: bool = True
+    message: InMessage,
+    channel: str,
+    *,
+    message_id: str | None,
+    connection: str | None,
+    echo: bool = True,
+    about: Annotation | None = None,
 ) -> Publish:
-    """One message of a client. Raises BadData, BadParameter, UserMismatch."""
+    """One message of a client, or a change of an earlier one. about: what makes it an annotation.
+
+    Raises BadData, BadParameter, UserMismatch.
+    """
+    if message.action and about is None:
+        user = None if message.version is None else checked_user(message.version.clientId)
+        return revisions.change(message, channel, user, change_id=message_id, echo=echo)
     content = payload.read(message.data, message.encoding)
     extras = NO_EXTRAS if message.extras is None else msgspec.Raw(payload.as_json(message.extras))
     extra = Extra(content.encoding, extras, connection)
@@ -77,7 +89,8 @@ def publish(
         id=message.id or message_id,
         echo=echo,
         extra=_to_json(extra) if extra != NOTHING else None,
-        stored=not _ephemeral(message.extras),
+        stored=about is not None or not _ephemeral(message.extras),
+        about=about,
     )
 
 
@@ -87,34 +100,44 @@ def check_size(messages: list[InMessage], publishes: list[Publish]) -> None:
     for message, command in zip(messages, publishes, strict=True):
         extras = 0 if message.extras is None else len(_to_json(message.extras))
         data = 0 if command.data == NULL else len(command.data)
+        note = command.about.note if isinstance(command.about, Revision) else None
+        size += len(note or b"")
         size += len(command.event.encode()) + len((command.user or "").encode()) + extras + data
     if size > MAX_MESSAGE:
         raise MessageTooLarge(f"The publish has {size} bytes; {MAX_MESSAGE} are allowed.")
 
 
 def out(message: Message, epoch: str, wire: Format, channel: str | None = None) -> OutMessage:
-    """A message for a client."""
-    extra = NOTHING if message.extra is None else _decode_extra(message.extra)
+    """A message for a client, or a version of one."""
+    extra = read_extra(message)
     data, encoding = payload.write(Content(message.data, message.kind, extra.encoding), binary=wire.binary)
-    serial = serials.write(message.serial, epoch)
+    own, about = revisions.own_serial(message), message.about
+    version = about if isinstance(about, Revision) else None
     return OutMessage(
-        message.id or f"{serial}:0",
-        message.time_ms,
-        serial,
-        0,
+        message.id or f"{serials.write(message.serial, epoch)}:0",
+        own // serials.TICKS,
+        serials.write(own, epoch),
+        revisions.CREATE if version is None else revisions.ACTIONS[version.act],
         message.event or None,
         data,
         encoding,
         message.user,
         extra.connection,
-        wire.extras(extra.extras),
+        wire.json(extra.extras),
         channel,
+        None if version is None or not version.version else revisions.version(version, epoch, wire),
+        None if version is None else revisions.summary(version, wire),
     )
 
 
 def announcement(serial: int, name: str, data: object) -> Announcement:
     """What the daemon says of a channel. serial: when."""
     return Announcement(f"{serial}:0", serial // 10_000, META, name, _to_json(data).decode(), "json")
+
+
+def read_extra(message: Message) -> Extra:
+    """What it says besides."""
+    return NOTHING if message.extra is None else _decode_extra(message.extra)
 
 
 def appear(presence: InPresence, channel: str, presence_id: str) -> Appear:
@@ -150,7 +173,7 @@ def out_presence(seen: Appearance, wire: Format, *, sync: bool = False) -> OutPr
         seen.serial // 10_000,
         data,
         encoding,
-        wire.extras(extra.extras),
+        wire.json(extra.extras),
     )
 
 

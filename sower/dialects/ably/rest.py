@@ -32,16 +32,14 @@ from sower.core.message import Position
 from sower.dialects.ably import codes, messages, serials, tokens
 from sower.dialects.ably.channels import metrics_of, read_name
 from sower.dialects.ably.credentials import read_credentials
-from sower.dialects.ably.http import answers_in, is_ably, limit_of, links, read_body, refuse, reply
+from sower.dialects.ably.editing import editing_routes
+from sower.dialects.ably.http import answers_in, bound, directed, is_ably, limit_of, links, read_body, refuse, reply
 from sower.dialects.ably.revoking import REVOKE_ROUTE
 from sower.dialects.ably.wire import InMessage, OutMessage, OutPresence
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.errors import BadParameter, BadRequest, SowerError, UserMismatch
 
 CREATED = 201
-
-TICKS = 10_000
-"""Serials in a millisecond."""
 
 
 def asked(call: HttpCall, command: Any, encode: Callable[[HttpAnswer], Reply]) -> Asked:
@@ -164,11 +162,8 @@ def decode_presence_history(call: HttpCall) -> Asked:
 
 def _history(call: HttpCall, *, presence: bool) -> Asked:
     query, wire = call.query, answers_in(call)
-    direction = query.get("direction") or "backwards"
-    if direction not in ("backwards", "forwards"):
-        raise BadParameter(f"direction is backwards or forwards, not {direction[:20]!r}.")
-    newest_first = direction == "backwards"
-    since, before = _bound(query.get("start"), -1), _bound(query.get("end"), TICKS)
+    newest_first = directed(query, "backwards") == "backwards"
+    since, before = bound(query.get("start"), -1), bound(query.get("end"), serials.TICKS)
     until = query.get("from_serial") or query.get("fromSerial")
     if until:
         last = serials.read(until)
@@ -194,15 +189,6 @@ def _history(call: HttpCall, *, presence: bool) -> Asked:
         return reply(call, found, 200, links(word, query, following))
 
     return asked(call, command, encode)
-
-
-def _bound(text: str | None, beyond: int) -> Position | None:
-    """The exclusive serial for an inclusive time in milliseconds."""
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 13):
-        raise BadParameter(f"A time is milliseconds since 1970, not {text[:20]!r}.")
-    return Position("", max(0, int(text) * TICKS + beyond))
 
 
 def decode_presence(call: HttpCall) -> Asked:
@@ -323,4 +309,5 @@ def http_routes(epoch: str) -> tuple[HttpRoute, ...]:
         HttpRoute("GET", "/stats", decode_stats, refuse, is_ably),
         HttpRoute("POST", "/keys/{key}/requestToken", decode_token, refuse),
         REVOKE_ROUTE,
+        *editing_routes(epoch),
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sower.core.message import Position
 
+TICKS = 10_000
+"""Serials in a millisecond."""
+
 NOWHERE = Position("?", 0)
 """For a serial that this daemon never gave: nothing can be continued from it."""
 

@@ -27,7 +27,7 @@ from sower.core.command import (
 )
 from sower.core.grants import Can, Grant
 from sower.core.message import Position
-from sower.dialects.ably import codes, messages, serials
+from sower.dialects.ably import annotating, codes, messages, serials
 from sower.dialects.ably.acknowledgements import Acknowledgements
 from sower.dialects.ably.channels import (
     CAPABILITIES,
@@ -165,6 +165,8 @@ class AblyConversation(Conversation):
                 commands = (self._publish(frame, serial),)
             elif frame.action == Action.PRESENCE:
                 commands = self._appear(frame, serial)
+            elif frame.action == Action.ANNOTATION:
+                commands = (self._annotate(frame, serial),)
             else:
                 raise Forbidden(f"Frames of action {frame.action} are not spoken here.")
         except SowerError as error:
@@ -191,6 +193,23 @@ class AblyConversation(Conversation):
             for index, message in enumerate(sent)
         ]
         messages.check_size(sent, publishes)
+        return PublishAll(tuple(publishes))
+
+    def _annotate(self, frame: InFrame, serial: int) -> PublishAll:
+        channel = self._attached_for(Flag.ANNOTATION_PUBLISH, frame)
+        if not frame.annotations:
+            raise BadFrame("The frame holds no annotations.")
+        echo = self._param("echo") != "false"
+        publishes = [
+            annotating.annotate(
+                annotation,
+                channel,
+                annotation_id=f"{self._connection}:{serial}:{index}",
+                connection=self._connection,
+                echo=echo,
+            )
+            for index, annotation in enumerate(frame.annotations)
+        ]
         return PublishAll(tuple(publishes))
 
     def _appear(self, frame: InFrame, serial: int) -> Sequence[Appear]:
@@ -265,7 +284,7 @@ class AblyConversation(Conversation):
     def _attached_for(self, mode: Flag, frame: InFrame) -> str:
         """A channel's own name, where it is not attached for less than this. Raises ModeNotAsked, BadChannelName."""
         channel = read_name(frame.channel).name
-        if self._modes is not None and mode not in self._modes.get(channel, MODES):
+        if self._modes is not None and mode not in self._modes.get(channel, MODES | Flag.ANNOTATION_PUBLISH):
             raise ModeNotAsked(f"The channel {channel[:64]!r} is attached without the mode {mode.name}.")
         return channel
 

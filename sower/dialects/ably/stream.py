@@ -13,7 +13,7 @@ import msgspec
 
 from sower.core.attendance import Use
 from sower.core.command import Rewind, SocketAnswer, SocketCommand, Subscribe, Watched
-from sower.core.message import SERIALS_PER_SECOND, Delivery, Message, Position
+from sower.core.message import SERIALS_PER_SECOND, Annotation, Delivery, Message, Position
 from sower.dialects.ably import messages, serials
 from sower.dialects.ably.channels import read_name, read_rewind
 from sower.dialects.ably.codes import info
@@ -46,8 +46,10 @@ class StreamEncoder(msgspec.Struct, frozen=True):
         return True
 
     def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """One message; presence is not part of a stream."""
-        if not isinstance(delivery, Message):
+        """One message, or a change of one, which bare data could not say; presence is not part of a stream."""
+        if not isinstance(delivery, Message) or isinstance(delivery.about, Annotation):
+            return b""
+        if delivery.follows_up and not self.enveloped:
             return b""
         message = messages.out(delivery, self.epoch, JSON, channel)
         bare = (message.data or "") if isinstance(message.data, str | None) else ""
@@ -55,7 +57,7 @@ class StreamEncoder(msgspec.Struct, frozen=True):
         if not self.events:
             return data
         lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
-        return f"id: {message.serial}/{channel}\nevent: message\ndata: ".encode() + lines
+        return f"id: {serials.write(delivery.serial, self.epoch)}/{channel}\nevent: message\ndata: ".encode() + lines
 
 
 class StreamConversation(Conversation):

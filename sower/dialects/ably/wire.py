@@ -50,10 +50,14 @@ class Flag(IntFlag):
     PUBLISH = 1 << 17
     SUBSCRIBE = 1 << 18
     PRESENCE_SUBSCRIBE = 1 << 19
+    ANNOTATION_PUBLISH = 1 << 21
+    ANNOTATION_SUBSCRIBE = 1 << 22
 
 
 MODES = Flag.PRESENCE | Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 """What a channel is attached with that names no modes."""
+
+KNOWN_MODES = MODES | Flag.ANNOTATION_PUBLISH | Flag.ANNOTATION_SUBSCRIBE
 
 EVERY_MODE = sum(1 << bit for bit in (16, 17, 18, 19, 21, 22, 24, 25))
 """The bits that stand for modes, those of features that are declined too."""
@@ -68,14 +72,40 @@ class PresenceAction(IntEnum):
     UPDATE = 4
 
 
+class InVersion(msgspec.Struct):
+    """What a client says of a change."""
+
+    clientId: str | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class InMessage(msgspec.Struct):
-    """A message as clients send it. data: any JSON value, or bytes."""
+    """A message as clients send it, or a change of the one that has this serial. data: any JSON value, or bytes."""
 
     id: str | None = None
     name: str | None = None
     data: Any = None
     encoding: str | None = None
     clientId: str | None = None
+    extras: Any = None
+    action: int | None = None
+    serial: str | None = None
+    version: InVersion | None = None
+
+
+class InAnnotation(msgspec.Struct):
+    """An annotation as clients send it. data: as of InMessage."""
+
+    type: str = ""
+    action: int | None = None
+    messageSerial: str | None = None
+    name: str | None = None
+    count: int | None = None
+    id: str | None = None
+    clientId: str | None = None
+    data: Any = None
+    encoding: str | None = None
     extras: Any = None
 
 
@@ -106,7 +136,18 @@ class InFrame(msgspec.Struct):
     params: dict[str, str] | None = None
     messages: list[InMessage] | None = None
     presence: list[InPresence] | None = None
+    annotations: list[InAnnotation] | None = None
     auth: Auth | None = None
+
+
+class OutVersion(msgspec.Struct, omit_defaults=True):
+    """A version of a message as clients get it. timestamp: milliseconds since 1970."""
+
+    serial: str
+    timestamp: int
+    clientId: str | None = None
+    description: str | None = None
+    metadata: Any = None
 
 
 class OutMessage(msgspec.Struct, omit_defaults=True):
@@ -123,6 +164,26 @@ class OutMessage(msgspec.Struct, omit_defaults=True):
     connectionId: str | None = None
     extras: Any = None
     channel: str | None = None
+    version: OutVersion | None = None
+    annotations: Mapping[str, Any] | None = None
+
+
+class OutAnnotation(msgspec.Struct, omit_defaults=True):
+    """An annotation as clients get it. timestamp: milliseconds since 1970."""
+
+    id: str
+    action: int
+    serial: str
+    messageSerial: str
+    type: str
+    timestamp: int
+    name: str | None = None
+    count: int | None = None
+    clientId: str | None = None
+    connectionId: str | None = None
+    data: str | bytes | None = None
+    encoding: str | None = None
+    extras: Any = None
 
 
 class Announcement(msgspec.Struct):
@@ -182,6 +243,7 @@ class OutFrame(msgspec.Struct, omit_defaults=True):
     connectionDetails: Details | None = None
     messages: list[OutMessage] | list[Announcement] | None = None
     presence: list[OutPresence] | None = None
+    annotations: list[OutAnnotation] | None = None
     res: list[Result] | None = None
 
 
@@ -207,11 +269,11 @@ class Format:
         except (ValueError, RecursionError) as error:
             raise BadFrame(f"The frame cannot be read: {error}.") from error
 
-    def extras(self, extras: msgspec.Raw) -> Any:
-        """Extras, kept as JSON, as they are written in this format; None where there are none."""
-        if not bytes(extras):
+    def json(self, kept: msgspec.Raw) -> Any:
+        """What is kept as JSON, as it is written in this format; None where there is nothing."""
+        if not bytes(kept):
             return None
-        return msgspec.json.decode(extras) if self.binary else extras
+        return msgspec.json.decode(kept) if self.binary else kept
 
 
 JSON, MSGPACK = Format(binary=False), Format(binary=True)

@@ -60,7 +60,7 @@ class NativeEncoder:
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         """The frame for a delivery."""
         if isinstance(delivery, Message):
-            return _encode(event_frame(delivery))
+            return b"" if delivery.follows_up else _encode(event_frame(delivery))
         if isinstance(delivery, Joined):
             return _encode(JoinFrame(delivery.user, msgspec.Raw(delivery.meta)))
         if isinstance(delivery, Left):

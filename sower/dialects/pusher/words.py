@@ -101,7 +101,7 @@ class PusherEncoder:
     def encode(self, channel: str, delivery: Delivery) -> bytes:
         """The frame for a delivery."""
         if isinstance(delivery, Message):
-            return _event(channel, delivery)
+            return b"" if delivery.follows_up else _event(channel, delivery)
         if isinstance(delivery, CacheMiss):
             return _encode({"event": "pusher:cache_miss", "channel": channel})
         if isinstance(delivery, Counted):

@@ -42,12 +42,21 @@ class ShortJournal(MemoryJournal):
     """It keeps the last few messages, and says what it no longer has."""
 
     async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
+        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0, largest: int = 0
     ) -> list[Stored]:
         return await super().append(app, channel, messages, history)
 
     async def since(
-        self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
+        self,
+        app: str,
+        channel: str,
+        serial: int,
+        *,
+        upto: int | None = None,
+        limit: int,
+        history: History,
+        in_order: bool = False,
+        as_of: int | None = None,
     ) -> Page:
         page = await super().since(app, channel, serial, upto=upto, limit=1000, history=history)
         rows = self.rows.get((app, channel), [])

@@ -11,9 +11,21 @@ const tell = (told) => process.stdout.write(JSON.stringify(told) + "\n");
 const shown = (error) => error && { code: error.code, status: error.statusCode, message: error.message };
 const data = (value) => (Buffer.isBuffer(value) ? { bytes: value.toString("base64") } : value);
 const given = (value) => (value && value.bytes !== undefined ? Buffer.from(value.bytes, "base64") : value);
-const message = ({ id, name, data: value, clientId, connectionId, extras, serial, timestamp, encoding, action }) => ({
+const message = ({ id, name, data: value, clientId, connectionId, extras, serial, timestamp, encoding, action, version, annotations }) => ({
   id, name, data: data(value), user: clientId, connection: connectionId, extras, serial, timestamp, encoding, action,
+  version, summary: annotations?.summary,
 });
+const annotation = ({ action, type, name, clientId, data: value, count, serial, messageSerial, extras }) => ({
+  action, type, name, user: clientId, data: data(value), count, serial, message: messageSerial, extras,
+});
+async function everyPage(page, show) {
+  const pages = [page.items.map(show)];
+  while (page.hasNext() && pages.length < 20) {
+    page = await page.next();
+    pages.push(page.items.map(show));
+  }
+  return pages;
+}
 const member = ({ action, clientId, connectionId, data: value, id }) => ({
   action, user: clientId, connection: connectionId, data: data(value), id,
 });
@@ -116,14 +128,32 @@ const does = {
     }
   },
   async history({ client, channel, params }) {
-    const pages = [];
-    let page = await clients.get(client).channels.get(channel).history(params);
-    pages.push(page.items.map(message));
-    while (page.hasNext() && pages.length < 20) {
-      page = await page.next();
-      pages.push(page.items.map(message));
-    }
-    return pages;
+    return await everyPage(await clients.get(client).channels.get(channel).history(params), message);
+  },
+  async get_message({ client, channel, serial }) {
+    return message(await clients.get(client).channels.get(channel).getMessage(serial));
+  },
+  // how: update, delete or append
+  async edit({ client, channel, how, message: sent, operation }) {
+    const to = clients.get(client).channels.get(channel);
+    return (await to[`${how}Message`]({ ...sent, data: given(sent.data) }, operation)).versionSerial;
+  },
+  async versions({ client, channel, serial, params }) {
+    return await everyPage(await clients.get(client).channels.get(channel).getMessageVersions(serial, params), message);
+  },
+  // how: publish or delete
+  async annotate({ client, channel, how = "publish", serial, annotation: sent }) {
+    await clients.get(client).channels.get(channel).annotations[how](serial, { ...sent, data: given(sent.data) });
+    return true;
+  },
+  async annotations({ client, channel, serial, params }) {
+    return await everyPage(await clients.get(client).channels.get(channel).annotations.get(serial, params), annotation);
+  },
+  async listen({ client, channel }) {
+    await clients.get(client).channels.get(channel).annotations.subscribe(
+      (a) => tell({ annotation: annotation(a), channel, client }),
+    );
+    return true;
   },
   watch({ client, channel }) {
     clients.get(client).channels.get(channel).presence.subscribe((m) => tell({ presence: member(m), channel, client }));

@@ -6,6 +6,7 @@ import json
 import sys
 
 from ably import AblyRealtime, AblyRest
+from ably.types.channelmode import ChannelMode
 from ably.types.channeloptions import ChannelOptions
 
 PORT, KEY, FORMAT = sys.argv[1:4]
@@ -34,8 +35,28 @@ def given(value):
 def message(m):
     return {
         "id": m.id, "name": m.name, "data": data(m.data), "user": m.client_id, "connection": m.connection_id,
-        "extras": m.extras, "serial": m.serial, "timestamp": m.timestamp,
+        "extras": m.extras, "serial": m.serial, "timestamp": m.timestamp, "action": ACTIONS[int(m.action or 0)],
+        "version": m.version.as_dict(), "summary": m.annotations.summary,
     }  # fmt: skip
+
+
+ACTIONS = ["message.create", "message.update", "message.delete", "meta", "message.summary", "message.append"]
+
+
+def annotation(a):
+    return {
+        "action": ["annotation.create", "annotation.delete"][int(a.action)], "type": a.type, "name": a.name,
+        "user": a.client_id, "data": data(a.data), "count": a.count, "serial": a.serial, "message": a.message_serial,
+        "extras": a.extras,
+    }  # fmt: skip
+
+
+async def every_page(page, show):
+    pages = [[show(one) for one in page.items]]
+    while page.has_next() and len(pages) < 20:
+        page = await page.next()
+        pages.append([show(one) for one in page.items])
+    return pages
 
 
 def member(m):
@@ -92,6 +113,8 @@ async def ping(client):
 
 
 async def attach(client, channel, options=None):
+    if options and "modes" in options:
+        options = {**options, "modes": [ChannelMode[name.upper()] for name in options["modes"]]}
     got = clients[client].channels.get(channel, ChannelOptions(**options) if options else None)
     if (client, channel) not in watched:
         watched.add((client, channel))
@@ -126,14 +149,49 @@ async def publish(client, channel, messages):
 
 async def history(client, channel, params=None):
     names = {"untilAttach": "until_attach"}
-    page = (
-        await clients[client].channels.get(channel).history(**{names.get(k, k): v for k, v in (params or {}).items()})
+    named = {names.get(k, k): v for k, v in (params or {}).items()}
+    return await every_page(await clients[client].channels.get(channel).history(**named), message)
+
+
+async def get_message(client, channel, serial):
+    return message(await clients[client].channels.get(channel).get_message(serial))
+
+
+async def edit(client, channel, how, message, operation=None):
+    from ably.types.message import Message
+    from ably.types.operations import MessageOperation
+
+    sent = Message(
+        message.get("name"), given(message.get("data")), serial=message.get("serial"), extras=message.get("extras")
     )
-    pages = [[message(m) for m in page.items]]
-    while page.has_next() and len(pages) < 20:
-        page = await page.next()
-        pages.append([message(m) for m in page.items])
-    return pages
+    said = MessageOperation(**operation) if operation else None
+    return (await getattr(clients[client].channels.get(channel), f"{how}_message")(sent, said)).version_serial
+
+
+async def versions(client, channel, serial, params=None):
+    return await every_page(await clients[client].channels.get(channel).get_message_versions(serial, params), message)
+
+
+async def annotate(client, channel, serial, annotation, how="publish"):
+    from ably.types.annotation import Annotation
+
+    sent = Annotation(**{**annotation, "data": given(annotation.get("data"))})
+    await getattr(clients[client].channels.get(channel).annotations, how)(serial, sent)
+    return True
+
+
+async def annotations(client, channel, serial, params=None):
+    page = await clients[client].channels.get(channel).annotations.get(serial, params)
+    return await every_page(page, annotation)
+
+
+async def listen(client, channel):
+    await (
+        clients[client]
+        .channels.get(channel)
+        .annotations.subscribe(lambda a: tell(annotation=annotation(a), channel=channel, client=client))
+    )
+    return True
 
 
 async def watch(client, channel):

@@ -1,0 +1,57 @@
+"""What is asked about one message is read here: how it is now, its versions, its annotations.
+
+Each method is (grant, address, command) -> answer, or a SowerError, as in sower/api.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sower.access import Access
+from sower.core.grants import Can, Grant
+from sower.core.message import Message
+from sower.core.revising import Found, ReadMessage, ReadVersions, Versions
+from sower.errors import ChangesOff, NoSuchMessage
+from sower.hub import Hub
+from sower.store import revisions
+
+
+class Revising:
+    """Reads the journal's messages one by one. It needs the right to read the channel's history."""
+
+    def __init__(self, hub: Hub, access: Access) -> None:
+        self._hub = hub
+        self._access = access
+
+    async def message(self, grant: Grant, address: str, command: ReadMessage) -> Found:
+        """A message as it is now. Raises Forbidden, ChangesOff, NoSuchMessage, JournalFailed."""
+        return Found(await self._find(grant, command.channel, command.message))
+
+    async def versions(self, grant: Grant, address: str, command: ReadVersions) -> Versions:
+        """Its versions, or its annotations. Raises Forbidden, ChangesOff, NoSuchMessage, JournalFailed."""
+        await self._find(grant, command.channel, command.message)
+        read = partial(
+            revisions.listed,
+            app=grant.app,
+            name=command.channel,
+            message=command.message,
+            annotated=command.annotations,
+            since=command.since,
+            before=command.before,
+            limit=command.limit,
+            newest_first=command.newest_first,
+        )
+        found = await self._hub.journal.read(read)
+        return Versions(tuple(found.messages), found.messages[-1].serial if found.more else None)
+
+    async def _find(self, grant: Grant, channel: str, serial: int) -> Message:
+        rules = self._hub.rules.of(channel)
+        if rules.history is None:
+            raise ChangesOff(f"Messages of {channel!r} are not kept, so none can be read by its serial.")
+        grant.demand(Can.HISTORY, channel, rules, self._access.apps[grant.app].client_events)
+        page = await self._hub.journal.page(
+            grant.app, channel, since=serial - 1, before=serial + 1, limit=1, history=rules.history
+        )
+        if not page.messages:
+            raise NoSuchMessage(f"The channel {channel[:64]!r} has no message {serial}, or has it no longer.")
+        return page.messages[0]

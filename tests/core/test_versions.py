@@ -1,0 +1,119 @@
+"""What changes make of messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sower.config import ChannelRule, History
+from sower.core.grants import ALL, Can, Grant
+from sower.core.message import Act, Annotation, Kind, Message, Revision
+from sower.core.rules import Pattern, RuleBook
+from sower.core.versions import NULL, as_of, as_told, demand, revise
+from sower.errors import BadData, ChangesOff, Forbidden, MessageTooLarge, NotIdentified, OwnsNothing, SowerError
+
+FIRST = Message(
+    1, "note", b"hello", Kind.TEXT, "ada", "id-1", b'{"encoding":"utf-8","extras":{"a":1},"connection":"c"}'
+)
+
+BOOK = RuleBook([ChannelRule(match="kept", history=History()), ChannelRule(match="*")])
+
+
+def change(
+    act: Act, data: bytes = NULL, kind: Kind = Kind.JSON, *, event: str = "", extra: bytes | None = None,
+    serial: int = 2, user: str | None = "bob", own: bool = False,
+) -> Message:  # fmt: skip
+    return Message(serial, event, data, kind, user, None, extra, about=Revision(1, act, serial, own=own))
+
+
+def test_what_a_change_does_not_say_stays_and_the_message_keeps_its_place_and_its_user() -> None:
+    now = revise(FIRST, change(Act.UPDATED, event="other"), 100)
+    assert (now.serial, now.event, now.data, now.user, now.id, now.extra) == (
+        1,
+        "other",
+        b"hello",
+        "ada",
+        "id-1",
+        FIRST.extra,
+    )
+    assert now.about == Revision(1, Act.UPDATED, 2, "bob")
+    now = revise(FIRST, change(Act.DELETED, b'{"b":2}', extra=b'{"encoding":null,"extras":{}}'), 100)
+    assert (now.data, now.kind, now.extra) == (b'{"b":2}', Kind.JSON, b'{"extras":{},"connection":"c"}')
+
+
+def test_data_is_appended_to_data_of_its_kind_up_to_the_limit_and_told_alone() -> None:
+    appended = change(Act.APPENDED, b", you", Kind.TEXT)
+    now = revise(FIRST, appended, 10)
+    assert (now.data, now.about) == (b"hello, you", Revision(1, Act.UPDATED, 2, "bob"))
+    told = as_told(now, appended)
+    assert (told.serial, told.data, told.event, told.user) == (2, b", you", "note", "ada")
+    assert told.about == Revision(1, Act.APPENDED, 2, "bob")
+    nothing = Message(1, "", NULL)
+    assert revise(nothing, appended, 10).data == b", you"
+    assert revise(Message(1, "", b'"a text"'), appended, 20).data == b"a text, you"
+    for refused in (Message(1, "", b'{"a":1}'), Message(1, "", b"\x00", Kind.BINARY)):
+        with pytest.raises(BadData):
+            revise(refused, appended, 100)
+    with pytest.raises(MessageTooLarge):
+        revise(FIRST, appended, 9)
+
+
+ACTS = st.sampled_from([Act.UPDATED, Act.DELETED, Act.APPENDED])
+EXTRAS = st.sampled_from([None, b'{"encoding":null}', b'{"encoding":"x"}', b'{"extras":{"k":2}}'])
+
+
+@given(st.lists(st.tuples(ACTS, st.sampled_from([NULL, b"", b"ab"]), st.sampled_from(["", "n"]), EXTRAS), max_size=8))
+def test_the_versions_as_they_were_told_make_the_message_as_it_is(
+    said: list[tuple[Act, bytes, str, bytes | None]],
+) -> None:
+    now, told = FIRST, list[Message]()
+    for serial, (act, data, event, extra) in enumerate(said, 2):
+        kind = Kind.JSON if data == NULL else Kind.TEXT
+        one = change(act, data, kind, event=event, extra=extra, serial=serial)
+        now = revise(now, one, 1000)
+        told.append(as_told(now, one))
+        assert as_of(FIRST, told) == now
+
+
+def closed(*can: Can, user: str | None = "ada") -> Grant:
+    return Grant("1", "key", user, claims=((Pattern("*"), frozenset(can)),), closed=True)
+
+
+def allowed(
+    grant: Grant, about: Revision | Annotation, channel: str = "kept"
+) -> Revision | Annotation | type[SowerError]:
+    try:
+        return demand(grant, about, grant.user, channel, BOOK.of(channel), True)
+    except SowerError as error:
+        return type(error)
+
+
+@pytest.mark.parametrize(
+    ("act", "whole", "own"),
+    [
+        (Act.UPDATED, Can.UPDATE_ANY, Can.UPDATE_OWN),
+        (Act.APPENDED, Can.UPDATE_ANY, Can.UPDATE_OWN),
+        (Act.DELETED, Can.DELETE_ANY, Can.DELETE_OWN),
+    ],
+)
+def test_a_change_needs_its_right_on_any_message_or_on_ones_own(act: Act, whole: Can, own: Can) -> None:
+    about = Revision(1, act)
+    assert allowed(closed(whole), about) == about
+    assert allowed(closed(own), about) == Revision(1, act, own=True)
+    assert allowed(closed(own, user=None), about) is OwnsNothing
+    assert allowed(closed(*ALL), about) is Forbidden
+    assert allowed(Grant("1", "key", server=True), about) == about
+    assert allowed(closed(whole), about, "unkept") is ChangesOff
+    mine, theirs = change(act, b"x", Kind.TEXT, user="ada", own=True), change(act, b"x", Kind.TEXT, own=True)
+    assert revise(FIRST, mine, 100).event == "note"
+    with pytest.raises(Forbidden):
+        revise(FIRST, theirs, 100)
+
+
+def test_an_annotation_needs_its_right_and_where_clients_are_counted_a_user() -> None:
+    about = Annotation(1, "likes:flag.v1")
+    assert allowed(closed(Can.ANNOTATE), about) == about
+    assert allowed(closed(Can.ANNOTATIONS), about) is Forbidden
+    assert allowed(closed(Can.ANNOTATE, user=None), about) is NotIdentified
+    assert allowed(closed(Can.ANNOTATE, user=None), Annotation(1, "n:total.v1")) == Annotation(1, "n:total.v1")
