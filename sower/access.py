@@ -124,7 +124,7 @@ class Access:
 
     def _use(self, key: str, nonce: str, skew: float) -> None:
         """Note a nonce for as long as its request can be repeated. Raises RequestRepeated, RateLimited."""
-        now = self._now()
+        now = trio.current_time()
         while self._nonces and next(iter(self._nonces.values())) <= now:
             del self._nonces[next(iter(self._nonces))]
         if (key, nonce) in self._nonces:

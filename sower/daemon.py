@@ -29,6 +29,7 @@ from sower.net.listen import Listener, accept_loop, bind
 from sower.net.tls import Certificate
 from sower.parts import Parts
 from sower.reload import Reloader
+from sower.store.ages import Ages
 from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 from sower.systemd import Systemd
@@ -71,6 +72,7 @@ async def serve(
                 rules_fingerprint=_history_rules(config),
                 boot_id=_boot_id(),
                 now=now,
+                ages=Ages(now),
                 history_of=rules.kept,
             ) as journal:
                 audit = Audit(journal)

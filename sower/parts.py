@@ -78,7 +78,7 @@ class Parts:
         self.server = HttpServer(connections, self._keepalive)
         self._collector = Collector()
         activity = Activity(self.hub, audit, now=now)
-        self._webhooks = Webhooks(config.apps, Outbox(journal), audit, now=now)
+        self._webhooks = Webhooks(config.apps, Outbox(journal), audit, now=now, ages=journal.ages)
         self.hub.failed = activity.failed
         self.hub.hears, self.hub.happened = self._webhooks.hears, self._webhooks.happened
         access = self._access = Access(config.apps, config.limits, now=now)

@@ -49,7 +49,7 @@ class Sender:
     """One webhook of one app.
 
     gave_up: told of each notice that is given up
-    now:     seconds since 1970
+    ages:    the clock by which notices grow old, seconds since 1970
     waiting, waiting_bytes: POSTs that the receiver has not accepted yet, and their bodies
     accepted, refused, given_up: POSTs so far, counted for the metrics
     """
@@ -61,7 +61,7 @@ class Sender:
         outbox: Outbox,
         *,
         gave_up: Callable[[Notice], None],
-        now: Callable[[], float],
+        ages: Callable[[], float],
     ) -> None:
         self.app = app
         self.webhook = webhook
@@ -72,14 +72,14 @@ class Sender:
         self.given_up = 0
         self._outbox = outbox
         self._gave_up = gave_up
-        self._now = now
+        self._ages = ages
         self._lanes: Lanes[Notice] = Lanes()
         self._more = trio.Event()
         self._slots = trio.Semaphore(AT_ONCE)
 
     def add(self, notice: Notice) -> None:
         """Have a stored notice sent after those that are here."""
-        wait = min(max(0.0, notice.next_try - self._now()), LAST_RETRY)
+        wait = min(max(0.0, notice.next_try - self._ages()), LAST_RETRY)
         self._lanes.add(notice, notice.channels, trio.current_time() + wait)
         self.waiting += 1
         self.waiting_bytes += notice.size
@@ -117,7 +117,7 @@ class Sender:
                 self.accepted += 1
             elif self._note_failure(notice, problem):
                 await self._store(self._outbox.failed, notice)
-                self._lanes.again(place, trio.current_time() + notice.next_try - self._now())
+                self._lanes.again(place, trio.current_time() + notice.next_try - self._ages())
                 return
             await self._store(self._outbox.delete, notice)
             self.waiting -= 1
@@ -146,7 +146,7 @@ class Sender:
     def _note_failure(self, notice: Notice, problem: str) -> bool:
         """Whether it is tried again, and when."""
         self.refused += 1
-        now = self._now()
+        now = self._ages()
         wait = min(FIRST_RETRY * 2.0**notice.attempts, LAST_RETRY) * random.uniform(0.75, 1.0)
         notice.attempts += 1
         notice.error = problem[:200]

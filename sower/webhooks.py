@@ -79,11 +79,22 @@ class Told(NamedTuple):
 
 
 class Webhooks:
-    """All apps' webhooks. now: seconds since 1970. dropped: events that a full queue had no room for."""
+    """All apps' webhooks. dropped: events that a full queue had no room for.
 
-    def __init__(self, apps: Sequence[App], outbox: Outbox, audit: Audit, *, now: Callable[[], float]) -> None:
+    now: the wall clock, and ages: the clock by which notices grow old; both seconds since 1970
+    """
+
+    def __init__(
+        self,
+        apps: Sequence[App],
+        outbox: Outbox,
+        audit: Audit,
+        *,
+        now: Callable[[], float],
+        ages: Callable[[], float],
+    ) -> None:
         self._hooks = [
-            Hook(webhook, Sender(app, webhook, outbox, gave_up=self._gave_up, now=now))
+            Hook(webhook, Sender(app, webhook, outbox, gave_up=self._gave_up, ages=ages))
             for app in apps
             for webhook in app.webhooks
         ]
@@ -94,6 +105,7 @@ class Webhooks:
         self._outbox = outbox
         self._audit = audit
         self._now = now
+        self._ages = ages
         self._noted: deque[tuple[str, Happening]] = deque()
         self._lost: Counter[tuple[str, str]] = Counter()
         self._unstored: Told | None = None
@@ -150,7 +162,7 @@ class Webhooks:
             sender = self.senders.get((notice.app, notice.url))
             if sender is not None:
                 sender.add(notice)
-            elif self._now() - notice.time > UNCLAIMED_FOR:
+            elif self._ages() - notice.time > UNCLAIMED_FOR:
                 notice.error = "no webhook of the config has its url"
                 self._gave_up(notice)
                 forgotten.append(notice)
@@ -236,7 +248,7 @@ class Webhooks:
             channels = tuple(dict.fromkeys(channel for channel, _ in part))
             content = body(now, [one for _, one in part])
             waiting, size = waiting + 1, size + len(content)
-            notice = Notice(self._last_id, hook.app, sender.webhook.url, channels, now, size=len(content))
+            notice = Notice(self._last_id, hook.app, sender.webhook.url, channels, self._ages(), size=len(content))
             told.posts.append((notice, content))
 
     def _tell_lost(self) -> None:

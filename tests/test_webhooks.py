@@ -53,7 +53,7 @@ async def hooked(folder: Path, *tables: Webhook, now: Callable[[], float] = time
     """The webhooks of one app, on a real journal, for as long as the block runs."""
     app = App(id="1", key="app-key", secret=SECRET, webhooks=tables)
     async with opened(folder, now=now) as journal:
-        hooks = Webhooks([app], Outbox(journal), Audit(journal), now=now)
+        hooks = Webhooks([app], Outbox(journal), Audit(journal), now=now, ages=now)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hooks.run)
             yield hooks

@@ -24,7 +24,7 @@ class Vouching:
 
     async def load(self) -> None:
         """Read which tokens are revoked. Raises JournalFailed."""
-        self._access.revoked.update(await self._journal.read(partial(tables.revoked, now=self._journal.now())))
+        self._access.revoked.update(await self._journal.read(partial(tables.revoked, now=self._journal.ages())))
 
     async def vouch(self, grant: Grant, address: str, command: Vouch) -> Vouched:
         """Sign a token. Raises Forbidden."""
@@ -43,9 +43,10 @@ class Vouching:
             raise BadRequest("Invalid token: it is not one of this key.") from error
         if command.expires <= now:
             raise BadRequest("Invalid token: it has expired already.")
-        await self._journal.change(partial(tables.revoke, name=command.signature, expires=command.expires, now=now))
+        old = self._journal.ages()  # a clock that is set back must not bring a revoked token to life again
+        await self._journal.change(partial(tables.revoke, name=command.signature, expires=command.expires, now=old))
         revoked = self._access.revoked
-        for name in [name for name, expires in revoked.items() if expires <= now]:
+        for name in [name for name, expires in revoked.items() if expires <= old]:
             del revoked[name]
         revoked[command.signature] = command.expires
         return Acknowledged()

@@ -88,6 +88,7 @@ class Journal:
         reader: Reader,
         *,
         now: Callable[[], float],
+        ages: Callable[[], float],
     ) -> None:
         self.epoch = found.epoch
         self.last_serial = found.last_serial
@@ -96,6 +97,7 @@ class Journal:
         self._writer = writer
         self._reader = reader
         self.now = now
+        self.ages = ages
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._audit: deque[tuple[Any, ...]] = deque()
@@ -140,11 +142,13 @@ class Journal:
         rules_fingerprint: str,
         boot_id: str,
         now: Callable[[], float],
+        ages: Callable[[], float] | None = None,
         history_of: Callable[[str], History | None] | None = None,
     ) -> AsyncGenerator[Self]:
         """Open or make the database, and write to it until the block ends.
 
-        remember_ids, keep_audit: seconds. history_of: what a channel of this name keeps, for the sweep.
+        remember_ids, keep_audit: seconds. now: the wall clock, and ages: the clock of what grows old, where it is
+        another one; both seconds since 1970. history_of: what a channel of this name keeps, for the sweep.
         Raises StoreError.
         """
         check_path(path)
@@ -158,7 +162,7 @@ class Journal:
             except apsw.Error as error:
                 raise store_error(path, error) from error
             writer, reader = Writer(writing.db, remember_ids), Reader(reading.db)
-            journal = cls(writing, reading, found, writer, reader, now=now)
+            journal = cls(writing, reading, found, writer, reader, now=now, ages=ages or now)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(journal._write, name="journal writer")
@@ -245,6 +249,7 @@ class Journal:
         Each is as it is now, or was at the serial `as_of`, and stands where it was published. in_order: all that was
         told, changes and annotations too, where they were told.
         """
+        now = self.ages()
 
         def read() -> Page:
             return self._reader.read(
@@ -255,7 +260,7 @@ class Journal:
                 limit=limit,
                 newest_first=newest_first,
                 history=history,
-                now=self.now(),
+                now=now,
                 in_order=in_order,
                 as_of=as_of,
             )
@@ -281,7 +286,8 @@ class Journal:
 
     async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:
         """How many messages there are after a serial, as many as `most` at the most. Raises JournalFailed."""
-        return await self._read(lambda: self._reader.count(app, channel, since, most, history, self.now()))
+        now = self.ages()
+        return await self._read(lambda: self._reader.count(app, channel, since, most, history, now))
 
     async def _read(self, read: Callable[[], T]) -> T:
         return await self._within(self._reading, "read", read)
@@ -342,7 +348,7 @@ class Journal:
         began = time.perf_counter()
         self._began = trio.current_time()
         try:
-            stored = await self._writing.run(self._writer.write, jobs, audit, self.now())
+            stored = await self._writing.run(self._writer.write, jobs, audit, self.ages())
         except apsw.Error as error:
             log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
             if not isinstance(error, OF_A_CALL):
@@ -381,7 +387,7 @@ class Journal:
 
         history_of: what a channel of this name keeps, None for all that is there. keep_audit: seconds.
         """
-        now = self.now()
+        now = self.ages()
         await self._writing.run(self._writer.forget, now - keep_audit, now)
         for _, app, name in await self._writing.run(self._writer.channels):
             history = history_of(name)

@@ -1,0 +1,151 @@
+"""The wall clock jumps an hour forward and back, and nothing that is promised by time is broken by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sower.core.message import Position
+from sower.store import ages as ages_module
+from sower.store.ages import SLEW, Ages
+from sower.store.journal import Journal
+from tests.faults.house import HISTORY, a_house
+from tests.store.opened import NOW, message, opened, serial
+from tests.test_channel_tree import a_house as a_house_in_memory
+
+HOUR = 3600.0
+
+IDLE = 0.02
+"""Seconds that the clock leaves the journal's threads before it goes on."""
+
+
+class Wall:
+    """A wall clock that goes with trio's, and is set now and then."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+        self._began = trio.current_time()
+
+    def __call__(self) -> float:
+        return NOW + self.set_by + trio.current_time() - self._began
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock(autojump_threshold=IDLE)
+
+
+@pytest.mark.parametrize("jumps", [(HOUR, -HOUR), (-HOUR, HOUR), (-HOUR, -HOUR), (HOUR, HOUR)], ids=str)
+async def test_serials_only_ever_rise_and_followers_miss_nothing_when_the_clock_jumps_among_publishes(
+    tmp_path: Path, clock: trio.testing.MockClock, jumps: tuple[float, float]
+) -> None:
+    wall = Wall()
+    async with a_house(tmp_path, now=wall, ages=Ages(wall)) as house:
+        follower, _ = house.follow("kept-a")
+        for number, jump in enumerate((0.0, *jumps, 0.0)):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(house.publish, "kept-a", f"{number}a", f"{number}b")
+                wall.set_by += jump
+                nursery.start_soon(house.publish, "kept-a", f"{number}c")
+            await trio.sleep(1)
+        assert not house.refused
+        page = await house.journal.page("1", "kept-a", limit=100, history=HISTORY)
+        serials = [m.serial for m in page.messages]
+        assert serials == sorted(set(serials)) == sorted(house.acked.values())
+        assert follower.heard.split() == [m.data.decode() for m in page.messages]
+        again, _ = house.follow("kept-a", since=Position(house.journal.epoch, serials[3]))
+        await trio.sleep(1)
+        assert again.said[0] == "welcome"
+        assert again.heard.split() == [m.data.decode() for m in page.messages[4:]]
+        last = serials[-1]
+    async with a_house(tmp_path, now=lambda: NOW - HOUR) as house:
+        await house.publish("kept-a", "after a restart")
+        assert house.acked["kept-a", "after a restart"] > last
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_a_publish_that_is_repeated_after_the_clock_jumped_is_stored_once(
+    tmp_path: Path, clock: trio.testing.MockClock, jump: float
+) -> None:
+    wall = Wall()
+    async with opened(tmp_path, wall, ages=Ages(wall), remember_ids=600.0) as journal:
+        await journal.append("1", "c", [message(1, id="a")], HISTORY)
+        wall.set_by = jump
+        again = await journal.append("1", "c", [message(2, id="a", at=wall())], HISTORY)
+        assert (again[0].serial, again[0].fresh) == (serial(1), False)
+
+
+async def test_history_neither_hides_nor_loses_what_is_young_when_the_clock_jumps(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    wall = Wall()
+    async with opened(tmp_path, wall, ages=Ages(wall)) as journal:
+        await journal.append("1", "c", [message(n) for n in range(1, 4)], HISTORY)
+        for jump in (HOUR + 1, 0, -HOUR, 0):
+            wall.set_by = jump
+            await journal.sweep(lambda name: HISTORY, 3600)
+            page = await journal.since("1", "c", serial(1), limit=10, history=HISTORY)
+            assert ([m.data for m in page.messages], page.gap) == ([b"2", b"3"], False)
+
+
+async def test_what_is_old_goes_also_after_a_jump_and_at_most_a_tenth_early(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    wall = Wall()
+    async with opened(tmp_path, wall, ages=Ages(wall)) as journal:
+
+        async def there() -> bool:
+            return bool((await journal.page("1", "c", limit=10, history=HISTORY)).messages)
+
+        await journal.append("1", "c", [message(1)], HISTORY)
+        wall.set_by = HOUR
+        await pass_time(journal, HISTORY.age / (1 + SLEW) - 20)
+        assert await there()
+        await pass_time(journal, 40)
+        assert not await there()
+
+
+async def pass_time(journal: Journal, seconds: float) -> None:
+    """As a daemon does: its health is looked after every few seconds."""
+    until = trio.current_time() + seconds
+    while trio.current_time() < until:
+        await journal.ping()
+        await trio.sleep(min(20, until - trio.current_time()))
+
+
+@given(steps=st.lists(st.tuples(st.floats(0.01, 100), st.floats(-2 * HOUR, 2 * HOUR)), max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_however_the_clock_is_set_ages_go_on_evenly_and_come_to_where_it_is(steps: list[tuple[float, float]]) -> None:
+    time, wall = [0.0], [NOW]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ages_module.trio, "current_time", lambda: time[0])
+        ages = Ages(lambda: wall[0])
+        before = ages()
+        for passed, jump in [*steps, *[(50.0, 0.0)] * 1000]:
+            time[0] += passed
+            wall[0] += passed + jump
+            age = ages()
+            assert (1 - SLEW) * passed - 1e-5 <= age - before <= (1 + SLEW) * passed + 1e-5
+            off_before, before = abs(wall[0] - passed - jump - before), age
+            assert jump or abs(wall[0] - age) <= off_before + 1e-5
+
+
+async def test_a_members_grace_is_as_long_as_promised_whatever_the_clock_does(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for jump in (HOUR, -HOUR):
+        async with a_house_in_memory() as house:
+            watcher, _ = house.subscribe("presence-room", user="ada")
+            _, leaver = house.subscribe("presence-room", user="bob")
+            await trio.sleep(1)
+            leaver.end()
+            monkeypatch.setattr(house.hub, "now", lambda jump=jump: 1_700_000_000.0 + jump)
+            await trio.sleep(5.9)
+            assert "Left" not in watcher.heard
+            await trio.sleep(0.2)
+            assert watcher.heard.endswith("Left(bob) ")
