@@ -1,7 +1,7 @@
 """The clock by which things grow old: the wall clock, but for its jumps, which it follows little by little.
 
 A wall clock is set: by hand, by NTP after a start with a wrong one, by a host that wakes a machine. Were ages measured
-by it, an hour forward would delete an hour of history and forget every publish id, and an hour back brings neither back.
+by it, an hour forward would delete an hour of history and forget every publish id, and the hour back brings neither.
 
 Rule 1: nothing grows old over a tenth faster than time passes, and nothing grows younger.
 Rule 2: stamps are not made of it: serials, records and tokens are of the wall clock.

@@ -159,6 +159,7 @@ EVERY = int(os.environ.get("SOWER_TEST_EVERY", "9"))
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # SQLite outlives some faults by itself
 @pytest.mark.parametrize("ill", ILLS)
 async def test_a_disk_that_falls_ill_at_its_nth_operation_loses_and_doubles_nothing_that_was_acknowledged(
     tmp_path: Path, clock: trio.testing.MockClock, ill: str
