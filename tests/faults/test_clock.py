@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,21 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from sower.access import Access
+from sower.activity import Activity
+from sower.config import App, Config, Limits
+from sower.core.command import Credentials, Signature
+from sower.core.grants import sign
 from sower.core.message import Position
+from sower.core.polling import Withdraw
+from sower.errors import RequestRepeated
+from sower.hub import Hub
+from sower.polling.vouching import Vouching
 from sower.store import ages as ages_module
 from sower.store.ages import SLEW, Ages
+from sower.store.audit import Audit
 from sower.store.journal import Journal
 from tests.faults.house import HISTORY, a_house
 from tests.store.opened import NOW, message, opened, serial
@@ -149,3 +161,45 @@ async def test_a_members_grace_is_as_long_as_promised_whatever_the_clock_does(
             assert "Left" not in watcher.heard
             await trio.sleep(0.2)
             assert watcher.heard.endswith("Left(bob) ")
+
+
+KEY, SECRET = "one", "a-secret-0123456789abcdef"
+
+
+def access_at(wall: Callable[[], float]) -> Access:
+    return Access((App(id="1", key=KEY, secret=SECRET),), Limits(), now=wall)
+
+
+async def test_a_request_is_not_repeated_by_whoever_sets_the_clock_forward_and_back(
+    clock: trio.testing.MockClock,
+) -> None:
+    wall = Wall()
+    access = access_at(wall)
+    signature = Signature(KEY, sign(SECRET.encode(), "t"), ("t",), NOW, 300, "1", nonce="once")
+    assert access.authorise(Credentials(signature=signature)).server
+    wall.set_by = HOUR
+    access.authorise(Credentials(signature=replace(signature, timestamp=wall(), nonce="another")))
+    wall.set_by = 0.0
+    with pytest.raises(RequestRepeated):
+        access.authorise(Credentials(signature=signature))
+
+
+async def test_a_revoked_token_stays_revoked_when_the_clock_goes_forward_and_back(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    wall = Wall()
+    async with opened(tmp_path, wall, ages=Ages(wall)) as journal:
+        access = access_at(wall)
+        activity = Activity(Hub(Config(apps=tuple(access.apps.values())), journal, now=wall), Audit(journal), now=wall)
+        vouching = Vouching(access, activity, journal)
+        server = access.authorise(Credentials(key=KEY, secret=SECRET))
+        for text, jump in (("mine", 0.0), ("another", HOUR)):
+            wall.set_by = jump
+            withdraw = Withdraw(text, sign(SECRET.encode(), text), wall() + HOUR / 2)
+            await vouching.revoke(server, "127.0.0.1", withdraw)
+        wall.set_by = 0.0
+        revoked = sign(SECRET.encode(), "mine")
+        assert revoked in access.revoked
+        restarted = access_at(wall)
+        await Vouching(restarted, activity, journal).load()
+        assert revoked in restarted.revoked
