@@ -72,7 +72,7 @@ class Server(Strict, frozen=True):
     """Bytes of a request's body, nginx's limit."""
     head_timeout: Duration = Duration(5)
     """How long a new connection may take to send its first whole head."""
-    body_timeout: Duration = Duration(10)
+    body_timeout: Duration = Duration(8)
     """How long a request may take to send its whole body."""
     keep_alive: Duration = Duration(75)
     """How long an HTTP connection may rest between two requests, nginx's default."""
@@ -89,7 +89,7 @@ class SessionSettings(Strict, frozen=True):
     """A client silent for this long is pinged, Centrifugo's default."""
     pong_within: Duration = Duration(10)
     """A pinged client that stays silent for this long is closed."""
-    message_within: Duration = Duration(10)
+    message_within: Duration = Duration(8)
     """How long a client may take to send one whole message, as body_timeout is for a request. Past it it is closed."""
 
 

@@ -235,7 +235,7 @@ class Session:
             self.write(goodbye)
         self.closed = True
         self._finish()
-        self._shared.door.look_again(self, CLOSE_WITHIN)
+        self._shared.door.look_again(self, CLOSE_WITHIN if self.farewell is None else 1.0)
 
     def _finish(self) -> None:
         """The end of the bytes is the end of a stream; a WebSocket has a close frame, which is answered."""
@@ -382,6 +382,7 @@ class Session:
         """Refuse, and end who goes on with what is malformed or too fast."""
         self.refuse(command, error)
         if self.speech is not None and self.speech.violated(error, self._shared.bounds.violations):
+            self.farewell = self.farewell or NO_FAREWELL  # what more it says is not parsed, nor waited for
             self.end(error)
 
     # Its clock, kept by the keepalive
@@ -419,7 +420,7 @@ class Session:
             silence = now - self.silent_since
         if speech is not None and silence >= bounds.sleep_after and speech.done(now):
             self.speech = None
-        return self._next_look(silence, waits, wall)
+        return self._next_look(now, silence, waits, wall)
 
     def _ping(self, now: float) -> None:
         """Ask for a sign of life; where none can be given, the kernel hears whether it arrives."""
@@ -430,12 +431,12 @@ class Session:
         else:
             self.silent_since = now
 
-    def _next_look(self, silence: float, waits: float, wall: float) -> float:
+    def _next_look(self, now: float, silence: float, waits: float, wall: float) -> float:
         bounds = self._shared.bounds
         ping_every = self.conversation.ping_every or bounds.ping_every
         looks = [ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
         if self.speech is not None:
-            looks.append(self.speech.next_look(silence, bounds.sleep_after, bounds.message_within))
+            looks.append(self.speech.next_look(now, silence, bounds.sleep_after, bounds.message_within))
         if waits:
             looks.append(bounds.backlog_age - waits)
         if self.grant.expires is not None:

@@ -51,10 +51,10 @@ class Speech:
         self.violations += too_fast or isinstance(error, BadRequest | TooLarge)
         return self.violations > forgiven
 
-    def next_look(self, silence: float, sleep_after: float, message_within: float) -> float:
+    def next_look(self, now: float, silence: float, sleep_after: float, message_within: float) -> float:
         """Seconds until it may sleep, or has been in mid-message for too long."""
         sleeps = sleep_after - silence if silence < sleep_after else sleep_after
-        return sleeps if self.begun is None else min(sleeps, message_within)
+        return sleeps if self.begun is None else min(sleeps, self.begun + message_within - now)
 
     @property
     def resting(self) -> bool:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 import trio.testing
 
@@ -241,6 +242,20 @@ async def test_who_does_not_finish_a_message_is_closed_however_often_it_sends_a_
         session.tend(began + 11.5, 0.0)
         await trio.testing.wait_all_tasks_blocked()
         assert session.id not in [s.id for s in house.reader]
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+async def test_a_frame_may_come_in_two_pieces_cut_anywhere_and_nothing_of_the_first_is_forgotten(cut: int) -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        for said in (b"hello", b"world"):
+            frame = masked(0x81, said)
+            await stream.send_all(frame[:cut])
+            await trio.testing.wait_all_tasks_blocked()
+            session.tend(trio.current_time() + 3.0, 0.0)
+            await stream.send_all(frame[cut:])
+            await trio.testing.wait_all_tasks_blocked()
+        assert house.asked == ["hello", "world"]
 
 
 async def test_each_message_has_its_time_anew() -> None:
