@@ -42,7 +42,15 @@ class Socket:
         await self.stream.send_all(head + bytes(4) + payload)
 
     async def frame(self) -> tuple[int, bytes]:
-        """The opcode and the payload of the next frame."""
+        """The opcode and the payload of the next frame. Pings are answered and passed over."""
+        while True:
+            opcode, payload = await self._next()
+            if opcode != 9:
+                return opcode, payload
+            assert self.stream is not None
+            await self.stream.send_all(b"\x8a\x80\0\0\0\0")
+
+    async def _next(self) -> tuple[int, bytes]:
         while len(self._buffer) < 2:
             await self._receive()
         opcode, length, start = self._buffer[0] & 15, self._buffer[1], 2
@@ -58,12 +66,10 @@ class Socket:
         return opcode, payload
 
     async def hear(self) -> Any:
-        """The next frame of JSON; pings between are passed over, which keeps a silent client for half a minute."""
-        while True:
-            opcode, payload = await self.frame()
-            assert opcode != 8, payload
-            if opcode == 1:
-                return json.loads(payload)
+        """The next frame of JSON."""
+        opcode, payload = await self.frame()
+        assert opcode == 1, (opcode, payload)
+        return json.loads(payload)
 
     async def drop(self, how: str = "end") -> None:
         """Be gone: "reset", "end" without a close frame, or "close" with one."""
