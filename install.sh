@@ -107,6 +107,7 @@ install_programs() {
     have node || missing="$missing nodejs"
     have npm || missing="$missing npm"
     have nginx || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+    have redis-server || missing="$missing redis-server"
     have chromium || missing="$missing chromium"
     [ -z "$missing" ] && return
     if [ "$(id -u)" -eq 0 ] && have apt-get; then

@@ -225,11 +225,11 @@ class Api:
         return self._read_history(grant.app, command, rules.history)
 
     async def _read_history(self, app: str, command: ReadHistory, history: History) -> HistoryPage:
-        journal = self._hub.journal
-        epoch = journal.epoch
+        log = self._hub.log
+        epoch = log.epoch
         lost = any(p is not None and p.epoch not in ("", epoch) for p in (command.since, command.before))
         channel = presence_of(command.channel) if command.presence else command.channel
-        page = await journal.page(
+        page = await log.page(
             app,
             channel,
             since=command.since.serial if command.since and not lost else None,
@@ -238,7 +238,7 @@ class Api:
             newest_first=command.newest_first,
             history=history,
         )
-        head = await journal.head(app, channel)
+        head = await log.head(app, channel)
         following = page.messages[-1].serial if page.more else None
         return HistoryPage(command, Position(epoch, head), tuple(page.messages), page.gap or lost, following)
 

@@ -19,7 +19,8 @@ from sower.access import key_names
 from sower.activity import Activity
 from sower.clients import Clients
 from sower.config import AblySettings, App, Config
-from sower.config_file import APP_ID, write_private
+from sower.config_file import write_private
+from sower.config_sense import APP_ID
 from sower.core.command import AblyKey, Acknowledged, AddApp, AddedApp, AppList, AppView, ListApps, RemoveApp
 from sower.core.grants import Grant
 from sower.dialects.ably.keys import key_of

@@ -198,10 +198,10 @@ class ChannelTree:
         if self.rules.history is None:
             head = self._node.next_serial()
         else:
-            head = await self._node.journal.head(self.app, self.name)
+            head = await self._node.log.head(self.app, self.name)
         state: Channel[Subscriber] = Channel(self.name, self.rules, head=head, most_members=self._node.most_members)
         if self.rules.cache and self.rules.history is not None:
-            page = await self._node.journal.page(
+            page = await self._node.log.page(
                 self.app, self.name, limit=LOOK_BACK, newest_first=True, history=self.rules.history
             )
             self._cache(state, page.messages[::-1])
@@ -295,14 +295,18 @@ class ChannelTree:
         self._node.in_flight.setdefault(self, serial)
 
     def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
-        newcomer, subscriber = item.subscription, item.subscription.subscriber
-        if subscriber.closed:
+        if item.subscription.subscriber.closed:
             return
         try:
             self._changes += self._members.join(state, item)
         except SowerError as error:
             refuse(item, error)
             return
+        self._admit(state, item)
+
+    def _admit(self, state: Channel[Subscriber], item: Arrival) -> None:
+        """Let a newcomer in, to be welcomed."""
+        newcomer, subscriber = item.subscription, item.subscription.subscriber
         state.remove(subscriber, newcomer.audience, newcomer.uses)
         state.add(subscriber, item.audience, item.uses)
         newcomer.audience, newcomer.uses = item.audience, item.uses
@@ -349,7 +353,7 @@ class ChannelTree:
                 tap.take(deliveries)
 
     def _welcome(self, state: Channel[Subscriber], newcomers: Mapping[Subscription, Arrival]) -> None:
-        presence, position = state.presence, Position(self._node.journal.epoch, state.head)
+        presence, position = state.presence, Position(self._node.log.epoch, state.head)
         members = tuple(presence.view()) if presence is not None and self.rules.presence else None
         seen = tuple(presence.seen()) if presence is not None else ()
         for newcomer, arrival in newcomers.items():

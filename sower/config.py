@@ -104,6 +104,18 @@ class Store(Strict, frozen=True):
     """How long audit records are kept."""
 
 
+class Cluster(Strict, frozen=True):
+    url: str = ""
+    """The Redis or Valkey that daemons share: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// for TLS, or unix:///PATH.
+    Left out: this daemon is alone. It needs the extra: pip install 'sower[cluster]'."""
+    prefix: str = "sower"
+    """What the names of all keys in Redis begin with; the daemons of one cluster have the same."""
+    lease: Duration = Duration(10)
+    """How long a daemon may be silent towards Redis before its members are taken away."""
+    replicas: int = 0
+    """Replicas of Redis that must have a message before it is acknowledged. 0: Redis itself."""
+
+
 class Limits(Strict, frozen=True):
     connections: int = 100_000
     """Open connections in all. NATS: 65,536."""
@@ -280,6 +292,7 @@ class Config(Strict, frozen=True):
     server: Server = Server()
     session: SessionSettings = SessionSettings()
     store: Store = Store()
+    cluster: Cluster = Cluster()
     limits: Limits = Limits()
     web: Web = Web()
     apps: tuple[App, ...] = ()

@@ -26,6 +26,7 @@ SECTIONS = {
     "server": "Where the daemon listens, and what HTTP may cost.",
     "session": "What one connected client may cost.",
     "store": "The journal of messages and the audit record, in one SQLite file.",
+    "cluster": "Several daemons that are one, sower-cluster(7). Without a url nothing of it is loaded.",
     "limits": 'Rates are token buckets: "50/s", "600/m", or "50/s burst 200": 200 at once and 50 a second after that.',
     "web": "The pages that the daemon serves to browsers.",
     "apps": "An app: who may publish and mint tokens. One table each.",

@@ -20,37 +20,13 @@ from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
-from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict, Webhook
-from sower.core.happening import Fact
-from sower.dialects.pubnub.keys import publish_key, subscribe_key
+from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size, Strict
+from sower.config_sense import Problem, sense
 from sower.errors import ConfigError
-from sower.net.proxies import Trusted
 from sower.quantities import parse_duration, parse_rate, parse_size
 from sower.toml_lines import line_of
 
 PLACES = (Path("sower.toml"), Path("/etc/sower/sower.toml"))
-
-MAY_BE_ZERO = ("sleep_after", "grace")
-
-APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""soketi's apps have names. `sower key new` gives digits, because Pusher's SDK for Python takes nothing else."""
-
-LEAST_SECRET = 16
-"""Characters of a secret. Pusher's have 20, Ably's 43."""
-
-ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\*\.)?[^/?#*\s]+")
-"""A scheme and a host, where the first label may be `*`; a browser sends no path (RFC 6454 section 6.2)."""
-
-_LABEL = r"[A-Za-z0-9_-]{1,63}"
-_PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-URL = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]){_PORT}([/?][!\"$-~]*)?")
-"""A webhook's, in ASCII as it is sent: without user:password, which logs and lists would show."""
-
-PORT = re.compile(r"[0-9]{1,5}")
-
-HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-
-OWN_HEADERS = ("content-type", "content-length", "transfer-encoding", "host", "x-pusher-key", "x-pusher-signature")
 
 DEV_CONFIG = """\
 # Made by `sower serve --dev` for this account alone. Delete the folder to begin anew.
@@ -81,13 +57,6 @@ class Loaded:
 
     config: Config
     path: Path
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong at one key."""
-
-    path: tuple[str | int, ...]
-    text: str
 
 
 def find_config(given: Path | None, *, dev_too: bool = False) -> Loaded:
@@ -189,7 +158,7 @@ def parse(text: str, path: Path) -> Config:
     problems = list(_shape(raw, Config, ()))
     if not problems:
         config, problems = _with_secrets(msgspec.convert(raw, Config, dec_hook=_read_quantity), path.parent)
-        problems += _sense(config)
+        problems += sense(config)
         if not problems:
             return _with_demo(_absolute(config, path.parent))
     lines = [(line_of(text, problem.path), problem) for problem in problems]
@@ -272,127 +241,6 @@ def _read_quantity(kind: type, value: object) -> object:
     if kind is Rate:
         return parse_rate(value)
     raise TypeError(f"{kind} is no quantity")
-
-
-# The sense: what types cannot say
-
-
-def _sense(config: Config) -> list[Problem]:
-    problems: list[Problem] = []
-    if not config.apps:
-        problems.append(Problem(("apps",), "at least one [[apps]] table is needed; `sower config init` shows one"))
-    if config.store.sync not in ("normal", "full"):
-        problems.append(Problem(("store", "sync"), f'is "normal" or "full", not "{config.store.sync}"'))
-    if not config.store.path:
-        problems.append(Problem(("store", "path"), "names no file"))
-    for index, origin in enumerate(config.server.origins):
-        if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
-            text = f'{origin!r} is no origin: "https://example.com", "https://*.example.com" or "*", and no path'
-            problems.append(Problem(("server", "origins", index), text))
-    if not config.server.listen:
-        problems.append(Problem(("server", "listen"), "names no address"))
-    problems += _proxies(config)
-    for index, entry in enumerate(config.server.listen):
-        if entry.startswith("unix:/"):
-            continue
-        address = entry.removeprefix("tls:")
-        if address != entry and not config.server.certificate:
-            problems.append(Problem(("server", "listen", index), f"{entry!r} needs server.certificate"))
-        host, colon, port = address.rpartition(":")
-        bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
-        if bare or not (colon and host and PORT.fullmatch(port) and int(port) < 65536):
-            text = f"{address!r} is not HOST:PORT or [HOST]:PORT, and no unix:/PATH"
-            problems.append(Problem(("server", "listen", index), text))
-    for section in ("server", "session", "store", "limits"):
-        problems += _positive(getattr(config, section), (section,))
-    return [*problems, *_apps(config.apps), *_pubnub_keys(config.apps), *_rules(config.channels)]
-
-
-def _proxies(config: Config) -> Iterator[Problem]:
-    for index, entry in enumerate(config.server.trusted_proxies):
-        try:
-            Trusted((entry,))
-        except ValueError as error:
-            yield Problem(("server", "trusted_proxies", index), f"is no address, network or unix: {error}")
-    if config.server.proxy_protocol and not config.server.trusted_proxies:
-        yield Problem(("server", "proxy_protocol"), "needs server.trusted_proxies, or nobody is believed")
-
-
-def _positive(struct: Strict, path: tuple[str | int, ...]) -> Iterator[Problem]:
-    for name in struct.__struct_fields__:
-        value = getattr(struct, name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name not in MAY_BE_ZERO:
-            yield Problem((*path, name), "must be above 0")
-
-
-def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
-    for index, app in enumerate(apps):
-        path = ("apps", index)
-        if not APP_ID.fullmatch(app.id):
-            yield Problem((*path, "id"), f"has 1 to 64 letters, digits, - and _; this is {app.id!r}")
-        if not app.key or ":" in app.key or not app.key.isprintable():
-            yield Problem((*path, "key"), "is a text without a colon")
-        for name in ("secret", "old_secret"):
-            secret = getattr(app, name)
-            if (secret or name == "secret") and len(secret) < LEAST_SECRET:
-                text = f"has at least {LEAST_SECRET} characters; `openssl rand -hex 16` makes one"
-                if app.secret_file:
-                    yield Problem((*path, "secret_file"), f"the {name} there {text}")
-                else:
-                    yield Problem((*path, name), text)
-        yield from _webhooks(app.webhooks, (*path, "webhooks"))
-        for name in ("id", "key"):
-            if getattr(app, name) in [getattr(other, name) for other in apps[:index]]:
-                yield Problem((*path, name), f"is another app's {name} already")
-
-
-def _webhooks(webhooks: tuple[Webhook, ...], apps_path: tuple[str | int, ...]) -> Iterator[Problem]:
-    for index, webhook in enumerate(webhooks):
-        path = (*apps_path, index)
-        if not URL.fullmatch(webhook.url):
-            text = (
-                f"{webhook.url!r} is not http://HOST/PATH or https://HOST/PATH; what proves who calls goes into headers"
-            )
-            yield Problem((*path, "url"), text)
-        if webhook.url in [other.url for other in webhooks[:index]]:
-            yield Problem((*path, "url"), "is another webhook's url already; a ?query tells two apart")
-        if not webhook.events:
-            yield Problem((*path, "events"), f"names nothing; there are {', '.join(Fact)}")
-        for name, value in webhook.headers.items():
-            if not HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
-                yield Problem(
-                    (*path, "headers", name), "is no header of letters, digits and - with a value of one line"
-                )
-            elif name.lower() in OWN_HEADERS:
-                yield Problem((*path, "headers", name), "is set by the daemon itself")
-        yield from _positive(webhook, path)
-
-
-def _pubnub_keys(apps: tuple[App, ...]) -> Iterator[Problem]:
-    known: dict[str, int] = {app.key: index for index, app in enumerate(apps)}
-    for index, app in enumerate(apps):
-        path = ("apps", index, "pubnub")
-        yield from _positive(app.pubnub, path)
-        for name, key in (("publish_key", publish_key(app)), ("subscribe_key", subscribe_key(app))):
-            if not key.isprintable() or "/" in key or key in known:
-                yield Problem((*path, name), f"{key!r} is another key already, or holds what a path cannot")
-            known[key] = index
-        if app.pubnub.secret_key and len(app.pubnub.secret_key) < LEAST_SECRET:
-            yield Problem((*path, "secret_key"), f"has at least {LEAST_SECRET} characters")
-
-
-def _rules(rules: tuple[ChannelRule, ...]) -> Iterator[Problem]:
-    for index, rule in enumerate(rules):
-        path = ("channels", index)
-        for earlier, other in enumerate(rules[:index]):
-            if other.match in (rule.match, "*"):
-                text = f"is never reached: channels[{earlier}] with match = {other.match!r} comes first"
-                yield Problem((*path, "match"), text)
-                break
-        if rule.history is not None:
-            yield from _positive(rule.history, (*path, "history"))
-        if rule.private is False and rule.match.startswith(("private-", "presence-")):
-            yield Problem((*path, "private"), "channels that begin with private- or presence- are always private")
 
 
 # Files that the config names

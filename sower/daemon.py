@@ -12,9 +12,10 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -33,6 +34,9 @@ from sower.store.ages import Ages
 from sower.store.audit import Audit, last_detail
 from sower.store.journal import Journal
 from sower.systemd import Systemd
+
+if TYPE_CHECKING:
+    from sower.cluster.node import Node
 
 log = structlog.get_logger(__name__)
 
@@ -64,20 +68,23 @@ async def serve(
     rules = RuleBook(config.channels)
     try:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async with Journal.open(
-                config.store.path,
-                sync=config.store.sync,
-                remember_ids=config.store.remember_ids,
-                keep_audit=config.store.keep_audit,
-                rules_fingerprint=_history_rules(config),
-                boot_id=_boot_id(),
-                now=now,
-                ages=Ages(now),
-                history_of=rules.kept,
-            ) as journal:
+            async with (
+                Journal.open(
+                    config.store.path,
+                    sync=config.store.sync,
+                    remember_ids=config.store.remember_ids,
+                    keep_audit=config.store.keep_audit,
+                    rules_fingerprint=_history_rules(config),
+                    boot_id=_boot_id(),
+                    now=now,
+                    ages=Ages(now),
+                    history_of=rules.kept,
+                ) as journal,
+                _node(config, rules) as node,
+            ):
                 audit = Audit(journal)
                 _note_start(config, audit)
-                await _serve(config, journal, audit, listeners, ready, certificate, reread, systemd, signals, now)
+                await _serve(config, journal, node, audit, listeners, ready, certificate, reread, systemd, signals, now)
                 audit.count_publishes()
                 audit.record("stopped", detail=f"sower {__version__}")
     finally:
@@ -88,6 +95,7 @@ async def serve(
 async def _serve(
     config: Config,
     journal: Journal,
+    node: Node | None,
     audit: Audit,
     listeners: Sequence[Listener],
     ready: Callable[[Sequence[Listener]], None],
@@ -99,7 +107,7 @@ async def _serve(
 ) -> None:
     async with trio.open_nursery() as services:
         async with trio.open_nursery() as connections:
-            parts = Parts(config, journal, audit, systemd, connections, certificate, reread, now=now)
+            parts = Parts(config, journal, audit, systemd, connections, certificate, reread, node, now=now)
             await parts.load()
             await services.start(parts.hub.run, name="hub")
             for name, run in parts.services.items():
@@ -123,6 +131,20 @@ async def _serve(
         parts.server.cut_off()
         parts.clients.reader.cut_off()
         services.cancel_scope.cancel()
+
+
+def _node(config: Config, rules: RuleBook) -> AbstractAsyncContextManager[Node | None]:
+    """This daemon among others, where the config has a cluster; what that takes is not even imported where it has none.
+
+    Raises ConfigError, and ClusterFailed when entered.
+    """
+    if not config.cluster.url:
+        return nullcontext()
+    try:
+        from sower.cluster.node import Node
+    except ImportError as error:
+        raise ConfigError("A [cluster] needs the extra of that name: pip install 'sower[cluster]'.") from error
+    return Node.open(config.cluster, rules.kept, float(config.store.remember_ids))
 
 
 async def _until_told_to_end(signals: AsyncIterator[int], reloader: Reloader | None = None) -> None:

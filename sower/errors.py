@@ -553,6 +553,12 @@ class JournalFailed(Unavailable):
     hint = "Look at disk space and permissions of store.path; publish again with the same id."
 
 
+class ClusterFailed(JournalFailed):
+    code = "cluster_failed"
+    text = "The Redis that this daemon shares with others cannot be reached, or does not accept it."
+    hint = "Publish again with the same id, reconnect with since=; sower-cluster.7 says what Redis needs."
+
+
 class ConfigError(SowerError):
     code = "bad_config"
     text = "The config is not valid."

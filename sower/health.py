@@ -7,7 +7,7 @@ Rule 2: the watchdog is fed by the round alone: who is stuck is restarted. A jou
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 import trio
@@ -41,12 +41,19 @@ class Fault(NamedTuple):
     detail: str
 
 
+class Shared(Protocol):
+    """What daemons share. fault: what is wrong with it, empty for nothing."""
+
+    @property
+    def fault(self) -> str: ...
+
+
 class Health:
     """lag: how late the loop was, in seconds, at its worst in the time between two rounds."""
 
-    CHECKS = ("draining", "journal", "hub", "lag", "stuck")
+    CHECKS = ("draining", "journal", "hub", "cluster", "lag", "stuck")
 
-    def __init__(self, hub: Hub, journal: Journal, systemd: Systemd) -> None:
+    def __init__(self, hub: Hub, journal: Journal, systemd: Systemd, shared: Shared | None = None) -> None:
         self.lag = 0.0
         self.lag_seconds = Histogram(
             "sower_loop_lag_seconds", "How late the loop was, four times a second.", registry=None, buckets=LAG_BUCKETS
@@ -55,6 +62,7 @@ class Health:
         self._hub = hub
         self._journal = journal
         self._systemd = systemd
+        self._shared = shared
         self._round_began: float | None = None
         self._journal_fault = ""
         self._hub_fault = ""
@@ -69,6 +77,8 @@ class Health:
             found.append(Fault("journal", journal_fault))
         if self._hub_fault:
             found.append(Fault("hub", self._hub_fault))
+        if self._shared is not None and self._shared.fault:
+            found.append(Fault("cluster", self._shared.fault))
         if self.lag > LATE:
             found.append(Fault("lag", f"the loop was {self.lag:.1f} s late"))
         took = 0.0 if self._round_began is None else trio.current_time() - self._round_began

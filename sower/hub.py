@@ -21,6 +21,7 @@ from sower.core.rules import RESERVED, RuleBook
 from sower.errors import JournalFailed, SowerError
 from sower.inbox import Publication
 from sower.store.journal import Journal
+from sower.store.rows import Log
 from sower.supervisor import supervise
 from sower.tally import Tally
 
@@ -41,11 +42,15 @@ class Hub:
     """All live channels of all apps.
 
     now: seconds since 1970
+    log: where channels' messages are read
     tally: what all parts of the node count in
     failed: told of each restart and quarantine: kind of audit record, app, channel, why
     hears: whether an app's webhooks want a fact; happened: told of each that they want
     born: told of each new channel. awaited: whether somebody wants to be told of a channel before there is one
+    shared: whether somebody may listen of whom this node does not know
     """
+
+    shared = False
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class Hub:
         failed: Callable[[str, str, str, str], None] | None = None,
     ) -> None:
         self.journal = journal
+        self.log: Log = journal
         self.tally = Tally()
         self.use(config)
         self.remember_ids = float(config.store.remember_ids)
@@ -106,6 +112,10 @@ class Hub:
         self._last_serial = next_serial(self._last_serial, self.now())
         return self._last_serial
 
+    def cursor(self) -> int:
+        """A serial after all that was said, and before all that will be."""
+        return self.next_serial()
+
     @property
     def settled(self) -> int:
         """The serial up to which every message of this node was told, or never will be."""
@@ -115,9 +125,12 @@ class Hub:
         """The channel's tree, a new record where there is none."""
         tree = self._trees.get((app, name))
         if tree is None:
-            tree = self._trees[app, name] = ChannelTree(app, name, self.rules.of(name), self)
+            tree = self._trees[app, name] = self._plant(app, name)
             self.born(tree)
         return tree
+
+    def _plant(self, app: str, name: str) -> ChannelTree:
+        return ChannelTree(app, name, self.rules.of(name), self)
 
     def publish(self, app: str, publication: Publication) -> None:
         """Post a message to its channel. Where nobody listens and nothing is kept, it is done at once.
@@ -126,7 +139,7 @@ class Hub:
         """
         name = publication.command.channel
         rules = self.rules.of(name)
-        kept = rules.history is not None or rules.cache or publication.command.id is not None
+        kept = rules.history is not None or rules.cache or publication.command.id is not None or self.shared
         if (app, name) not in self._trees and not kept and not self.awaited(app, name):
             self.tally.published += 1
             self.tally.published_bytes += len(publication.command.data)
@@ -176,14 +189,17 @@ class Hub:
 
     def sweep(self) -> None:
         """Retire channels on which nothing happened since the last sweep, and forget those that nobody needs."""
-        for key, tree in list(self._trees.items()):
+        for tree in list(self._trees.values()):
             if tree.vacant:
-                del self._trees[key]
+                self._forget(tree)
             elif tree.running and tree.idle:
                 tree.retire()
             elif not tree.running and tree.has_work and not tree.rests:
                 self.start(tree)
             tree.idle = True
+
+    def _forget(self, tree: ChannelTree) -> None:
+        del self._trees[tree.app, tree.name]
 
     async def _supervise(self, tree: ChannelTree) -> None:
         def crashed(error: Exception) -> None:

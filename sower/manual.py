@@ -53,6 +53,7 @@ PAGES_SERVED = {
 
 TOPICS = (
     "sower-ably",
+    "sower-cluster",
     "sower-dialects",
     "sower-operations",
     "sower-pubnub",

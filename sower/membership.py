@@ -78,7 +78,7 @@ class Membership:
     def say(self, state: Channel[Subscriber], item: MetaChange) -> list[Delivery]:
         """Do what a member says of itself."""
         try:
-            changes = self._say(item, self._said(item), self._present(state))
+            changes = self._say(item, self._said(item), self.present(state))
         except SowerError as error:
             refuse(item, error)
             return []
@@ -123,7 +123,7 @@ class Membership:
             return Appearance(command.did, item.user, name, command.meta, serial, command.id, command.extra)
         return Appearance(Did.UPDATED, item.user, name, command.meta, serial)
 
-    def _present(self, state: Channel[Subscriber]) -> Presence:
+    def present(self, state: Channel[Subscriber]) -> Presence:
         """The channel's members; with the first of them the clock begins."""
         if state.presence is None and self._nursery is not None:
             state.present()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -48,9 +49,16 @@ from sower.web import files
 from sower.web.dashboard import SESSION, dashboard, sign_out, tell_cookie
 from sower.webhooks import Webhooks
 
+if TYPE_CHECKING:
+    from sower.cluster.node import Node
+
 
 class Parts:
-    """All of them, once. connections: the nursery of what is waited for on connections; now: seconds since 1970."""
+    """All of them, once.
+
+    connections: the nursery of what is waited for on connections. node: where this daemon is one of several
+    now: seconds since 1970
+    """
 
     def __init__(
         self,
@@ -61,6 +69,7 @@ class Parts:
         connections: trio.Nursery,
         certificate: Certificate,
         reread: Callable[[], Config],
+        node: Node | None = None,
         *,
         now: Callable[[], float],
     ) -> None:
@@ -70,8 +79,8 @@ class Parts:
         self.config = config
         self._certificate = certificate
         self.caps = Caps(config.limits, config.server.trusted_proxies)
-        self.hub = Hub(config, journal, now=now)
-        self.health = Health(self.hub, journal, systemd)
+        self.hub = Hub(config, journal, now=now) if node is None else _hub(config, journal, node, self, now=now)
+        self.health = Health(self.hub, journal, systemd, node)
         self._pace = Pace(self.hub.tally)
         self._audit = audit
         self._keepalive = Keepalive(now)
@@ -94,7 +103,6 @@ class Parts:
         api.learn(ReadMessage, revising.message)
         api.learn(ReadVersions, revising.versions)
         metrics = Metrics(self.hub, self.clients, journal, self._webhooks, self.caps, self.server, self.health)
-        self._journal = journal
         self._watching = Watching(self.health, metrics, access)
         self._polling = Polling(config, self.hub, access, activity, api, self._keepalive, connections)
         self._routes = Routes(access, api, self.clients, activity, self._polling.polls)
@@ -109,7 +117,7 @@ class Parts:
         """All routes of a config's apps."""
         router = Router()
         self._watching.install(router)
-        for dialect in _dialects(config, self._journal.epoch):
+        for dialect in _dialects(config, self.hub.log.epoch):
             self._routes.install(dialect, router)
             self._fallbacks.install(dialect, router)
         files.install(router, config.web)
@@ -140,6 +148,10 @@ class Parts:
     def _apps_changed(self) -> None:
         self._go_on(self._apps.own)
 
+    def renew(self) -> None:
+        """There is another epoch: who comes from now on is told positions of it."""
+        self._site = Site(self._route(self.config), self.config.server)
+
     async def load(self) -> None:
         """Read what is kept on disk and held in memory. Raises JournalFailed."""
         await self._polling.load()
@@ -169,6 +181,16 @@ class Parts:
         self.health.draining = True
         self._webhooks.drain()
         self.server.begin_closing()
+
+
+def _hub(config: Config, journal: Journal, node: Node, parts: Parts, *, now: Callable[[], float]) -> Hub:
+    """The hub of one daemon of several. Only they need what is imported here."""
+    from sower.cluster.hub import ClusterHub
+
+    hub = ClusterHub(config, journal, node, now=now)
+    hub.session = lambda session_id: parts.clients.find(session_id)
+    node.renewed = parts.renew
+    return hub
 
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:

@@ -62,7 +62,7 @@ class Replays:
     def __init__(self, channel: Channel, history: History, node: Surroundings) -> None:
         self._channel = channel
         self._history = history
-        self._journal = node.journal
+        self._log = node.log
         self._tally = node.tally
         self._now = node.now
         self._waiting: dict[Subscription, Replay] = {}
@@ -102,7 +102,7 @@ class Replays:
             subscriber.write_ahead(b"".join([encode(self._channel.name, message) for message in page.messages]))
             if not page.more:
                 break
-            replay.since = Position(self._journal.epoch, page.messages[-1].serial)
+            replay.since = Position(self._log.epoch, page.messages[-1].serial)
             await subscriber.drained()
         del self._waiting[newcomer]
         subscriber.release()
@@ -120,7 +120,7 @@ class Replays:
     async def _next(self, replay: Replay) -> Page:
         """What was told after a position; to one who rewinds, what was published, as it is where it enters."""
         since = 0 if self._lost(replay) else replay.since.serial
-        return await self._journal.since(
+        return await self._log.since(
             self._channel.app,
             self._channel.name,
             since,
@@ -132,7 +132,7 @@ class Replays:
         )
 
     async def _newest(self, replay: Replay, count: int) -> Page:
-        page = await self._journal.page(
+        page = await self._log.page(
             self._channel.app,
             self._channel.name,
             before=replay.upto + 1,
@@ -144,11 +144,11 @@ class Replays:
         return Page(page.messages[::-1], gap=False, more=False)
 
     def _lost(self, replay: Replay) -> bool:
-        return replay.since.epoch not in ("", self._journal.epoch)
+        return replay.since.epoch not in ("", self._log.epoch)
 
     def _welcome(self, newcomer: Subscription, replay: Replay, page: Page) -> None:
         """Welcome it when its first page is there; and say whether something between is gone."""
-        position, since = Position(self._journal.epoch, replay.upto), replay.command.since
+        position, since = Position(self._log.epoch, replay.upto), replay.command.since
         missing = since is not None and (page.gap or self._lost(replay))
         if replay.welcome is not None:
             welcome = msgspec.structs.replace(

@@ -49,7 +49,7 @@ class Revising:
         if rules.history is None:
             raise ChangesOff(f"Messages of {channel!r} are not kept, so none can be read by its serial.")
         grant.demand(Can.HISTORY, channel, rules, self._access.apps[grant.app].client_events)
-        page = await self._hub.journal.page(
+        page = await self._hub.log.page(
             grant.app, channel, since=serial - 1, before=serial + 1, limit=1, history=rules.history
         )
         if not page.messages:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sower.core.happening import Fact, Happening
 from sower.store.journal import Journal
+from sower.store.rows import Log
 from sower.tally import Tally
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Surroundings(Protocol):
     """
 
     journal: Journal
+    log: Log
     queue_limit: int
     most_members: int
     largest: int

@@ -18,7 +18,7 @@ from sower.net.routing import Router
 
 ROUTES = {
     "/health/live": 'Whether the daemon answers at all: {"live": true}. No credential is needed.',
-    "/health/ready": "Whether it should get traffic: 200, or 503 with the checks that fail: journal, hub, lag,"
+    "/health/ready": "Whether it should get traffic: 200, or 503 with the checks that fail: journal, hub, cluster, lag,"
     ' stuck, draining. Answers {"ready", "faults": [{"check", "detail"}]}. No credential is needed.',
     "/metrics": "Metrics for Prometheus, with a server's credential (basic_auth in its scrape config).",
 }

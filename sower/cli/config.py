@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,10 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     print_json(shown) if as_json else print(tomli_w.dumps(shown), end="")
 
 
+PASSWORD = re.compile(r"(://[^:/@]*:)[^/@]+@")
+"""Of a URL that has one."""
+
+
 def masked(config: Config) -> dict[str, Any]:
     """A config as it is written in TOML: quantities with their units, nothing that is None, no secret."""
     return _plain(config)
@@ -84,4 +89,6 @@ def _plain(value: Any, name: str = "") -> Any:
         return show_size(value)
     if name == "headers":  # a webhook's: they carry tokens
         return dict.fromkeys(value, MASK)
+    if name == "url" and isinstance(value, str):
+        return PASSWORD.sub(f"\\1{MASK}@", value)
     return MASK if name in ("secret", "old_secret", "secret_key") else value

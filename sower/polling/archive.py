@@ -66,7 +66,7 @@ class Archive:
         counts: list[tuple[str, int]] = []
         for channel, since in command.since:
             history = self._history(channel)
-            count = self._hub.journal.count
+            count = self._hub.log.count
             found = await count(grant.app, channel, since, MOST_COUNTED, history) if history is not None else 0
             counts.append((channel, found))
         return Counts(tuple(counts))
@@ -76,7 +76,7 @@ class Archive:
         channel = command.channel
         self._allowing.demand(grant, Can.DELETE, [channel])
         self._kept(channel)
-        await self._hub.journal.delete(grant.app, channel, command.since, command.before)
+        await self._hub.log.delete(grant.app, channel, command.since, command.before)
         self.forgot(grant.app, channel, command.since, command.before)
         return Acknowledged()
 
@@ -133,7 +133,7 @@ class Archive:
         return Reacted(page, tuple(await self._hub.journal.read(ask)))
 
     async def _page(self, app: str, asked: ReadHistory, history: History) -> HistoryPage:
-        page = await self._hub.journal.page(
+        page = await self._hub.log.page(
             app,
             asked.channel,
             since=asked.since.serial if asked.since is not None else None,

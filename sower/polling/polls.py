@@ -147,7 +147,7 @@ class Polls:
         if poll.user is not None:
             attendees = self._roster.attend(app, poll.user, channels, poll.seconds, states)
         if not poll.cursor:
-            return _response(polled.words, self._hub.next_serial(), ())
+            return _response(polled.words, self._hub.cursor(), ())
         held = HeldPoll(self, polled, grant, places, attendees)
         held.cursor = min(held.cursor, self._hub.next_serial())  # a clock ahead of ours would miss what is to come
         behind = self._is_behind(held)
@@ -331,9 +331,7 @@ class Polls:
         tree, history = track.feed.tree, track.feed.tree.rules.history
         if history is None or not self._opens(poll, place, track):
             return floor
-        page = await self._hub.journal.since(
-            tree.app, tree.name, poll.cursor, upto=floor, limit=MOST_TOLD, history=history
-        )
+        page = await self._hub.log.since(tree.app, tree.name, poll.cursor, upto=floor, limit=MOST_TOLD, history=history)
         words = track.feed.words
         entries = [Entry(m.serial, words.envelope(tree.name, m), m) for m in page.messages]
         _add(pieces, poll, place, entries)

@@ -126,6 +126,8 @@ async def test_config_init_check_and_show(tmp_path: Path) -> None:
     assert secret not in shown.out
     assert tomllib.loads(shown.out)["session"]["ping_every"] == "25s"
     assert json.loads((await sower(tmp_path, "config", "show", "--json")).out)["apps"][0]["secret"] == "********"
+    file.write_text(file.read_text().replace('# url = ""', 'url = "redis://ann:pass-word@a:1/0"', 1))
+    assert 'url = "redis://ann:********@a:1/0"' in (await sower(tmp_path, "config", "show")).out
     file.write_text(file.read_text() + "\n[limits]\nmesage = 1\n")
     bad = await sower(tmp_path, "config", "check")
     assert bad.code == 5

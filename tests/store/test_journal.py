@@ -131,6 +131,14 @@ async def test_a_gap_is_told_exactly_when_something_after_the_position_is_gone(t
         assert (await journal.since("1", "never", serial(1), limit=10, history=history)).gap
 
 
+async def test_a_message_that_is_not_kept_is_no_gap_to_who_had_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append("1", "c", [message(1)], HISTORY)
+        await journal.append("1", "c", [], HISTORY, head=serial(2))
+        assert await journal.head("1", "c") == serial(2)
+        assert not (await journal.since("1", "c", serial(2), limit=10, history=HISTORY)).gap
+
+
 async def test_a_sweep_deletes_aged_rows_and_the_gap_stays_told(tmp_path: Path) -> None:
     clock = [NOW]
     async with opened(tmp_path, now=lambda: clock[0]) as journal:

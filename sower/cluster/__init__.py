@@ -1,0 +1,19 @@
+"""Several daemons that are one, on a Redis or Valkey: what one daemon decides alone, Redis decides for all.
+
+    publish -> a node's channel tree -> one script in Redis: order, idempotency, history, broadcast
+            -> every node that follows the channel -> its tree applies it -> its own subscribers
+
+scripts.py    what runs inside Redis, each script at once or not at all
+entries.py    what a channel's log is made of, as bytes
+line.py       the one connection over which scripts go and broadcasts come, in the order of Redis
+node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
+tree.py       a channel's tree that applies the log instead of deciding alone
+replica.py    who is present, as the log says it
+archive.py    history, read from Redis
+hub.py        the channels of a node
+
+Rule 1: nothing of consensus, membership or replication is made by hand. Redis runs one script after the other:
+        that is the one order, and its broadcasts leave in that order.
+Rule 2: what a node tells is what the log says. It applies its own publishes when they come back, as all others do.
+Rule 3: no cluster section, no import of this folder.
+"""

@@ -1,0 +1,176 @@
+"""What a channel's log is made of, as it lies in Redis and is broadcast: MessagePack, a length before each.
+
+A newer daemon may add fields at the end of an entry; an older one beside it reads past them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sower.core.appearances import record
+from sower.core.message import Appearance, Did, Kind, Message
+
+SERIAL = 17
+"""Digits."""
+
+NODE = 8
+"""Characters of a node's name."""
+
+
+class Spoken(msgspec.Struct, frozen=True, array_like=True, tag="m"):
+    """A message. told: whether subscribers get it. sender: the session that does not get it."""
+
+    event: str
+    data: bytes
+    kind: int
+    user: str | None
+    id: str | None
+    extra: bytes | None
+    told: bool = True
+    sender: str | None = None
+
+    def message(self, serial: int, sender: Any = None) -> Message:
+        """The message that it is in the log."""
+        return Message(serial, self.event, self.data, Kind(self.kind), self.user, self.id, self.extra, sender)
+
+
+class Entered(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    """A connection of a member came, or says something new of itself. The fields are Appearance's.
+
+    keep: it says nothing of the user. again: its node says what others may have forgotten
+    """
+
+    did: int
+    user: str
+    connection: str
+    meta: bytes
+    id: str | None
+    extra: bytes | None
+    node: str
+    keep: bool = False
+    again: bool = False
+
+    def appearance(self, serial: int) -> Appearance:
+        """What it shows."""
+        return Appearance(Did(self.did), self.user, self.connection, self.meta, serial, self.id, self.extra)
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+    """A connection of a member went. lost: it did not say so. said: whether these are its last words."""
+
+    user: str
+    connection: str
+    lost: bool = True
+    said: bool = False
+    meta: bytes = b"null"
+    id: str | None = None
+    extra: bytes | None = None
+
+    def appearance(self, serial: int) -> Appearance:
+        """What it shows."""
+        return Appearance(Did.LEFT, self.user, self.connection, self.meta, serial, self.id, self.extra)
+
+
+class TakenOver(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """A client came back to another node: from now on its members are that node's."""
+
+    user: str
+    connection: str
+    node: str
+
+
+OfMember = Entered | Gone | TakenOver
+Entry = Spoken | OfMember
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+def field(entry: OfMember) -> bytes:
+    """What a member's connection is called among those who are here."""
+    return _encode((entry.user, entry.connection))
+
+
+class Batch(NamedTuple):
+    """Entries that were appended together. before: the channel's head until then."""
+
+    before: int
+    first: int
+    entries: tuple[Entry, ...]
+
+
+def pack(entry: Entry) -> bytes:
+    """The bytes of an entry."""
+    return _encode(entry)
+
+
+def unpack(payload: bytes) -> Batch:
+    """What a broadcast says: three serials, and the entries."""
+    return Batch(int(payload[:SERIAL]), first_of(payload), tuple(_entries(payload)))
+
+
+def first_of(payload: bytes) -> int:
+    """The serial of a broadcast's first entry."""
+    return int(payload[SERIAL : 2 * SERIAL])
+
+
+def last_of(payload: bytes) -> int:
+    """The serial of its last entry."""
+    return int(payload[2 * SERIAL : 3 * SERIAL])
+
+
+def _entries(payload: bytes) -> Iterator[Entry]:
+    at = 3 * SERIAL
+    while at < len(payload):
+        end = at + 4 + int.from_bytes(payload[at : at + 4], "big")
+        yield _decode(payload[at + 4 : end])
+        at = end
+
+
+class Here(NamedTuple):
+    """A connection of a member, as Redis knows it."""
+
+    node: str
+    serial: int
+    entry: Entered
+
+
+def here(members: Sequence[bytes]) -> list[Here]:
+    """Who is here, in the order in which they came."""
+    found = [_here(value) for value in members[1::2]]
+    found.sort(key=lambda one: one.serial)
+    return found
+
+
+def _here(value: bytes) -> Here:
+    entry = _decode(value[NODE + SERIAL :])
+    assert isinstance(entry, Entered)
+    return Here(value[:NODE].decode(), int(value[NODE : NODE + SERIAL]), entry)
+
+
+def cached(value: bytes) -> Message | None:
+    """The last event that newcomers begin with."""
+    if not value:
+        return None
+    entry = _decode(value[SERIAL:])
+    assert isinstance(entry, Spoken)
+    return entry.message(int(value[:SERIAL]))
+
+
+def stored(row: Sequence[Any]) -> Message:
+    """A row of a channel's history, or of what its members did."""
+    serial, fields = int(row[0][:SERIAL]), row[1]
+    entry = _decode(fields[1])
+    if isinstance(entry, Spoken):
+        return entry.message(serial)
+    if isinstance(entry, Gone):
+        shown = entry.appearance(serial)
+        if fields[3] and not entry.extra and entry.meta == b"null":
+            before = _here(fields[3]).entry
+            shown = msgspec.structs.replace(shown, meta=before.meta, extra=before.extra)
+        return record(shown, serial)
+    assert isinstance(entry, Entered)
+    return record(entry.appearance(serial), serial)

@@ -1,0 +1,60 @@
+"""The channels of a node, which it has in common with others. The daemon's own channels stay each node's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sower.channel_tree import ChannelTree
+from sower.cluster.archive import Archive
+from sower.cluster.node import Node
+from sower.cluster.tree import ClusterTree
+from sower.config import Config
+from sower.core.rules import RESERVED
+from sower.hub import Hub
+from sower.inbox import Subscriber
+from sower.store.journal import Journal
+from sower.store.rows import Log
+
+CLOCKS_APART = 50_000
+"""100 ns units, 5 ms: how far behind Redis' clock a cursor begins, so that nothing is said before it afterwards."""
+
+
+class ClusterHub(Hub):
+    """session: finds whoever is connected to this node."""
+
+    shared = True
+
+    def __init__(self, config: Config, journal: Journal, node: Node, *, now: Callable[[], float]) -> None:
+        super().__init__(config, journal, now=now)
+        self.node = node
+        self.log: Log = Archive(node)
+        self.session: Callable[[str], Subscriber | None] = _nobody
+
+    def next_serial(self) -> int:
+        """Redis' time, or a serial after every earlier one that was made here."""
+        self._last_serial = max(self._last_serial + 1, self.node.heard, self.node.clock())
+        return self._last_serial
+
+    def cursor(self) -> int:
+        """Redis' time, a little late, so that what is said from now on comes after it."""
+        return max(self.node.heard, self.node.clock() - CLOCKS_APART)
+
+    @property
+    def settled(self) -> int:
+        """The serial up to which all that channels here follow was told: broadcasts come in the order of serials."""
+        heard = self.node.heard
+        return min(heard, min(self.in_flight.values()) - 1) if self.in_flight else heard
+
+    def _plant(self, app: str, name: str) -> ChannelTree:
+        if not app or name.startswith(RESERVED):
+            return super()._plant(app, name)
+        return ClusterTree(app, name, self.rules.of(name), self)
+
+    def _forget(self, tree: ChannelTree) -> None:
+        super()._forget(tree)
+        if isinstance(tree, ClusterTree):
+            self.node.unfollow(tree)
+
+
+def _nobody(session_id: str) -> None:
+    """Before clients can connect."""

@@ -1,0 +1,350 @@
+"""A node among nodes: its lease, the epoch, which channels it follows, and whose members it takes away.
+
+Rule 1: a node is a process: a daemon that starts again is another node, and the members of the one before go when
+        its lease is over. Whoever sees that first takes them away; Redis does it once.
+Rule 2: the epoch changes when Redis lost data: when it has none any more, or when what it once acknowledged to this
+        node is not there.
+Rule 3: while the line is down nothing is decided here: who publishes or comes is told so at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, Protocol, Self
+
+import structlog
+import trio
+
+from sower.cluster import entries, scripts
+from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
+from sower.cluster.line import Line
+from sower.config import Cluster, History
+from sower.core.message import SERIALS_PER_SECOND, Message
+from sower.errors import ClusterFailed
+
+log = structlog.get_logger(__name__)
+
+BEATS_IN_A_LEASE = 5
+"""How often a lease is renewed before it is over."""
+
+SLOWEST_BEAT = 1.0
+"""Seconds between two looks at Redis, at most: so soon is it seen that it went, or lost its data."""
+
+LATEST_KEPT = 60.0
+"""Seconds that broadcasts can be read again."""
+
+STATE_KEPT = 86400.0
+"""Seconds that a silent channel without history is known; with history it is 30 days, as in the journal."""
+
+STATE_OF_HISTORY_KEPT = 30 * 86400.0
+
+REMOVED_AT_ONCE = 500
+"""Members of a dead node in one script."""
+
+
+class Keys:
+    """What a channel's keys are called. All are in one slot of a Redis Cluster."""
+
+    __slots__ = ("here", "ids", "kept", "latest", "past", "state", "topic")
+
+    def __init__(self, prefix: str, app: str, channel: str) -> None:
+        base = f"{prefix}:{{{app}/{channel}}}".encode()
+        self.topic = base
+        self.state, self.latest, self.kept, self.past, self.here, self.ids = (
+            base + end for end in (b":s", b":r", b":m", b":p", b":h", b":i:")
+        )
+
+
+class Snapshot(NamedTuple):
+    """A channel at one moment. cached: the event that newcomers begin with."""
+
+    head: int
+    cached: Message | None
+    members: list[Here]
+
+
+class Missed(NamedTuple):
+    """Broadcasts that are still there, and the channel after them."""
+
+    payloads: list[bytes]
+    snapshot: Snapshot
+
+
+class Outcome(NamedTuple):
+    """What became of an entry. serial: 0 where it changed nothing. fresh: False for an id that was known."""
+
+    serial: int
+    fresh: bool
+
+
+class Follower(Protocol):
+    """A channel's tree. app, name: of its channel."""
+
+    app: str
+    name: str
+    keys: Keys
+
+    def hear(self, payload: bytes) -> None:
+        """Something was broadcast."""
+        ...
+
+    def look_again(self, *, lost: bool) -> None:
+        """Something may have been missed. lost: Redis has lost data."""
+        ...
+
+
+class Node:
+    """name: of this process. epoch: of all positions. heard: the serial up to which every broadcast has come.
+
+    behind: how far Redis' clock is from trio's, in seconds. history_of: what a channel keeps.
+    renewed: told when there is another epoch
+    """
+
+    def __init__(self, config: Cluster, history_of: Callable[[str], History | None], remember_ids: float) -> None:
+        self.name = secrets.token_hex(entries.NODE // 2)
+        self.epoch = ""
+        self.heard = 0
+        self.living: tuple[str, ...] = ()
+        self.renewed: Callable[[], None] = _nobody
+        self.returned: Callable[[], None] = _nobody
+        self.prefix = config.prefix
+        self.line = Line(config.url, replicas=config.replicas, heard=self._hear)
+        self.line.begun = self._begin
+        self._lease = float(config.lease)
+        self._history_of = history_of
+        self._remember = int(remember_ids * 1000)
+        self._offset = 0.0
+        self._clock, self._epoch, self._nodes = (
+            f"{config.prefix}:{name}".encode() for name in ("clock", "epoch", "nodes")
+        )
+        self._followed: dict[bytes, Follower] = {}
+        self._acknowledged: tuple[bytes, int] | None = None
+        self._owning: set[tuple[str, str]] = set()
+        self._known = False
+        self._whole_at: float | None = None
+        """When every node has said its members again, after Redis lost them."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: Cluster, history_of: Callable[[str], History | None], remember_ids: float
+    ) -> AsyncGenerator[Self]:
+        """Be a node until the block ends. Raises ClusterFailed where Redis cannot be reached."""
+        node = cls(config, history_of, remember_ids)
+        async with node.line.open(), trio.open_nursery() as nursery:
+            nursery.start_soon(node._beat, name="cluster heartbeat")
+            yield node
+            nursery.cancel_scope.cancel()
+            with trio.move_on_after(scripts_within(config)) as farewell, suppress(ClusterFailed):
+                farewell.shield = True
+                await node._leave()
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be decided now, empty while all is well."""
+        return f"Redis: {self.line.fault}" if self.line.fault else ""
+
+    @property
+    def up(self) -> bool:
+        """Whether Redis decides."""
+        return self.line.up
+
+    @property
+    def whole(self) -> bool:
+        """Whether who is not in Redis is not here: not while nodes say their members again."""
+        return self._whole_at is None
+
+    def clock(self) -> int:
+        """Redis' time as a serial, as well as this node knows it."""
+        return int((trio.current_time() + self._offset) * SERIALS_PER_SECOND)
+
+    def keys(self, app: str, channel: str) -> Keys:
+        """What a channel's keys are called."""
+        return Keys(self.prefix, app, channel)
+
+    # What channels ask
+
+    async def follow(self, tree: Follower) -> Snapshot:
+        """Hear what a channel says from here on. Raises ClusterFailed, and then it is not followed."""
+        topic = tree.keys.topic
+        if topic not in self._followed:
+            self._followed[topic] = tree
+            self.line.subscribe(topic)
+        try:
+            return await self.load(tree.keys, tree.name)
+        except ClusterFailed:
+            self.unfollow(tree)
+            raise
+
+    def unfollow(self, tree: Follower) -> None:
+        """Hear it no more."""
+        if self._followed.pop(tree.keys.topic, None) is not None:
+            self.line.unsubscribe(tree.keys.topic)
+
+    async def load(self, keys: Keys, name: str) -> Snapshot:
+        """A channel as it is. Raises ClusterFailed."""
+        args = (self.heard, self._state_kept(self._history_of(name)))
+        head, cached, members = await self.line.run(scripts.LOAD, (self._clock, keys.state, keys.here), args)
+        return Snapshot(int(head), entries.cached(cached), entries.here(members))
+
+    async def missed(self, keys: Keys, since: int) -> Missed:
+        """What was broadcast after a serial. Raises ClusterFailed."""
+        answer = await self.line.run(scripts.MISSED, (keys.state, keys.latest, keys.here), (f"{since:017d}",))
+        head, payloads, members = answer
+        return Missed(payloads, Snapshot(int(head or 0), None, entries.here(members)))
+
+    async def say(self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry, bytes]]) -> list[Outcome]:
+        """Append entries to a channel's log, all at once. Raises ClusterFailed: then it is not known which are there.
+
+        said: each with how: m a message that is kept, n one that is not, c one that newcomers begin with; else see SAY
+        """
+        if any(isinstance(entry, entries.Entered | TakenOver) for entry, _ in said):
+            await self._own(app, name)
+        return await self.append(name, keys, said, self.name)
+
+    async def append(self, name: str, keys: Keys, said: Sequence[tuple[Entry, bytes]], node: str) -> list[Outcome]:
+        """Append entries in the name of a node. Raises ClusterFailed."""
+        history = self._history_of(name)
+        most, age = (history.messages, int(history.age * 1000)) if history is not None else (0, 0)
+        names = [self._clock, keys.state, keys.latest, keys.kept, keys.past, keys.here]
+        args: list[Any] = [keys.topic, self.heard, node, most, age, self._remember]
+        args += [int(LATEST_KEPT * 1000), self._state_kept(history)]
+        for entry, how in said:
+            if not isinstance(entry, Spoken):
+                args += [how, entries.field(entry), b"", entries.pack(entry)]
+                continue
+            index: Any = b""
+            if entry.id is not None:
+                names.append(keys.ids + entry.id.encode())
+                index = len(names)
+            kept = b"0" if how == b"n" else b"1"
+            args += [b"c" if how == b"c" else b"m", kept, index, entries.pack(entry)]
+        answers = await self.line.run(scripts.SAY, names, args, gated=True)
+        outcomes = [_outcome(answer) for answer in answers]
+        newest = max((outcome.serial for outcome in outcomes if outcome.fresh), default=0)
+        if newest:
+            self._acknowledged = (keys.state, newest)
+        return outcomes
+
+    def _state_kept(self, history: History | None) -> int:
+        return int((STATE_KEPT if history is None else STATE_OF_HISTORY_KEPT) * 1000)
+
+    async def _own(self, app: str, name: str) -> None:
+        """Note that a channel has members of this node, before it has."""
+        if (app, name) not in self._owning:
+            await self.line.ask(b"SADD", self._members_of(self.name), _joined(app, name))
+            self._owning.add((app, name))
+
+    def _members_of(self, node: str) -> bytes:
+        return f"{self.prefix}:members:{node}".encode()
+
+    # Broadcasts
+
+    def _hear(self, topic: bytes, payload: bytes) -> None:
+        tree = self._followed.get(topic)
+        if tree is not None:
+            tree.hear(payload)
+        self.heard = max(self.heard, entries.last_of(payload))
+
+    # The lease
+
+    async def _begin(self) -> None:
+        """The line stands again."""
+        if self._acknowledged is not None and self.epoch:
+            state, serial = self._acknowledged
+            head = await self.line.ask(b"HGET", state, b"head")
+            if int(head or 0) < serial:
+                await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
+        lost = await self._renew()
+        for tree in tuple(self._followed.values()):
+            tree.look_again(lost=lost)
+        self.returned()
+
+    async def _beat(self) -> None:
+        while True:
+            await trio.sleep(min(self._lease / BEATS_IN_A_LEASE, SLOWEST_BEAT))
+            if self.up:
+                with suppress(ClusterFailed):
+                    await self.look()
+
+    async def look(self) -> None:
+        """See whether Redis is as it was. Raises ClusterFailed."""
+        known, whole_at = self._known, self._whole_at
+        if await self._renew():
+            for tree in tuple(self._followed.values()):
+                tree.look_again(lost=True)
+        elif known and not self._known:
+            log.warning("cluster_lease_lost", node=self.name)
+            self._known = True
+            self._owning.clear()
+            for tree in tuple(self._followed.values()):
+                tree.look_again(lost=False)
+        elif whole_at is not None and trio.current_time() > whole_at:
+            self._whole_at = None
+            for tree in tuple(self._followed.values()):
+                tree.look_again(lost=False)
+
+    async def _renew(self) -> bool:
+        """Renew the lease, and take dead nodes' members away. Whether Redis has lost data."""
+        before = trio.current_time()
+        answer = await self.line.run(
+            scripts.BEAT,
+            (self._clock, self._epoch, self._nodes),
+            (self.name, int(self._lease * 1000), secrets.token_hex(4), self.heard),
+        )
+        clock, epoch, known, dead, living = answer
+        self._offset = int(clock) / SERIALS_PER_SECOND - (before + trio.current_time()) / 2
+        self.heard = max(self.heard, int(clock))
+        self._known = bool(known)
+        self.living = tuple(name.decode() for name in living)
+        lost = bool(self.epoch) and self.epoch != epoch.decode()
+        if lost:
+            log.error("cluster_lost_data", epoch=epoch.decode(), before=self.epoch)
+            self._owning.clear()
+            self._whole_at = trio.current_time() + self._lease
+        if self.epoch != epoch.decode():
+            self.epoch = epoch.decode()
+            self.renewed()
+        for node in dead:
+            log.warning("cluster_node_gone", node=node.decode())
+            await self._bury(node.decode())
+        return lost
+
+    async def _bury(self, node: str) -> None:
+        """Take away the members of a node whose lease is over."""
+        for one in await self.line.ask(b"SMEMBERS", self._members_of(node)):
+            app, _, name = one.decode().partition("\0")
+            keys = self.keys(app, name)
+            snapshot = await self.load(keys, name)
+            gone: list[tuple[Entry, bytes]] = [
+                (Gone(one.entry.user, one.entry.connection), b"l") for one in snapshot.members if one.node == node
+            ]
+            for at in range(0, len(gone), REMOVED_AT_ONCE):
+                await self.append(name, keys, gone[at : at + REMOVED_AT_ONCE], node)
+        await self.line.ask(b"DEL", self._members_of(node))
+        await self.line.ask(b"ZREM", self._nodes, node)
+
+    async def _leave(self) -> None:
+        """A daemon that ends takes its own members away."""
+        await self._bury(self.name)
+
+
+def scripts_within(config: Cluster) -> float:
+    """Seconds that a node takes to say farewell, at most."""
+    return min(2.0, float(config.lease))
+
+
+def _outcome(answer: bytes) -> Outcome:
+    if answer == b"-":
+        return Outcome(0, fresh=False)
+    return Outcome(int(answer.lstrip(b"=")), fresh=not answer.startswith(b"="))
+
+
+def _joined(app: str, name: str) -> bytes:
+    return f"{app}\0{name}".encode()
+
+
+def _nobody() -> None:
+    """Where nobody is told."""

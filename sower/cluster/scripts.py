@@ -1,0 +1,217 @@
+"""What runs inside Redis. A script is run whole, alone, and by the clock of Redis.
+
+Serials are text of 17 digits here: numbers in Lua have 53 bits, and a serial has 54.
+
+    clock      the last serial of all: they rise over all channels, so one cursor can stand for many of them
+    epoch      changes when Redis lost data
+    nodes      when each node's lease ends, in milliseconds
+    :s         a channel's head, the serial it was born at, the last that was kept and the last that was trimmed
+    :r         its latest broadcasts, for whoever missed one
+    :m         its history
+    :p         what its members did, where it keeps history
+    :h         who is here: user and connection -> node, serial, appearance
+"""
+
+from __future__ import annotations
+
+ZERO = "0" * 17
+
+_TIME = f"""
+local ZERO = '{ZERO}'
+local time = redis.call('TIME')
+local now = string.format('%010d%06d0', time[1], time[2])
+local function plus(serial, ticks)
+  local seconds, rest = tonumber(string.sub(serial, 1, 10)), tonumber(string.sub(serial, 11)) + ticks
+  local carry = math.floor(rest / 1e7)
+  if seconds + carry < 0 then return ZERO end
+  return string.format('%010d%07d', seconds + carry, rest - carry * 1e7)
+end
+local function later(a, b) if a and a > b then return a end return b end
+"""
+
+SAY = (
+    _TIME
+    + """
+-- KEYS: clock, :s, :r, :m, :p, :h, ids...
+-- ARGV: topic, floor, node, messages kept, age kept (ms), ids kept (ms), latest kept (ms), state kept (ms), then four
+-- for each entry: what it is, a field of :h or whether it is kept, which of KEYS is its id, its bytes
+local clock, state, latest, kept, past, here = unpack(KEYS, 1, 6)
+local topic, floor, node, most, age = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local head = redis.call('HGET', state, 'head')
+local last = later(redis.call('GET', clock), later(head, floor))
+local at = now > last and now or plus(last, 1)
+local first, told, answers = at, {}, {}
+
+local function keep(stream, ...)
+  local excess = redis.call('XLEN', stream) - most + 1
+  if excess > 0 and stream == kept then
+    local old = redis.call('XRANGE', stream, '-', '+', 'COUNT', excess)
+    redis.call('HSET', state, 'trimmed', string.sub(old[#old][1], 1, 17))
+  end
+  redis.call('XADD', stream, 'MAXLEN', most, at .. '-0', ...)
+  redis.call('PEXPIRE', stream, age)
+end
+
+for i = 9, #ARGV, 4 do
+  local kind, field, id, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local answer = nil
+  if kind == 'm' or kind == 'c' then
+    local known = id ~= '' and redis.call('GET', KEYS[tonumber(id)])
+    if known then
+      answer = '=' .. known
+    else
+      if id ~= '' then redis.call('SET', KEYS[tonumber(id)], at, 'PX', ARGV[6]) end
+      if field == '1' and most > 0 then
+        keep(kept, 'b', bytes)
+        redis.call('HSET', state, 'kept', at)
+      end
+      if kind == 'c' then redis.call('HSET', state, 'cached', at .. bytes) end
+    end
+  else
+    local there = redis.call('HGET', here, field)
+    local own = there and string.sub(there, 1, #node) == node
+    if kind == 'e' or (kind == 'a' and there and not own) or (kind == 'r' and not own) then
+      local said = kind == 'a' and string.sub(there, #node + 18) or bytes
+      redis.call('HSET', here, field, node .. at .. said)
+    elseif kind == 'l' and own then
+      redis.call('HDEL', here, field)
+    else
+      answer = '-'
+    end
+    if not answer and most > 0 and kind ~= 'a' then keep(past, 'b', bytes, 'v', there or '') end
+  end
+  if not answer then
+    told[#told + 1] = struct.pack('>I4', #bytes) .. bytes
+    answer = at
+    last, at = at, plus(at, 1)
+  end
+  answers[#answers + 1] = answer
+end
+
+if #told > 0 then
+  if not head then redis.call('HSET', state, 'born', first) end
+  redis.call('HSET', state, 'head', last)
+  redis.call('SET', clock, last)
+  if most > 0 then
+    local over = plus(now, -age * 1e4)
+    local old = redis.call('XREVRANGE', kept, over, '-', 'COUNT', 1)
+    if #old > 0 then
+      redis.call('HSET', state, 'trimmed', string.sub(old[1][1], 1, 17))
+      redis.call('XTRIM', kept, 'MINID', over)
+    end
+  end
+  local payload = (head or ZERO) .. first .. last .. table.concat(told)
+  redis.call('XADD', latest, 'MAXLEN', 256, first .. '-0', 'b', payload)
+  redis.call('PEXPIRE', latest, ARGV[7])
+  redis.call('PEXPIRE', state, ARGV[8])
+  redis.call('PUBLISH', topic, payload)
+end
+return answers
+"""
+)
+"""Append entries to a channel's log and broadcast them. Answers each with its serial, `=` and the serial of the first
+message with its id, or `-` where it changes nothing.
+
+`e` enters, `r` is said again by its node, `a` is taken over from another node, `l` leaves where it is its node's.
+"""
+
+LOAD = (
+    _TIME
+    + """
+-- KEYS: clock, :s, :h. ARGV: floor, state kept (ms)
+local head = redis.call('HGET', KEYS[2], 'head')
+if not head then
+  head = later(redis.call('GET', KEYS[1]), later(now, ARGV[1]))
+  redis.call('SET', KEYS[1], head)
+  redis.call('HSET', KEYS[2], 'head', head, 'born', head)
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+end
+return {head, redis.call('HGET', KEYS[2], 'cached') or '', redis.call('HGETALL', KEYS[3])}
+"""
+)
+"""How far a channel's log is, the last event that newcomers begin with, and who is here, all at one moment."""
+
+MISSED = """
+-- KEYS: :s, :r, :h. ARGV: after which serial
+local found = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+')
+local payloads = {}
+for i = 1, #found do payloads[i] = found[i][2][2] end
+return {redis.call('HGET', KEYS[1], 'head') or '', payloads, redis.call('HGETALL', KEYS[3])}
+"""
+"""The broadcasts after a serial that are still there, how far the log is, and who is here, all at one moment."""
+
+PAGE = (
+    _TIME
+    + """
+-- KEYS: :s, :m or :p. ARGV: since, before, limit, newest first, age (ms), whether gaps are told
+local facts = redis.call('HMGET', KEYS[1], 'head', 'born', 'trimmed', 'kept')
+local head, since, stream = facts[1] or ZERO, ARGV[1], KEYS[2]
+local floor = later(facts[3], ZERO)
+local old = redis.call('XREVRANGE', stream, plus(now, -tonumber(ARGV[5]) * 1e4), '-', 'COUNT', 1)
+if #old > 0 then floor = later(string.sub(old[1][1], 1, 17), floor) end
+if redis.call('EXISTS', stream) == 0 then floor = later(facts[4], floor) end
+local gap = 0
+if since ~= '' and ARGV[6] == '1' then
+  if floor > since or since > head or (since > ZERO and since < later(facts[2], ZERO)) then gap = 1 end
+end
+local low = '(' .. later(since ~= '' and since, floor) .. '-0'
+local high = ARGV[2] ~= '' and '(' .. ARGV[2] .. '-0' or '+'
+local found
+if low == '(' .. ZERO .. '-0' then low = '-' end
+if ARGV[4] == '1' then
+  found = redis.call('XREVRANGE', stream, high, low, 'COUNT', ARGV[3])
+else
+  found = redis.call('XRANGE', stream, low, high, 'COUNT', ARGV[3])
+end
+return {head, gap, found}
+"""
+)
+"""A page of what retention still shows, and whether something after `since` is gone."""
+
+COUNT = (
+    _TIME
+    + """
+-- KEYS: :m. ARGV: since, most, age (ms)
+local low = later(ARGV[1], plus(now, -tonumber(ARGV[3]) * 1e4))
+return #redis.call('XRANGE', KEYS[1], '(' .. low .. '-0', '+', 'COUNT', ARGV[2])
+"""
+)
+"""How many messages there are after a serial, as many as asked for at the most."""
+
+DELETE = """
+-- KEYS: :m. ARGV: since, before
+local found
+repeat
+  found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', '(' .. ARGV[2] .. '-0', 'COUNT', 500)
+  for i = 1, #found do redis.call('XDEL', KEYS[1], found[i][1]) end
+until #found < 500
+"""
+"""Delete the messages between two exclusive serials."""
+
+BEAT = (
+    _TIME
+    + """
+-- KEYS: clock, epoch, nodes. ARGV: node, lease (ms), an epoch for when there is none, floor
+local clock = later(redis.call('GET', KEYS[1]), later(now, ARGV[4]))
+redis.call('SET', KEYS[1], clock)
+local epoch = redis.call('GET', KEYS[2])
+if not epoch then
+  epoch = ARGV[3]
+  redis.call('SET', KEYS[2], epoch)
+end
+local known = redis.call('ZSCORE', KEYS[3], ARGV[1]) and 1 or 0
+local ms = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[3], ms + ARGV[2], ARGV[1])
+local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ms)
+return {clock, epoch, known, dead, redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ms, '+inf')}
+"""
+)
+"""Renew a node's lease. Answers: the clock, the epoch, whether the node was known, the dead and the living nodes."""
+
+RENEW_EPOCH = """
+-- KEYS: epoch. ARGV: the one that is over, the next
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
+"""
+"""Begin another epoch, once."""
+
+ALL = (SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH)

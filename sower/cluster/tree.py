@@ -1,0 +1,405 @@
+"""A channel's task tree on one node of several: it applies what the channel's log in Redis says, in that order.
+
+Rule 1: what this node's clients publish and do is appended to the log by one script, and told when it comes back.
+Rule 2: a broadcast names the head before it. Equal to this tree's head: it is applied. Lower: it is known. Else
+        something was missed, and is read before anything goes on.
+Rule 3: the log is followed only while somebody here follows the channel; whoever only publishes does not.
+Rule 4: the output gate: a publish is acknowledged when Redis has it, and where Redis cannot be asked it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+import trio
+
+from sower.channel_tree import CLIENT_EVENT, ChannelTree
+from sower.cluster.entries import Batch, Entered, Entry, Spoken, first_of, unpack
+from sower.cluster.node import Node, Outcome, Snapshot
+from sower.cluster.replica import Replica
+from sower.config import History
+from sower.core.channel import Channel
+from sower.core.command import Receipt
+from sower.core.message import Delivery, Message, Position
+from sower.core.rules import Rules
+from sower.errors import ClusterFailed, NotSpoken, SowerError
+from sower.inbox import Arrival, Departure, Item, Publication, Subscriber, refuse
+from sower.membership import Membership
+from sower.surroundings import Surroundings
+
+log = structlog.get_logger(__name__)
+
+SAID_AT_ONCE = 500
+"""Entries in one script: some milliseconds in which Redis does nothing else."""
+
+BYTES_AT_ONCE = 1024 * 1024
+"""Bytes of data in one script, but for a single message that is longer."""
+
+HEARD_AT_MOST = 1000
+"""Broadcasts that wait for a tree; what comes besides is read again."""
+
+READ_AT_ONCE = 200
+"""Messages of one page, where more was missed than Redis keeps broadcasts of."""
+
+
+class Surrounding(Surroundings, Protocol):
+    """What a channel has from a node of a cluster. session: whoever is connected here under this id."""
+
+    node: Node
+    session: Callable[[str], Subscriber | None]
+
+
+class Broadcast:
+    """What was said to all nodes."""
+
+    __slots__ = ("apart", "payload")
+
+    def __init__(self, payload: bytes) -> None:
+        self.apart = False
+        self.payload = payload
+
+    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
+        """The tree applies it."""
+        return ()
+
+    def refuse(self, error: SowerError) -> None:
+        """Nobody waits for it."""
+
+
+class Copy(Channel[Subscriber]):
+    """A channel's state as the log says it."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, name: str, rules: Rules, *, most_members: int, node: str) -> None:
+        super().__init__(name, rules, head=0, most_members=most_members)
+        self._node = node
+        self.presence = None
+        if rules.presence:
+            self.present()
+
+    def present(self) -> Replica:
+        """Its members, known to every node."""
+        if not isinstance(self.presence, Replica):
+            self.presence = Replica(self.rules.grace, self._most_members, self._node)
+        return self.presence
+
+    @property
+    def replica(self) -> Replica | None:
+        """Its members, where there ever were any."""
+        return self.presence if isinstance(self.presence, Replica) else None
+
+    @property
+    def vacant(self) -> bool:
+        """Whether nobody here follows the channel, and no member is a client of this node."""
+        own = self.replica is not None and self.replica.own
+        return not (self.audiences or own or any(tap.followers for tap in self.taps))
+
+
+class ClusterTree(ChannelTree):
+    """One channel on this node. keys: what it is called in Redis."""
+
+    def __init__(self, app: str, name: str, rules: Rules, node: Surrounding) -> None:
+        super().__init__(app, name, rules, node)
+        self._around = node
+        self.keys = node.node.keys(app, name)
+        self._members = Membership(replace(rules, history=None), node.next_serial, self._expired)
+        self._following = False
+        self._behind = False
+        self._lost = False
+        self._heard = 0
+        self._entering: dict[tuple[str, str], Arrival] = {}
+
+    # What others see and ask
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits that no task is doing."""
+        return super().has_work or self._behind or bool(self._intents)
+
+    @property
+    def _intents(self) -> list[tuple[Entry, bytes]]:
+        replica = self._state.replica if isinstance(self._state, Copy) else None
+        return replica.intents if replica is not None else []
+
+    def quarantine(self, until: float) -> None:
+        """As of every tree; what was broadcast meanwhile is read afterwards."""
+        super().quarantine(until)
+        self._heard, self._behind = 0, True
+        self._accepted = []  # they are refused, and nothing of them was said
+
+    def hear(self, payload: bytes) -> None:
+        """Something was broadcast. Where too much waits already, it is read again later."""
+        if self._heard >= HEARD_AT_MOST or self.rests:
+            self._behind = True
+            return
+        self._heard += 1
+        self._node.in_flight.setdefault(self, first_of(payload))
+        self.post(Broadcast(payload), always=True)
+
+    def look_again(self, *, lost: bool) -> None:
+        """Something may have been missed. lost: Redis has lost data."""
+        self._behind = True
+        self._lost = self._lost or lost
+        self._work.set()
+        if not self.running and not self.rests:
+            self._node.start(self)
+
+    # The tasks
+
+    async def _load(self) -> Copy:
+        return Copy(self.name, self.rules, most_members=self._node.most_members, node=self._around.node.name)
+
+    async def _fan_out(self, state: Channel[Subscriber]) -> None:
+        """Do the first thing that is outstanding, again and again."""
+        assert isinstance(state, Copy)
+        node = self._around.node
+        while True:
+            if self._parcels:
+                await self._hand_out()
+            elif self._changes or self._newcomers or self._count_due or self._attending.due:
+                self._announce(state)
+            elif self._behind and self._following and node.up:
+                await self._catch_up(state)
+            elif self._accepted or (self._intents and node.up):
+                await self._store(state)
+            elif self._members.unanswered:
+                self._members.answer()
+            elif self._inbox:
+                if not self._following and any(not isinstance(item, Publication) for item in self._inbox):
+                    await self._follow(state)
+                self._decide(state)
+            elif self._retiring and not self._intents:
+                return
+            else:
+                self._node.in_flight.pop(self, None)
+                self._work = trio.Event()
+                await self._work.wait()
+
+    async def _follow(self, state: Copy) -> None:
+        """Follow the log from here on. Where that cannot be, whoever came is told so."""
+        try:
+            snapshot = await self._around.node.follow(self)
+        except ClusterFailed as error:
+            waiting = list(self._inbox)
+            self._inbox.clear()
+            for item in waiting:
+                if isinstance(item, Publication | Departure):
+                    self._inbox.append(item)
+                else:
+                    refuse(item, error)
+            return
+        self._following, self._behind = True, False
+        self._resume(state, snapshot, trusted=True)
+        self._changes.clear()  # who is here already is nobody's coming
+
+    def _resume(self, state: Copy, snapshot: Snapshot, *, trusted: bool) -> None:
+        """Be as Redis says it is now."""
+        state.head = snapshot.head
+        if snapshot.members:
+            self._members.present(state)
+        replica = state.replica
+        if replica is not None:
+            self._changes += self._members.shown(replica.resume(snapshot.members, snapshot.head, trusted=trusted))
+        if snapshot.cached is not None:
+            self._cache(state, (snapshot.cached,))
+
+    def _alter(self, state: Channel[Subscriber], item: Item) -> None:
+        if isinstance(item, Broadcast):
+            self._heard -= 1
+            assert isinstance(state, Copy)
+            self._hear(state, item.payload)
+        else:
+            super()._alter(state, item)
+
+    # What is said
+
+    def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
+        command = item.command
+        if item.about is not None:
+            item.answer(NotSpoken("Daemons of a cluster do not change or annotate messages yet."))
+            return
+        message = Message(
+            0, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender
+        )
+        self._accepted.append((item, message))
+
+    def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
+        """Whoever is a member by coming is let in when the log says that it is one."""
+        newcomer, subscriber = item.subscription, item.subscription.subscriber
+        if newcomer.user is None or not self.rules.presence:
+            super()._enter(state, item)
+        elif not subscriber.closed:
+            try:
+                self._members.join(state, item)
+            except SowerError as error:
+                refuse(item, error)
+                return
+            self._entering[newcomer.user, subscriber.connection] = item
+
+    def _depart(self, state: Channel[Subscriber], item: Departure) -> None:
+        for key, arrival in list(self._entering.items()):
+            if arrival.subscription is item.subscription:
+                del self._entering[key]
+        super()._depart(state, item)
+
+    async def _store(self, state: Channel[Subscriber]) -> None:
+        """Append what is to be said, then tell publishers. Members come before messages."""
+        assert isinstance(state, Copy)
+        intents, accepted = self._intents[:SAID_AT_ONCE], self._turn()
+        said = intents + [self._spoken(publication, message) for publication, message in accepted]
+        outcomes: list[Outcome] = []
+        try:
+            with trio.CancelScope(shield=True):  # so that nothing is said twice
+                outcomes = await self._around.node.say(self.app, self.name, self.keys, said)
+        except ClusterFailed as error:
+            self._unsaid(state, error)
+            return
+        del self._intents[: len(intents)]
+        del self._accepted[: len(accepted)]
+        self._settle(accepted, outcomes[len(intents) :])
+
+    def _turn(self) -> list[tuple[Publication, Message]]:
+        """As many messages as go into one script."""
+        size = count = 0
+        for _, message in self._accepted[:SAID_AT_ONCE]:
+            size += len(message.data)
+            if count and size > BYTES_AT_ONCE:
+                break
+            count += 1
+        return self._accepted[:count]
+
+    def _spoken(self, publication: Publication, message: Message) -> tuple[Entry, bytes]:
+        command, sender = publication.command, publication.sender
+        excluded = sender.id if sender is not None else command.exclude
+        entry = Spoken(
+            message.event,
+            message.data,
+            int(message.kind),
+            message.user,
+            message.id,
+            message.extra,
+            command.told,
+            excluded,
+        )
+        if self.rules.cache and command.told and not message.event.startswith(CLIENT_EVENT):
+            return entry, b"c"
+        return entry, b"m" if command.stored else b"n"
+
+    def _settle(self, accepted: Sequence[tuple[Publication, Message]], outcomes: Sequence[Outcome]) -> None:
+        fresh = [message for (_, message), outcome in zip(accepted, outcomes, strict=True) if outcome.fresh]
+        self.published += self._node.tally.accept(fresh)
+        for (publication, _), outcome in zip(accepted, outcomes, strict=True):
+            publication.answer(Receipt(self.name, outcome.serial, fresh=outcome.fresh))
+
+    def _unsaid(self, state: Copy, error: ClusterFailed) -> None:
+        """Whoever waits for it is told; that somebody went is said when it can be said."""
+        accepted, self._accepted = self._accepted, []
+        for publication, _ in accepted:
+            publication.answer(error)
+        refused, self._members.unanswered = self._members.unanswered, []
+        of_members = {(item.user, item.subscription.subscriber.connection) for item in refused}
+        entering, self._entering = self._entering, {}
+        for item in (*entering.values(), *refused):
+            refuse(item, error)
+        for arrival in entering.values():
+            arrival.subscription.members = ()
+        if state.replica is not None:
+            state.replica.give_up(of_members | set(entering))
+
+    # What is heard
+
+    def _hear(self, state: Copy, payload: bytes) -> None:
+        """Apply a broadcast, or see that something was missed."""
+        batch = unpack(payload)
+        if self._behind or batch.first <= state.head:
+            return  # what is behind will be read
+        if batch.before != state.head:
+            self._behind = True
+            return
+        self._apply(state, batch)
+
+    def _apply(self, state: Copy, batch: Batch) -> None:
+        told: list[Message] = []
+        for serial, entry in enumerate(batch.entries, batch.first):
+            state.head = serial
+            if isinstance(entry, Spoken):
+                if entry.told:
+                    sender = self._around.session(entry.sender) if entry.sender is not None else None
+                    told.append(entry.message(serial, sender))
+                    self._changes.append(told[-1])
+                continue
+            self._members.present(state)
+            replica = state.present()
+            self._changes += self._members.shown(replica.apply(entry, serial))
+            if isinstance(entry, Entered) and entry.node == self._around.node.name:
+                arrival = self._entering.pop((entry.user, entry.connection), None)
+                if arrival is not None and not arrival.subscription.subscriber.closed:
+                    self._admit(state, arrival)
+        self._cache(state, told)
+
+    async def _catch_up(self, state: Copy) -> None:
+        """Read what was missed. Where that is gone, be as Redis says it is now, and tell of the gap."""
+        lost, self._lost, self._behind = self._lost, False, False
+        try:
+            payloads, snapshot = await self._around.node.missed(self.keys, state.head)
+            for payload in payloads:
+                batch = unpack(payload)
+                if batch.before == state.head and not lost:
+                    self._apply(state, batch)
+            if snapshot.head == state.head and not lost:
+                self._resume(state, snapshot, trusted=self._around.node.whole)
+            elif lost:
+                await self._start_over(state, payloads, lost=True)
+            else:
+                await self._around.node.look()  # a broken chain is how lost data is seen first
+                if not self._lost:
+                    await self._start_over(state, payloads, lost=False)
+        except ClusterFailed as error:
+            log.warning("channel_behind", channel=self.name, why=error.message)
+            self._behind, self._lost = True, lost
+            await trio.sleep(0.1)
+
+    async def _start_over(self, state: Copy, payloads: Sequence[bytes], *, lost: bool) -> None:
+        """The chain of broadcasts is broken: go on with what there is after this tree's head, and who is here now."""
+        before, history = state.head, self.rules.history
+        snapshot = await self._around.node.load(self.keys, self.name)
+        if history is None:
+            self._tell_gap(state, before, snapshot.head)
+            for batch in map(unpack, payloads):
+                if batch.first > state.head:
+                    self._apply(state, batch)
+        else:
+            await self._read_on(state, history, snapshot.head, lost=lost)
+        self._resume(state, snapshot, trusted=self._around.node.whole)
+
+    async def _read_on(self, state: Copy, history: History, upto: int, *, lost: bool) -> None:
+        """Tell what the history has, page by page."""
+        before, more, gap = state.head, True, lost
+        while more:
+            page = await self._node.log.since(
+                self.app, self.name, state.head, upto=upto, limit=READ_AT_ONCE, history=history
+            )
+            if (gap or page.gap) and state.head == before:
+                self._tell_gap(state, before, upto)
+                gap = False
+            more = page.more
+            if page.messages:
+                state.head = page.messages[-1].serial
+                self._changes += page.messages
+                self._cache(state, page.messages)
+                self._announce(state)
+                await self._hand_out()
+
+    def _tell_gap(self, state: Copy, since: int, upto: int) -> None:
+        """Tell all who follow the channel here that something may be missing."""
+        if not since:
+            return
+        self._node.tally.recover(whole=False)
+        position = Position(self._node.log.epoch, upto)
+        for followers in state.audiences.values():
+            for subscriber in followers:
+                subscriber.tell_gap(self.name, Position("", since), position)
