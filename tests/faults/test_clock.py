@@ -16,10 +16,10 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.config import App, Config, Limits
 from sower.core.command import Credentials, Signature
-from sower.core.grants import sign
+from sower.core.grants import Grant, sign
 from sower.core.message import Position
 from sower.core.polling import Withdraw
-from sower.errors import RequestRepeated
+from sower.errors import RequestRepeated, TokenExpired
 from sower.hub import Hub
 from sower.polling.vouching import Vouching
 from sower.store import ages as ages_module
@@ -27,6 +27,8 @@ from sower.store.ages import SLEW, Ages
 from sower.store.audit import Audit
 from sower.store.journal import Journal
 from tests.faults.house import HISTORY, a_house
+from tests.net.test_session import BOUNDS
+from tests.net.test_session import a_house as a_house_of_sockets
 from tests.store.opened import NOW, message, opened, serial
 from tests.test_channel_tree import a_house as a_house_in_memory
 
@@ -203,3 +205,16 @@ async def test_a_revoked_token_stays_revoked_when_the_clock_goes_forward_and_bac
         restarted = access_at(wall)
         await Vouching(restarted, activity, journal).load()
         assert revoked in restarted.revoked
+
+
+async def test_a_token_ends_its_socket_when_the_clock_says_so_and_a_clock_set_back_holds_nobody_up() -> None:
+    async with a_house_of_sockets() as house:
+        session, _ = house.session(grant=Grant("1", "k", expires=NOW + HOUR / 2))
+        now = session.silent_since
+        for wall in (NOW, NOW - HOUR, NOW):
+            look = session.tend(now, wall)
+            assert session.ending is None
+            assert look is not None
+            assert 0 < look <= BOUNDS.ping_every
+        session.tend(now, NOW + HOUR)
+        assert isinstance(session.ending, TokenExpired)
