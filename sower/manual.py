@@ -56,6 +56,7 @@ TOPICS = (
     "sower-cluster",
     "sower-dialects",
     "sower-operations",
+    "sower-promises",
     "sower-pubnub",
     "sower-pusher",
     "sower-security",
