@@ -39,7 +39,7 @@ def fuzz(name: str, folder: Path, seconds: str) -> None:
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    options = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1024", "-max_len=8192"]
+    options = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=1024", "-max_len=8192"]
     options += ["-print_final_stats=1", f"-artifact_prefix={found}/"]
     atheris.Setup([name, *options, str(found), str(CORPUS / name)], TARGETS[name])
     atheris.Fuzz()
