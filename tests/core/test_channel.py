@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +12,7 @@ from sower.config import ChannelRule
 from sower.core.channel import IDS_REMEMBERED, Channel
 from sower.core.message import Appearance, Delivery, Did, Joined, Message
 from sower.core.rules import RuleBook
+from sower.errors import TooMany
 
 
 class Spelled:
@@ -139,3 +143,92 @@ def test_a_new_event_makes_the_next_miss_news_again() -> None:
     room.missed = True
     room.cache(Message(1, "e", b"1"), until=10.0)
     assert not room.missed
+
+
+def test_a_channel_begins_as_it_is_told_and_has_members_where_its_rule_says_so() -> None:
+    rules = RuleBook([ChannelRule(match="presence-*", grace=7)]).of("presence-a")  # type: ignore[arg-type]
+    room: Channel[str] = Channel("presence-a", rules, head=5, most_members=1)
+    assert (room.name, room.rules, room.head, room.missed) == ("presence-a", rules, 5, False)
+    assert not room.remembers(0.0)
+    assert room.presence is not None
+    assert room.presence.grace == 7
+    assert channel().presence is None
+
+
+def test_a_channel_without_presence_gets_members_when_they_are_asked_for_with_the_same_bounds() -> None:
+    room = Channel[str]("room", RuleBook([ChannelRule(match="*", grace=7)]).of("room"), head=0, most_members=1)  # type: ignore[arg-type]
+    members = room.present()
+    assert members is room.present()
+    assert members.grace == 7
+    members.enter(Appearance(Did.ENTERED, "ada", "1", b"1", 1), "1")
+    with pytest.raises(TooMany):
+        members.enter(Appearance(Did.ENTERED, "bob", "2", b"1", 1), "2")
+
+
+class Named:
+    """An audience that is told on which channel, and nothing of some."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.deaf = deaf
+
+    def encode(self, channel: str, delivery: Delivery) -> bytes:
+        return b"" if self.deaf else channel.encode()
+
+
+def test_a_parcel_says_how_many_deliveries_are_in_it_and_a_deaf_audience_keeps_nobody_from_theirs() -> None:
+    room = channel("room")
+    room.add("dan", Named(deaf=True))
+    room.add("ada", Named())
+    batch: list[Delivery] = [Message(1, "e", b"1", sender="bob"), Message(2, "e", b"2", sender="ada")]
+    own, others = None, None
+    for parcel in room.parcels(batch):
+        recipients = list(parcel.recipients)
+        own, others = (parcel, others) if recipients == ["ada"] else (own, parcel)
+    assert own is not None
+    assert (own.data, own.count) == (b"room", 1)
+    assert others is not None
+    assert (others.data, others.count) == (b"roomroom", 2)
+
+
+class Bucket:
+    """A tap."""
+
+    def __init__(self, followers: int) -> None:
+        self.followers = followers
+        self.begun: list[tuple[int, int]] = []
+
+    def begin(self, head: int, members: int) -> None:
+        self.begun.append((head, members))
+
+    def take(self, deliveries: Sequence[Delivery]) -> None: ...
+
+
+def test_a_tap_begins_once_at_the_head_is_followed_through_and_ends_alone() -> None:
+    plain, peopled = channel(), channel("presence-room")
+    peopled.head = 9
+    peopled.present().enter(Appearance(Did.ENTERED, "ada", "1", b"1", 1), "1")
+    tap, other = Bucket(2), Bucket(0)
+    for room in (plain, peopled):
+        assert room.taps == ()
+        room.begin_tap(tap)
+        room.begin_tap(tap)
+        room.begin_tap(other)
+        assert room.taps == (tap, other)
+        assert room.subscribers == 2
+        assert not room.vacant
+        room.end_tap(tap)
+        assert room.taps == (other,)
+        assert room.subscribers == 0
+    assert tap.begun == [(0, 0), (9, 1)]
+    assert plain.vacant
+
+
+def test_a_publish_id_that_is_said_again_is_the_youngest_and_as_many_as_the_bound_are_known() -> None:
+    room = channel()
+    for serial in range(IDS_REMEMBERED):
+        room.remember_id(str(serial), serial, until=10.0)
+    assert room.known_id("0", now=0.0) == 0
+    room.remember_id("0", 7, until=20.0)
+    room.remember_id("new", 8, until=20.0)
+    assert room.known_id("0", now=0.0) == 7
+    assert room.known_id("1", now=0.0) is None

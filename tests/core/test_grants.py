@@ -23,13 +23,25 @@ from sower.core.grants import (
     Grant,
     anonymous,
     check_secret,
+    check_signature,
     inspect,
+    key_grant,
     mint,
     server_grant,
+    sign,
     verify,
 )
-from sower.core.rules import RuleBook
-from sower.errors import BadToken, ClientEventsOff, Forbidden, NotAuthorised, TokenExpired, UnknownKey, WrongSecret
+from sower.core.rules import Pattern, RuleBook
+from sower.errors import (
+    BadSignature,
+    BadToken,
+    ClientEventsOff,
+    Forbidden,
+    NotAuthorised,
+    TokenExpired,
+    UnknownKey,
+    WrongSecret,
+)
 
 NOW = 1_800_000_000.0
 KEY = Credential("1001", "key", b"current-secret-0123456789-0123456", b"older-secret-0123456789-012345678")
@@ -283,3 +295,179 @@ def test_a_key_that_may_do_only_some_things_makes_no_token_that_could_say_more(m
     forged = token(limited.secret, kid=limited.key, exp=2000, channels={"*": ["*"]}, **more)
     with pytest.raises(BadToken, match="only some things"):
         verify(forged, {limited.key: limited}, now=1000)
+
+
+CLAIM = ((Pattern("a*"), frozenset({Can.SUBSCRIBE})),)
+
+
+def test_a_group_is_open_to_all_but_a_token_that_is_closed_and_does_not_name_it() -> None:
+    closed = Grant("1", "k", closed=True, groups=CLAIM)
+    assert closed.allows_group(Can.SUBSCRIBE, "abc")
+    assert not closed.allows_group(Can.SUBSCRIBE, "b")
+    assert not closed.allows_group(Can.MANAGE, "abc")
+    assert Grant("1", "k", groups=CLAIM).allows_group(Can.MANAGE, "b")
+    assert Grant("1", "k", closed=True, server=True).allows_group(Can.MANAGE, "b")
+
+
+def test_a_closed_token_and_a_capability_that_only_tokens_give_are_asked_for_both_channel_and_deed() -> None:
+    closed = Grant("1", "k", closed=True, claims=CLAIM)
+    given = Grant("1", "k", claims=((Pattern("a*"), frozenset({Can.DELETE})),))
+    assert allows(closed, Can.SUBSCRIBE, "abc")
+    assert not allows(closed, Can.SUBSCRIBE, "b")
+    assert not allows(closed, Can.HISTORY, "abc")
+    assert allows(given, Can.DELETE, "abc")
+    assert not allows(given, Can.DELETE, "b")
+    assert not allows(given, Can.MANAGE, "abc")
+
+
+def test_who_speaks_for_whom() -> None:
+    for grant, user, expected in (
+        (Grant("1", "k", "ada"), "ada", True),
+        (Grant("1", "k", "ada"), "bob", False),
+        (Grant("1", "k", "ada", server=True, any_user=True), "bob", False),
+        (Grant("1", "k"), "bob", False),
+        (Grant("1", "k", server=True), "bob", True),
+        (Grant("1", "k", any_user=True), "bob", True),
+    ):
+        assert grant.speaks_for(user) is expected
+
+
+def test_who_shows_a_key_gets_what_the_key_allows() -> None:
+    limited = Credential("1", "k", b"s", claims=CLAIM)
+    assert anonymous("1", "k", "ada") == Grant("1", "k", "ada")
+    assert key_grant(Credential("1", "k", b"s"), "ada") == Grant("1", "k", "ada", server=True, keyed=True)
+    assert key_grant(limited, "ada") == Grant("1", "k", "ada", claims=CLAIM, closed=True, keyed=True)
+    assert key_grant(limited, None) == Grant("1", "k", None, claims=CLAIM, closed=True, any_user=True, keyed=True)
+
+
+def test_what_is_missing_is_said() -> None:
+    private, public = BOOK.of("private-a"), BOOK.of("a")
+    for grant, can, rules, events, error, said in (
+        (Grant("1", "k"), Can.PUBLISH, public, True, ClientEventsOff, "Clients may not publish on 'x'."),
+        (
+            Grant("1", "k", claims=CLAIM),
+            Can.PUBLISH,
+            private,
+            False,
+            ClientEventsOff,
+            "Clients may not publish on 'x'.",
+        ),
+        (
+            Grant("1", "k"),
+            Can.SUBSCRIBE,
+            private,
+            True,
+            NotAuthorised,
+            "A token that allows subscribe on 'x' is needed.",
+        ),
+        (
+            Grant("1", "k", claims=CLAIM),
+            Can.PUBLISH,
+            private,
+            True,
+            Forbidden,
+            "The credential does not allow publish on 'x'.",
+        ),
+        (
+            Grant("1", "k", claims=CLAIM),
+            Can.HISTORY,
+            private,
+            False,
+            Forbidden,
+            "The credential does not allow history on 'x'.",
+        ),
+        (
+            Grant("1", "k", closed=True),
+            Can.PUBLISH,
+            public,
+            True,
+            Forbidden,
+            "The credential does not allow publish on 'x'.",
+        ),
+    ):
+        with pytest.raises(error) as caught:
+            grant.demand(can, "x", rules, events)
+        assert type(caught.value) is error
+        assert caught.value.detail == said
+    Grant("1", "k", claims=((Pattern("x"), ALL),)).demand(Can.PUBLISH, "x", private, True)
+
+
+def test_a_token_says_when_it_was_made_and_what_it_is_called_and_an_admins_that_it_is_one() -> None:
+    made = mint(KEY, channels={}, user=None, issued=NOW + 0.9, expires=NOW + 1.1, token_id="7", admin=True)
+    told = inspect(made)
+    assert told["claims"] == {"iat": int(NOW), "exp": int(NOW) + 2, "jti": "7", "channels": {}, "admin": True}
+    assert told["header"] == {"alg": "HS256", "kid": "key", "typ": "JWT"}
+    assert verify(made, KEYS, now=NOW).server
+    for other in ("true", 1, False, None):
+        assert not verify(token(admin=other), KEYS, now=NOW).server
+
+
+def test_a_token_that_expired_long_ago_can_be_inspected() -> None:
+    assert inspect(token(exp=1, nbf=None))["claims"]["exp"] == 1
+
+
+LONG = "k" * 70
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (token(alg="HS512"), "The token is signed with 'HS512'; only HS256 is accepted."),
+        (raw({"alg": "x" * 20, "kid": "key"}, {}), f"The token is signed with '{'x' * 16}'; only HS256 is accepted."),
+        (token(kid=None), "The token's header has no `kid`, which names the key."),
+        (token(kid=LONG), f"No app has the key '{'k' * 64}' that the token names."),
+        (token(exp=None), "The token has no `exp`: a token must expire."),
+        (token(exp=NOW - 60), "The token expired 60 s ago."),
+        (token(iat=NOW + 90), "The token's `iat` is 90 s in the future."),
+        (token(nbf=NOW + 90), "The token's `nbf` is 90 s in the future."),
+        (token(exp="soon"), "The token's `exp` is not a time in seconds."),
+        (token(sub=""), "The token's `sub` is not a text of 1 to 200 bytes without control characters."),
+        (token(meta="\ud800"), "The token's `meta` cannot be written as JSON."),
+        (token(channels=[]), "The token's `channels` is not an object of pattern -> capabilities."),
+        (token(channels={LONG: 1}), f"The token's capabilities on '{'k' * 64}' are not a list."),
+        ("a.b", "The token is not a JWT: three base64url parts with dots between them."),
+        (token(b"another-secret-0123456789-012345678"), "The token's signature is not one of the key 'key'."),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_a_token(made: str, said: str) -> None:
+    with pytest.raises(NotAuthorised) as caught:
+        verify(made, KEYS, now=NOW)
+    assert caught.value.detail == said
+
+
+def test_what_cannot_be_read_says_why() -> None:
+    for read in (inspect, lambda made: verify(made, KEYS, now=NOW)):
+        payload = base64.urlsafe_b64encode(b"[]").decode().rstrip("=")
+        made = raw({"alg": "HS256", "kid": "key"}, {}).split(".")[0] + "." + payload
+        made += "." + base64.urlsafe_b64encode(bytes.fromhex(sign(KEY.secret, made))).decode().rstrip("=")
+        with pytest.raises(BadToken, match=r"The token(?:'s claims)? cannot be read: .+\."):
+            read(made)
+
+
+def test_other_claims_than_those_that_count_are_not_looked_at() -> None:
+    grant = verify(token(aud="x", sub=None, iat=NOW + 29, nbf=NOW + 30, channels=None), KEYS, now=NOW)
+    assert (grant.claims, grant.expires) == ((), NOW + 60 + LEEWAY)
+    with pytest.raises(BadToken, match="sub"):
+        verify(token(sub=5), KEYS, now=NOW)
+    assert verify(token(exp=1e12 - 1), KEYS, now=NOW).expires == 1e12 - 1 + LEEWAY
+    for bound in (1e12, -1e12):
+        with pytest.raises(BadToken, match="is not a time"):
+            verify(token(exp=bound), KEYS, now=NOW)
+
+
+def test_a_key_whose_secret_is_empty_is_still_opened_by_the_one_that_retires() -> None:
+    credentials = {"key": Credential("1001", "key", b"", KEY.old_secret)}
+    assert verify(token(KEY.old_secret or b""), credentials, now=NOW).key == "key"
+
+
+def test_a_secret_or_a_signature_that_is_wrong_names_its_key() -> None:
+    with pytest.raises(WrongSecret, match="The secret shown is not the one of the key 'key'"):
+        check_secret(KEY, b"wrong")
+    with pytest.raises(BadSignature) as caught:
+        check_signature(KEY, ("x" * 300,), "00")
+    assert caught.value.detail == f"The signature is not one of the key 'key' over '{'x' * 200}'."
+
+
+def test_the_longest_token_is_read() -> None:
+    with pytest.raises(BadToken, match="three base64url parts"):
+        verify("a" * MAX_TOKEN, KEYS, now=NOW)

@@ -28,4 +28,5 @@ def test_a_channel_is_occupied_before_and_vacated_after_its_members(
 ) -> None:
     told = list(comings_and_goings("c", was_vacant, is_vacant, changes))
     assert [happening.fact for happening in told] == expected
+    assert {happening.channel for happening in told} <= {"c"}
     assert {happening.user for happening in told if happening.fact.startswith("member")} <= {"ada"}

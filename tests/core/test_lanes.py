@@ -61,3 +61,7 @@ def test_whatever_happens_only_what_is_first_in_all_its_lanes_is_taken_and_nothi
             expected.remove(place.item)
             taken[place.item] = place
         assert not expected
+
+
+def test_nothing_is_due_where_nothing_waits() -> None:
+    assert Lanes[str]().next_due() is None

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sower.config import Rate
-from sower.core.limits import LONGEST_BACKOFF, MOST_RESTARTS, Bucket, Buckets, RestartIntensity
+from sower.core.limits import LONGEST_BACKOFF, MOST_RESTARTS, OLDEST_LOOKED_AT, Bucket, Buckets, RestartIntensity
 
 RATES = st.builds(Rate, st.sampled_from([0.5, 1.0, 10.0, 1000.0, 50_000 / 3]), st.sampled_from([1.0, 5.0, 100.0]))
 CLOCKS = st.sampled_from([0.0, 7e5, 1.8e9])  # at zero, as a monotonic clock counts, as the wall clock does
@@ -112,3 +112,22 @@ def test_the_backoff_doubles_up_to_its_bound() -> None:
         waits.append(intensity.backoff())
     assert waits[:3] == pytest.approx([0.05, 0.1, 0.2])
     assert waits[-1] == LONGEST_BACKOFF
+
+
+def test_one_token_is_taken_where_nothing_is_said_and_a_bucket_is_full_again_when_its_burst_has_flowed_in() -> None:
+    bucket = Bucket(Rate(2.0, 4.0), 10.0)
+    assert bucket.full(10.0)
+    bucket.take(10.0)
+    assert not bucket.full(10.4)
+    assert bucket.full(10.5)
+    assert [bucket.take(10.5) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
+
+
+def test_only_the_longest_unused_are_looked_at_to_find_a_full_one() -> None:
+    buckets = Buckets(Rate(1.0, 5.0), most=OLDEST_LOOKED_AT + 1)
+    for number in range(OLDEST_LOOKED_AT):
+        buckets.take(number, 0.0, 5)
+    buckets.take("idle", 0.0, 0)
+    buckets.take("new", 0.1)
+    assert "idle" in buckets._buckets
+    assert 0 not in buckets._buckets

@@ -62,3 +62,52 @@ def test_serials_rise_strictly_whatever_the_clock_does(clock: list[float]) -> No
 
 def test_the_time_of_a_message_is_in_its_serial() -> None:
     assert Message(17_000_000_001_234_567, "e", b"").time_ms == 1_700_000_000_123
+
+
+def test_a_position_without_an_epoch_is_its_serial_alone_and_the_longest_of_both_are_read() -> None:
+    assert str(Position("", 17)) == "17"
+    assert str(Position("e", 17)) == "e:17"
+    assert Position.parse("e" * 32 + ":" + "1" * 17) == Position("e" * 32, 11111111111111111)
+
+
+def test_what_is_refused_is_shown_up_to_64_characters() -> None:
+    for check, error in (
+        (Position.parse, BadPosition),
+        (check_channel_name, BadChannelName),
+        (check_event_name, BadEvent),
+    ):
+        with pytest.raises(error) as caught:
+            check("\x00" + "a" * 300)
+        shown = caught.value.detail.count("a") - "".join(caught.value.detail.split("a" * 63)).count("a")
+        assert shown == 63
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", " is empty."),
+        ("\x1f", " holds a control character or half a surrogate pair."),
+        ("a" * 201, " is longer than 200 bytes of UTF-8."),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_a_name(name: str, why: str) -> None:
+    with pytest.raises(BadEvent) as caught:
+        check_event_name(name)
+    assert caught.value.detail.startswith("The event name '")
+    assert caught.value.detail.endswith(why)
+
+
+def test_the_first_and_the_last_of_the_control_characters_and_of_the_surrogates_are_refused() -> None:
+    for code in (0x00, 0x1F, 0x7F, 0x80, 0x9F, 0xD800, 0xDFFF):
+        with pytest.raises(BadChannelName):
+            check_channel_name(chr(code))
+
+
+@pytest.mark.parametrize("name", [" \u2028", "\xa0", "\ue000", "\ud7ff"])
+def test_what_is_beside_them_is_taken(name: str) -> None:
+    assert check_channel_name(name) == name
+
+
+def test_serials_count_on_by_one_where_the_clock_stands() -> None:
+    assert next_serial(17, 0.0) == 18
+    assert next_serial(17, 1.0) == 10_000_000

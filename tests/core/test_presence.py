@@ -198,3 +198,75 @@ class PresenceModel(RuleBasedStateMachine):
 
 TestPresenceModel = PresenceModel.TestCase
 TestPresenceModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_protocols_own_limit_counts_where_it_is_lower() -> None:
+    presence = Presence(grace=0.0, most=2)
+    presence.enter(said("ada", "1"), "1", most=9)
+    with pytest.raises(TooMany, match="has 1 members"):
+        presence.enter(said("bob", "2"), "2", most=1)
+    presence.enter(said("bob", "2"), "2", most=9)
+    with pytest.raises(TooMany, match="allow 2"):
+        presence.enter(said("cy", "3"), "3", most=9)
+
+
+def test_one_member_is_found_as_it_is_shown() -> None:
+    presence = Presence(grace=0.0, most=9)
+    for tab in "12":
+        enter(presence, "ada", tab, b"1")
+    assert presence.find("ada") == MemberView("ada", b"1", 2)
+    assert presence.find("bob") is None
+
+
+def test_a_leave_says_when_it_was_and_what_the_connection_said_last() -> None:
+    presence = Presence(grace=2.0, most=9)
+    for name in ("now", "later"):
+        presence.enter(Appearance(Did.ENTERED, name, name, b"1", 1, "id", b'{"x":1}'), name)
+    leave(presence, "later", "later", now=0.0)
+    for name, changes in (
+        ("now", leave(presence, "now", "now", 0.0, at_once=True)),
+        ("later", presence.expire(now=9.0, serial=2)),
+    ):
+        assert changes[0] == Appearance(Did.LEFT, name, name, b"1", 2, None, b'{"x":1}')
+
+
+def test_last_words_that_say_something_are_told_and_silent_ones_repeat_all_that_was_said() -> None:
+    for meta, extra, told in (
+        (b"null", None, (b"1", b'{"x":1}')),
+        (b"null", b"{}", (b"null", b"{}")),
+        (b"2", None, (b"2", None)),
+    ):
+        presence = Presence(grace=0.0, most=9)
+        presence.enter(Appearance(Did.ENTERED, "ada", "1", b"1", 1, None, b'{"x":1}'), "1")
+        words = Appearance(Did.LEFT, "ada", "1", meta, 2, "bye", extra)
+        gone = presence.leave("ada", "1", "1", 0.0, 2, at_once=True, said=words)[0]
+        assert isinstance(gone, Appearance)
+        assert (gone.meta, gone.extra) == told
+        assert gone.id == "bye"
+
+
+def test_what_is_said_again_under_the_same_id_is_not_told_twice_and_without_one_it_is() -> None:
+    presence = Presence(grace=0.0, most=9)
+    for event, told in (("1", 1), ("1", 0), ("2", 1), (None, 1), (None, 1)):
+        changes = presence.enter(said("ada", "tab", b"1", event=event), "tab")
+        assert len([change for change in changes if isinstance(change, Appearance)]) == told
+
+
+def test_of_two_users_of_one_connection_the_one_that_comes_back_ends_its_own_grace_period_alone() -> None:
+    presence = Presence(grace=2.0, most=9)
+    for user in ("ada", "bob"):
+        enter(presence, user, "shared")
+        leave(presence, user, "shared", now=10.0)
+    enter(presence, "ada", "shared")
+    assert presence.next_expiry() == 12.0
+    assert users(presence.expire(now=12.0, serial=2)) == [Left("bob", b"null", lost=True)]
+    assert presence.next_expiry() is None
+    leave(presence, "ada", "shared", now=20.0)
+    assert presence.next_expiry() == 22.0
+
+
+def test_a_grace_period_that_ended_at_zero_is_over_at_zero() -> None:
+    presence = Presence(grace=2.0, most=9)
+    enter(presence, "ada", "1")
+    leave(presence, "ada", "1", now=-2.0)
+    assert presence.next_expiry() == 0.0

@@ -33,3 +33,11 @@ def test_the_later_of_two_counts_and_their_number_has_a_bound() -> None:
     for number in range(MOST):
         revocations.add(Revocation("key", By.USER, str(number), 60.0))
     assert not revocations.hit(TOKEN)
+
+
+def test_as_many_as_the_bound_are_remembered() -> None:
+    revocations = Revocations()
+    revocations.add(Revocation("key", By.USER, "ada", 60.0))
+    for number in range(MOST - 1):
+        revocations.add(Revocation("key", By.USER, str(number), 60.0))
+    assert revocations.hit(TOKEN)

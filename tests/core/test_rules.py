@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.config import ChannelRule, Duration, History
-from sower.core.rules import Pattern, RuleBook
+from sower.core.rules import Pattern, RuleBook, presence_of
 
 NAMES = st.text(alphabet="ab*.-:[\n", max_size=8)
 ALIKE = st.text(alphabet="ab*", max_size=12)
@@ -93,3 +93,50 @@ def test_a_users_own_channel_is_private_without_presence_and_clients_do_not_spea
 @given(name=NAMES | ALIKE, other=NAMES | ALIKE)
 def test_the_pattern_of_exactly_one_name_is_no_pattern(name: str, other: str) -> None:
     assert Pattern.exactly(name).matches(other) is (name == other)
+
+
+def test_the_journals_name_for_comings_and_goings_is_kept_as_the_channel_is() -> None:
+    book = RuleBook([ChannelRule(match="kept-*", history=History(messages=3))])
+    assert presence_of("kept-a") == "[meta]presence:kept-a"
+    assert book.kept("kept-a") == book.kept(presence_of("kept-a")) == History(messages=3)
+    assert book.kept("other") is None
+    assert book.kept("kept-[meta]presence:") == History(messages=3)
+
+
+def test_a_pattern_is_written_as_it_was_given() -> None:
+    assert Pattern("a*b").text == "a*b"
+    assert Pattern.exactly("a*").text == "a*"
+    assert not Pattern.exactly("a").matches("")
+
+
+def test_a_part_of_a_pattern_is_looked_for_behind_the_one_before_and_before_the_end() -> None:
+    assert not Pattern("a*b*c").matches("abac"[::-1])
+    assert not Pattern("x*a*b*y").matches("xbay")
+    assert not Pattern("*ab*b").matches("ab")
+    assert not Pattern("a*a*a").matches("aa")
+
+
+def test_a_channel_without_a_rule_has_the_usual_grace_and_names_no_pattern() -> None:
+    rules = RuleBook([]).of("presence-a")
+    assert (rules.grace, rules.match) == (2.0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "presence", "shown", "members"),
+    [
+        ("a", None, False, True),
+        ("a", True, True, True),
+        ("a", False, False, False),
+        ("#a", True, False, False),
+        ("#a", None, False, False),
+    ],
+)
+def test_clients_may_be_members_unless_a_rule_says_no_or_the_channel_is_one_users_own(
+    name: str, presence: bool | None, shown: bool, members: bool
+) -> None:
+    rules = RuleBook([ChannelRule(match="*", presence=presence)]).of(name)
+    assert (rules.presence, rules.members) == (shown, members)
+
+
+def test_a_rule_makes_a_channel_private_whatever_it_is_called() -> None:
+    assert RuleBook([ChannelRule(match="a", private=True)]).of("a").private
