@@ -255,12 +255,16 @@ class Format:
         self.content_type = "application/x-msgpack" if binary else "application/json"
         encoder = msgspec.msgpack.Encoder() if binary else msgspec.json.Encoder()
         self.encode: Callable[[Any], bytes] = encoder.encode
+        self._decoders: dict[Any, Callable[[bytes], Any]] = {}
         self._decode_frame = self.decoder(InFrame)
 
     def decoder(self, kind: Any) -> Callable[[bytes], Any]:
-        """What reads this kind of thing."""
-        decoder = msgspec.msgpack.Decoder(kind) if self.binary else msgspec.json.Decoder(kind)
-        return decoder.decode
+        """What reads this kind of thing. It is kept: to make one takes longer than to read with it."""
+        decode = self._decoders.get(kind)
+        if decode is None:
+            decoder = msgspec.msgpack.Decoder(kind) if self.binary else msgspec.json.Decoder(kind)
+            decode = self._decoders[kind] = decoder.decode
+        return decode
 
     def read_frame(self, payload: bytes) -> InFrame:
         """A client's frame. Raises BadFrame."""

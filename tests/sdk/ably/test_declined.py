@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+import pytest
+from trio_websocket import ConnectionClosed, open_websocket_url
 
 from tests.sdk.ably.world import ABLY_KEY, connected, heard, ok, refused, world
 from tests.sdk.script import Script
@@ -82,3 +86,19 @@ async def test_statistics_are_an_empty_page_and_what_is_not_there_is_told_in_abl
             assert polling.status_code == 404, "the transport without a WebSocket"
         plain = await daemon.request("GET", "/nothing", auth=False)
         assert plain.json()["error"]["code"] == "not_found", "nobody but Ably's SDKs is told so"
+
+
+async def test_the_socket_at_the_root_is_ablys_and_nothing_else_there_is(tmp_path: Path) -> None:
+    async with world(tmp_path) as (daemon, script):
+        async with open_websocket_url(f"ws://127.0.0.1:{daemon.port}/?v=6&format=json") as stranger:
+            told = json.loads(await stranger.get_message())
+            assert (told["action"], told["error"]["code"]) == (9, 40101), "let in, told why, and closed"
+            with pytest.raises(ConnectionClosed):
+                await stranger.get_message()
+        for path, params in (("/", {}), ("/", {"key": ABLY_KEY, "v": "6"})):
+            page = await daemon.request("GET", path, auth=False, params=params)
+            assert page.status_code == 426, "it is a socket's place"
+        async with daemon.socket("room") as native:
+            assert (await native.expect("welcome"))["channel"] == "room"
+        await connected(script, "ada")
+        await still_works(script)

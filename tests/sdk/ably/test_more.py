@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import trio
 
 from tests.cli.shell import sower
@@ -108,13 +107,18 @@ async def test_a_stream_has_several_channels_and_goes_on_where_it_ended(tmp_path
         assert (denied.status_code, denied.json()["error"]["code"]) == (401, 40101)
 
 
-@pytest.mark.parametrize("sdk", ["sdk.cjs", "sdk.py"])
-async def test_a_silent_client_is_kept_alive_by_heartbeats(tmp_path: Path, sdk: str) -> None:
-    asked = "transportParams" if sdk == "sdk.cjs" else "transport_params"
-    async with world(tmp_path, sdk=sdk) as (daemon, script):
-        await connected(script, "ada", **{asked: {"heartbeatInterval": "5000"}})
-        await trio.to_thread.run_sync(lambda: None)
-        assert await ok(script, "ping", client="ada") is not None
+async def test_a_silent_client_is_kept_alive_by_heartbeats(tmp_path: Path) -> None:
+    # A client hangs up when nothing came for this interval and as long as it waits for answers.
+    interval, patience = {"heartbeatInterval": "5000"}, 1000
+    for folder in ("js", "py"):
+        (tmp_path / folder).mkdir()
+    async with world(tmp_path / "js") as (daemon, js), world(tmp_path / "py", sdk="sdk.py") as (_, py):
+        await connected(js, "ada", transportParams=interval, realtimeRequestTimeout=patience)
+        await connected(py, "ada", transport_params=interval, realtime_request_timeout=patience)
+        await trio.sleep(5 + patience / 1000 + 1)
+        for script in (js, py):
+            assert await ok(script, "ping", client="ada") is not None
+            assert script.told("state", client="ada", state="disconnected") == []
         shown = await daemon.request("GET", "/sessions")
         assert shown.json()["sessions"][0]["dialect"] == "ably"
 
