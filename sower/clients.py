@@ -179,8 +179,8 @@ class Clients:
         subscriptions, session.subscriptions = session.subscriptions, ()
         for subscription in subscriptions:
             subscription.end()
-        self.users.went(session)
-        self._console.went(session)
+        for forget in (self._keepalive.forget, self.users.went, self._console.went):
+            forget(session)
         self._by_app[session.grant.app] -= 1
         code, reason = farewell.code, farewell.reason
         if session.ending is not None:

@@ -2,6 +2,7 @@
 
 Rule 1: no task and no timer per session; a wheel of one-second slots, so that a tick costs only what is due.
 Rule 2: sessions begin at different moments, so their pings are spread and not one burst.
+Rule 3: who is gone is let go before its turn comes: who comes and goes all the time is not kept for half a minute.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ TICK = 1.0
 
 SLOTS = 64
 """Slots of the wheel; who is due later is looked at once a turn."""
+
+
+GONE = 1000
+"""Of those who are gone, so many may stay in the wheel, each of a KiB or two; to take them out walks through all."""
 
 
 class Tended(Protocol):
@@ -36,6 +41,7 @@ class Keepalive:
         self._wall = wall
         self.now = trio.current_time()
         self._slot = 0
+        self._gone = 0
         self._slots: list[list[Tended]] = [[] for _ in range(SLOTS)]
 
     def look_again(self, tended: Tended, after: float) -> None:
@@ -45,6 +51,14 @@ class Keepalive:
             return
         tended.due = (self._slot + ticks) % SLOTS
         self._slots[tended.due].append(tended)
+
+    def forget(self, tended: Tended) -> None:
+        """It is gone."""
+        tended.due = -1
+        self._gone += 1
+        if self._gone >= GONE:
+            self._gone = 0
+            self._slots = [[one for one in slot if one.due == number] for number, slot in enumerate(self._slots)]
 
     async def run(self) -> None:
         """Turn the wheel until cancelled."""

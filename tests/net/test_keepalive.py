@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
+
 import trio
 import trio.testing
 
-from sower.net.keepalive import SLOTS, TICK, Keepalive
+from sower.net.keepalive import GONE, SLOTS, TICK, Keepalive
 
 
 class Patient:
@@ -83,3 +85,17 @@ async def test_it_runs_by_itself(autojump_clock: trio.testing.MockClock) -> None
         await trio.sleep(5.5)
         assert len(patient.seen) == 5
         nursery.cancel_scope.cancel()
+
+
+async def test_who_is_gone_is_let_go_before_its_turn_comes_and_the_others_are_tended_as_ever() -> None:
+    keepalive, wall = await wheel()
+    here, gone = [Patient(None) for _ in range(10)], [Patient(None) for _ in range(GONE)]
+    for patient in (*here, *gone):
+        keepalive.look_again(patient, 25.0)
+    watched = [weakref.ref(patient) for patient in gone]
+    while gone:
+        keepalive.forget(gone.pop())
+    del patient
+    assert not any(reference() for reference in watched)
+    turn(keepalive, wall, 30)
+    assert all(patient.seen == [25.0] for patient in here)

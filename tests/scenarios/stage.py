@@ -48,7 +48,7 @@ client_events = true
 """
 """It goes on with the [store] that the daemon of the tests begins."""
 
-PATIENT = 'head_timeout = "60s"\ndrain_for = "30s"'
+PATIENT = 'keep_alive = "1h"\nhead_timeout = "60s"\ndrain_for = "30s"'
 """Of [server]: all clients are tasks of one process, which may be a while about the second half of a head."""
 
 PROGRAM = (
