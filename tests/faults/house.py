@@ -32,7 +32,7 @@ CONFIG = Config(
 )
 
 PATIENCE = 25.0
-"""Seconds of the daemon's clock in which every publisher has an answer."""
+"""Seconds of the daemon's clock in which every publisher has an answer: a commit that takes long, and one that hangs."""
 
 
 class House:

@@ -150,8 +150,8 @@ async def a_house(folder: Path) -> AsyncGenerator[House]:
 
 
 async def at_each_byte(said: bytes, do: Callable[[int], Awaitable[None]]) -> None:
-    """Do it for every position in these bytes, some at the same time."""
-    places = iter(range(1, len(said)))
+    """Do it for every position in these bytes, and their end, some at the same time."""
+    places = iter(range(1, len(said) + 1))
 
     async def some() -> None:
         for place in places:
