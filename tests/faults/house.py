@@ -12,7 +12,7 @@ import trio
 
 from sower.config import App, ChannelRule, Config, Duration, History
 from sower.core.command import Appear, Publish, Receipt, Subscribe
-from sower.core.message import Did, Position
+from sower.core.message import Act, Did, Position, Revision
 from sower.errors import SowerError
 from sower.health import Health
 from sower.hub import Hub
@@ -44,6 +44,7 @@ class House:
         self.health = health
         self.acked: dict[tuple[str, str], int] = {}
         self.refused: dict[tuple[str, str], SowerError] = {}
+        self._changes: dict[tuple[str, str], Revision] = {}
 
     def follow(
         self, name: str, *, since: Position | None = None, user: str | None = None
@@ -64,10 +65,17 @@ class House:
             for text in texts:
                 nursery.start_soon(self._publish, name, text)
 
+    async def change(self, name: str, text: str, earlier: str) -> None:
+        """Change a message that was acknowledged, where it was, and wait for the answer."""
+        if (name, earlier) in self.acked:
+            self._changes[name, text] = Revision(self.acked[name, earlier], Act.UPDATED)
+            await self._publish(name, text)
+
     async def _publish(self, name: str, text: str) -> None:
         ticket = Waiting()
+        command = Publish(name, "e", text.encode(), id=text, about=self._changes.get((name, text)))
         try:
-            self.hub.publish("1", Publication(Publish(name, "e", text.encode(), id=text), None, None, ticket))
+            self.hub.publish("1", Publication(command, None, None, ticket))
         except SowerError as error:
             ticket.settle(error)
         with trio.fail_after(PATIENCE):

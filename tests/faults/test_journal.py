@@ -39,6 +39,7 @@ async def daily_work(house: House) -> None:
         nursery.start_soon(house.publish, "kept-a", "a4")
         nursery.start_soon(house.publish, "kept-b", "b1", "b2")
     await house.publish("kept-a", "a1")
+    await house.change("kept-a", "a1-changed", "a1")
     _, subscription = house.follow("presence-p")
     house.appear(subscription, "ada", Did.ENTERED)
     house.appear(subscription, "ada", Did.LEFT)
