@@ -21,6 +21,7 @@ from sower.core.command import (
     Answers,
     Batch,
     ChannelList,
+    Complain,
     HistoryPage,
     HttpAnswer,
     HttpCommand,
@@ -154,6 +155,8 @@ class Api:
             return self._mint(grant, address, command)
         if isinstance(command, OperatorCommand):
             return self._operations.perform(grant, address, command)
+        if isinstance(command, Complain):
+            raise command.error
         raise NotSpoken(f"{type(command).__name__} is nothing that this daemon does.")
 
     def _batch(self, grant: Grant, command: Batch) -> Answers | Coroutine[Any, Any, Answers]:

@@ -112,6 +112,8 @@ class Routes:
         ) -> Coroutine[Any, Any, None] | None:
             call = call_of(request, params)
             try:
+                if request.refused is not None:
+                    raise request.refused
                 opened = route.open(call)
                 session = self.admit(wire, opened, request.compression, dialect)
             except SowerError as error:

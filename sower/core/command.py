@@ -427,6 +427,7 @@ HttpCommand = (
     | Batch
     | AppCommand
     | OperatorCommand
+    | Complain
 )
 
 

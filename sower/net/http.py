@@ -50,6 +50,7 @@ class Request:
     keep_alive: whether the client wants another request on this connection
     upgrade:    whether it asks for another protocol
     compression: what a WebSocket handshake agreed on
+    refused:    why its WebSocket is turned away once it is open
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Request:
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.compression = UNCOMPRESSED
+        self.refused: SowerError | None = None
 
     @property
     def query(self) -> dict[str, str]:

@@ -260,6 +260,7 @@ class Caps:
 async def accept_loop(listener: Listener, welcome: Callable[[Wire], None], caps: Caps) -> None:
     """Accept until cancelled, and have each connection welcomed. What that raises is logged and ends it alone."""
     told = -LOG_EVERY
+    leave = caps.leave  # one object for all wires, not one each
     turns = 0
     while True:
         turns += 1
@@ -282,7 +283,7 @@ async def accept_loop(listener: Listener, welcome: Callable[[Wire], None], caps:
             refusal = caps.enter(address, trio.current_time())
             if refusal is None:
                 sock.setblocking(False)
-                _welcome(listener.wire(sock, address, caps.leave), welcome)
+                _welcome(listener.wire(sock, address, leave), welcome)
             elif listener.certificate is None:
                 _turn_away(sock, refusal)
             else:

@@ -77,7 +77,8 @@ async def fall_silent(
 
 
 async def talk(wire: Wire, request: Request, params: Mapping[str, str], accepted: bytes, buffered: bytes) -> None:
-    await wire.send_all(accepted + b"talking:" + buffered)
+    word = b"talking:" if request.refused is None else request.refused.code.encode()
+    await wire.send_all(accepted + word + buffered)
 
 
 class Poll:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TypeVar
+from functools import partial, wraps
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from sower.config import App
 from sower.core.command import (
     ChannelList,
+    Complain,
     Credentials,
     HttpAnswer,
     HttpCommand,
@@ -30,7 +31,7 @@ from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.pusher.names import check_channel, check_event, is_presence, session_of
 from sower.dialects.pusher.signing import read_signature
 from sower.dialects.pusher.words import CLIENT, RESERVED, said_data
-from sower.errors import BadEvent, BadJson, BadRequest, MessageTooLarge, NotFound, UnknownKey
+from sower.errors import BadEvent, BadJson, BadRequest, MessageTooLarge, NotFound, SowerError, UnknownKey
 
 USER_COUNT, SUBSCRIPTION_COUNT, CACHE = "user_count", "subscription_count", "cache"
 ATTRIBUTES = (USER_COUNT, SUBSCRIPTION_COUNT, CACHE)
@@ -39,6 +40,16 @@ ATTRIBUTES = (USER_COUNT, SUBSCRIPTION_COUNT, CACHE)
 T = TypeVar("T")
 Info = frozenset[str]
 """Names of ATTRIBUTES."""
+
+
+class Wanted(NamedTuple):
+    """What a request asks for, and how its answer is worded."""
+
+    command: HttpCommand
+    encode: Callable[[HttpAnswer], Reply]
+
+
+Read = Callable[[HttpCall, App], Wanted]
 
 _encode = msgspec.json.Encoder().encode
 _DONE = Reply(b"{}")
@@ -73,32 +84,49 @@ class HttpApi:
     def routes(self) -> tuple[HttpRoute, ...]:
         """All routes; the last is where the Python SDK terminates."""
         return (
-            HttpRoute("POST", "/apps/{app_id}/events", self.decode_event),
-            HttpRoute("POST", "/apps/{app_id}/batch_events", self.decode_batch),
-            HttpRoute("GET", "/apps/{app_id}/channels", self.decode_channels),
-            HttpRoute("GET", "/apps/{app_id}/channels/{channel}", self.decode_channel),
-            HttpRoute("GET", "/apps/{app_id}/channels/{channel}/users", self.decode_users),
-            HttpRoute("POST", "/apps/{app_id}/users/{user_id}/terminate_connections", self.decode_terminate),
-            HttpRoute("POST", "/users/{user_id}/terminate_connections", self.decode_terminate_by_key),
+            HttpRoute("POST", "/apps/{app_id}/events", self._signed(self.read_event)),
+            HttpRoute("POST", "/apps/{app_id}/batch_events", self._signed(self.read_batch)),
+            HttpRoute("GET", "/apps/{app_id}/channels", self._signed(self.read_channels)),
+            HttpRoute("GET", "/apps/{app_id}/channels/{channel}", self._signed(self.read_channel)),
+            HttpRoute("GET", "/apps/{app_id}/channels/{channel}/users", self._signed(self.read_users)),
+            HttpRoute(
+                "POST", "/apps/{app_id}/users/{user_id}/terminate_connections", self._signed(self.read_terminate)
+            ),
+            HttpRoute(
+                "POST", "/users/{user_id}/terminate_connections", self._signed(self.read_terminate, self._app_of_key)
+            ),
         )
 
-    def decode_event(self, call: HttpCall) -> Asked:
+    def _signed(self, read: Read, app_of: Callable[[HttpCall], App] | None = None) -> Callable[[HttpCall], Asked]:
+        """How a signed request is decoded. What else is wrong with it, those alone are told who signed it."""
+
+        @wraps(read)
+        def decode(call: HttpCall) -> Asked:
+            app = (app_of or self._app)(call)
+            signature = read_signature(call, app.id, app.pusher.clock_skew)
+            try:
+                wanted = read(call, app)
+            except SowerError as error:
+                wanted = Wanted(Complain(error), _done)
+            return Asked(Credentials(signature=signature), *wanted)
+
+        return decode
+
+    def read_event(self, call: HttpCall, app: App) -> Wanted:
         """Publish an event on one or several channels.
 
         Answers {}, or with info {"channels": {name: attributes}}.
         """
-        app = self._app(call)
         event = _read(call.body, _decode_event)
         info = _info(event.info)
         command = PublishAll(_publishes(app, event), counted=bool(info))
-        return _asked(call, app, command, partial(_event_reply, info))
+        return Wanted(command, partial(_event_reply, info))
 
-    def decode_batch(self, call: HttpCall) -> Asked:
+    def read_batch(self, call: HttpCall, app: App) -> Wanted:
         """Publish several events, each on one channel.
 
         Answers {}, or with any info {"batch": [attributes]}, in the order of the request.
         """
-        app = self._app(call)
         batch = _read(call.body, _decode_batch).batch
         if not 0 < len(batch) <= app.pusher.batch:
             raise BadRequest(f"A batch has 1 to {app.pusher.batch} events, batch in [apps.pusher]; this {len(batch)}.")
@@ -107,9 +135,9 @@ class HttpApi:
         infos = [_info(event.info) for event in batch]
         publishes = tuple(publish for event in batch for publish in _publishes(app, event))
         command = PublishAll(publishes, counted=any(infos))
-        return _asked(call, app, command, partial(_batch_reply, infos))
+        return Wanted(command, partial(_batch_reply, infos))
 
-    def decode_channels(self, call: HttpCall) -> Asked:
+    def read_channels(self, call: HttpCall, app: App) -> Wanted:
         """List the occupied channels.
 
         Answers {"channels": {name: attributes}}.
@@ -117,9 +145,9 @@ class HttpApi:
         prefix, info = call.query.get("filter_by_prefix", ""), _info(call.query.get("info"))
         if USER_COUNT in info and not is_presence(prefix):
             raise BadRequest("user_count is known of presence channels only: add filter_by_prefix=presence-.")
-        return _asked(call, self._app(call), ListChannels(prefix, limit=None), partial(_channels_reply, info))
+        return Wanted(ListChannels(prefix, limit=None), partial(_channels_reply, info))
 
-    def decode_channel(self, call: HttpCall) -> Asked:
+    def read_channel(self, call: HttpCall, app: App) -> Wanted:
         """Read how a channel is doing.
 
         Answers {"occupied", attributes...}.
@@ -127,9 +155,9 @@ class HttpApi:
         channel, info = check_channel(call.params["channel"]), _info(call.query.get("info"))
         if USER_COUNT in info and not is_presence(channel):
             raise BadRequest(f"user_count is known of presence channels only, and {channel!r} is none.")
-        return _asked(call, self._app(call), ReadOccupancy(channel), partial(_channel_reply, info))
+        return Wanted(ReadOccupancy(channel), partial(_channel_reply, info))
 
-    def decode_users(self, call: HttpCall) -> Asked:
+    def read_users(self, call: HttpCall, app: App) -> Wanted:
         """List who is in a presence channel.
 
         Answers {"users": [{"id"}]}.
@@ -137,25 +165,14 @@ class HttpApi:
         channel = check_channel(call.params["channel"])
         if not is_presence(channel):
             raise BadRequest(f"Users are known of presence channels only, and {channel!r} is none.")
-        return _asked(call, self._app(call), ReadPresence(channel), _users_reply)
+        return Wanted(ReadPresence(channel), _users_reply)
 
-    def decode_terminate(self, call: HttpCall) -> Asked:
+    def read_terminate(self, call: HttpCall, app: App) -> Wanted:
         """End every connection that is signed in as a user.
 
         Answers {}.
         """
-        return _asked(call, self._app(call), Terminate(call.params["user_id"]), _done)
-
-    def decode_terminate_by_key(self, call: HttpCall) -> Asked:
-        """The same, as the Python SDK asks for it: the app is that of the key.
-
-        Answers {}.
-        """
-        key = call.query.get("auth_key", "")
-        app = self._by_key.get(key)
-        if app is None:
-            raise UnknownKey(f"No app has the key {key[:64]!r}.")
-        return _asked(call, app, Terminate(call.params["user_id"]), _done)
+        return Wanted(Terminate(call.params["user_id"]), _done)
 
     def _app(self, call: HttpCall) -> App:
         app = self._apps.get(call.params["app_id"])
@@ -163,10 +180,13 @@ class HttpApi:
             raise NotFound(f"There is no app {call.params['app_id'][:64]!r}.")
         return app
 
-
-def _asked(call: HttpCall, app: App, command: HttpCommand, encode: Callable[[HttpAnswer], Reply]) -> Asked:
-    signature = read_signature(call, app.id, app.pusher.clock_skew)
-    return Asked(Credentials(signature=signature), command, encode)
+    def _app_of_key(self, call: HttpCall) -> App:
+        """The app where a path does not name it."""
+        key = call.query.get("auth_key", "")
+        app = self._by_key.get(key)
+        if app is None:
+            raise UnknownKey(f"No app has the key {key[:64]!r}.")
+        return app
 
 
 def _publishes(app: App, event: _Event) -> tuple[Publish, ...]:

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import trio
-from trio_websocket import ConnectionClosed
+from trio_websocket import ConnectionClosed, open_websocket_url
 
 from tests.e2e.daemon import KEY, Daemon
-from tests.sdk.pusher.world import APP, RULES, daemon_running, established, sign, socket
+from tests.sdk.pusher.world import APP, RULES, Socket, daemon_running, established, sign, socket
 
 
 async def test_who_is_not_let_in_is_told_why_by_an_error_and_a_close_with_the_same_code(tmp_path: Path) -> None:
@@ -28,6 +28,19 @@ async def test_who_is_not_let_in_is_told_why_by_an_error_and_a_close_with_the_sa
             async with socket(daemon, query, key) as client:
                 assert (await client.expect("pusher:error"))["data"]["code"] == code
                 assert await client.closing() == code
+
+
+async def test_a_page_of_another_origin_is_told_4009_so_that_its_sdk_does_not_come_back(tmp_path: Path) -> None:
+    async with daemon_running(tmp_path, APP, server='origins = ["https://good.example"]') as daemon:
+        for origin, code in (("https://good.example", None), ("https://bad.example", 4009)):
+            url, headers = f"ws://127.0.0.1:{daemon.port}/app/{KEY}?protocol=7", [(b"Origin", origin.encode())]
+            async with open_websocket_url(url, extra_headers=headers) as connection:
+                client = Socket(connection)
+                if code is None:
+                    await client.expect("pusher:connection_established")
+                else:
+                    assert (await client.expect("pusher:error"))["data"]["code"] == code
+                    assert await client.closing() == code
 
 
 async def test_protocols_5_to_7_are_greeted_also_with_parameters_that_nobody_knows(tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ async def test_a_signature_that_proves_nothing_is_refused(tmp_path: Path) -> Non
                 (path.replace("auth_timestamp=", "auth_timestamp=nan"), body),
                 (signed_path("POST", "/apps/1001/events", body, auth_timestamp=old), body),
                 ("/apps/1001/events", body),
+                ("/apps/1001/events", b"{"),
+                (signed_path("POST", "/apps/1001/events", b"{").replace("auth_signature=", "auth_signature=0"), b"{"),
             ):
                 answer = await client.post(target, content=content)
                 wanted = 200 if (target, content) == (path, body) else 401
