@@ -29,7 +29,10 @@ class Revising:
 
     async def versions(self, grant: Grant, address: str, command: ReadVersions) -> Versions:
         """Its versions, or its annotations. Raises Forbidden, ChangesOff, NoSuchMessage, JournalFailed."""
-        await self._find(grant, command.channel, command.message)
+        now = await self._find(grant, command.channel, command.message)
+        if now.about is None:  # it was never changed or annotated
+            asked = not command.annotations and command.since < now.serial < command.before
+            return Versions((now,) if asked else (), None)
         read = partial(
             revisions.listed,
             app=grant.app,

@@ -49,8 +49,26 @@ IN_ORDER = (
 )
 """All that was told, as rule 3 has it."""
 
+UNCHANGED = f"SELECT {COLUMNS}, NULL, NULL FROM messages m WHERE m.channel = ?"
+"""Both, where nothing was changed."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Revision | Annotation).decode
+
+
+FIND = (
+    "SELECT id, head, trimmed, EXISTS (SELECT 1 FROM revisions WHERE channel = channels.id)"
+    " FROM channels WHERE app = ? AND name = ?"
+)
+
+
+class Seen(NamedTuple):
+    """What a reader must know of a channel, as FIND finds it. changed: whether any message of it was."""
+
+    id: int
+    head: int
+    trimmed: int
+    changed: int
 
 
 class Revised(NamedTuple):
@@ -61,19 +79,19 @@ class Revised(NamedTuple):
 
 def message_of(row: Sequence[Any]) -> Message:
     """A row of COLUMNS, and with the summary behind them where there is one."""
-    serial, event, data, kind, user, message_id, extra, about, *more = row
-    if about is None:
+    serial, event, data, kind, user, message_id, extra = row[:7]
+    if row[7] is None:
         return Message(serial, event, data, Kind(kind), user, message_id, extra)
-    decoded = _decode(about)
-    if more and more[0] is not None and isinstance(decoded, Revision):
-        decoded = msgspec.structs.replace(decoded, summary=more[0])
-    return Message(serial, event, data, Kind(kind), user, message_id, extra, about=decoded)
+    about = _decode(row[7])
+    if isinstance(about, Revision) and len(row) > 8 and row[8] is not None:
+        about = msgspec.structs.replace(about, summary=row[8])
+    return Message(serial, event, data, Kind(kind), user, message_id, extra, None, about)
 
 
 def current(db: Database, channel: int, message: int) -> Message | None:
     """A message as it is now, None where the channel has none with this serial."""
     row = db.execute(IN_PLACE + " AND m.serial = ?", (channel, message)).get
-    return None if row is None else message_of(row[:9])
+    return None if row is None else message_of(row)
 
 
 def at(db: Database, channel: int, message: int, before: int) -> Message | None:
@@ -163,7 +181,7 @@ def _told_before(db: Database, channel: int, message: Message) -> Revised:
     if not isinstance(about, Annotation):
         return Revised((message,))
     row = db.execute(IN_ORDER + " AND m.serial = ?", (channel, 0, about.next)).get
-    return Revised((message,) if row is None else (message, message_of(row[:9])))
+    return Revised((message,) if row is None else (message, message_of(row)))
 
 
 def _insert(db: Database, channel: int, m: Message) -> None:

@@ -13,7 +13,7 @@ from sower.config import History
 from sower.core.message import SERIALS_PER_SECOND, Act, Message
 from sower.errors import SowerError
 from sower.store import revisions
-from sower.store.revisions import IN_ORDER, IN_PLACE, message_of
+from sower.store.revisions import FIND, IN_ORDER, IN_PLACE, UNCHANGED, Seen, message_of
 from sower.store.sqlite import Database, Values
 
 SLACK = 64
@@ -379,41 +379,44 @@ class Reader:
         as_of:    each as it was at this serial
         """
         with self._db:
-            found = self._db.execute(
-                "SELECT id, head, trimmed, 0 FROM channels WHERE app = ? AND name = ?", (app, channel)
-            ).get
+            found = self._db.execute(FIND, (app, channel)).get
             if found is None:
                 return Page([], gap=bool(since), more=False)
-            row = _Row(*_numbers(found))
+            row = Seen(*_numbers(found))
             floor = self._floor(row, history, now)
             low, high = max(floor, since or 0), before if before is not None else row.head + 1
             direction = "DESC" if newest_first else "ASC"
-            sql, values = (IN_ORDER, (row.id, high)) if in_order else (IN_PLACE, (row.id,))
+            if not row.changed:
+                sql, values = UNCHANGED, (row.id,)
+            else:
+                sql, values = (IN_ORDER, (row.id, high)) if in_order else (IN_PLACE, (row.id,))
             rows = self._db.execute(
                 f"{sql} AND m.serial > ? AND m.serial < ? ORDER BY m.serial {direction} LIMIT ?",
                 (*values, low, high, limit + 1),
             ).fetchall()
-            messages = [self._message(row.id, r, high, as_of, in_order=in_order) for r in rows[:limit]]
+            messages = [
+                message_of(r) if r[9] is None else self._changed(row.id, r, high, as_of, in_order=in_order)
+                for r in rows[:limit]
+            ]
         gap = since is not None and (floor > since or since > row.head)
         return Page(messages, gap, more=len(rows) > limit)
 
-    def _message(self, channel: int, row: Sequence[Any], high: int, as_of: int | None, *, in_order: bool) -> Message:
-        message, last = message_of(row[:9]), row[9]
+    def _changed(self, channel: int, row: Sequence[Any], high: int, as_of: int | None, *, in_order: bool) -> Message:
+        """A message that was changed, or a change. row[9]: its last version's serial; in order, what it does."""
+        message, last = message_of(row), row[9]
         if in_order:
             return revisions.whole(self._db, channel, message, high) if last == Act.APPENDED else message
-        if as_of is not None and last is not None and last > as_of:
+        if as_of is not None and last > as_of:
             return revisions.at(self._db, channel, message.serial, as_of + 1) or message
         return message
 
     def count(self, app: str, channel: str, since: int, most: int, history: History, now: float) -> int:
         """How many messages after `since` retention still shows, `most` at the most."""
         with self._db:
-            found = self._db.execute(
-                "SELECT id, head, trimmed, 0 FROM channels WHERE app = ? AND name = ?", (app, channel)
-            ).get
+            found = self._db.execute(FIND, (app, channel)).get
             if found is None:
                 return 0
-            row = _Row(*_numbers(found))
+            row = Seen(*_numbers(found))
             counted = self._db.execute(
                 "SELECT count(*) FROM"
                 " (SELECT 1 FROM messages WHERE channel = ? AND serial > ? AND message IS NULL LIMIT ?)",
@@ -421,14 +424,15 @@ class Reader:
             ).get
         return counted if isinstance(counted, int) else 0
 
-    def _floor(self, row: _Row, history: History, now: float) -> int:
+    def _floor(self, row: Seen, history: History, now: float) -> int:
         """The highest serial that retention hides."""
         too_old = int((now - history.age) * SERIALS_PER_SECOND)
         aged = self._db.execute(
             "SELECT max(serial) FROM messages WHERE channel = ? AND serial <= ?", (row.id, too_old)
         ).get
+        messages = " AND message IS NULL" if row.changed else ""
         counted = self._db.execute(
-            "SELECT serial FROM messages WHERE channel = ? AND message IS NULL ORDER BY serial DESC LIMIT 1 OFFSET ?",
+            f"SELECT serial FROM messages WHERE channel = ?{messages} ORDER BY serial DESC LIMIT 1 OFFSET ?",
             (row.id, history.messages),
         ).get
         return max(n for n in (row.trimmed, aged, counted) if isinstance(n, int))
