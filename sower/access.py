@@ -120,7 +120,7 @@ class Access:
         check_signature(credential, shown.signed, shown.signature)
         if shown.nonce is not None:
             self._use(shown.key, shown.nonce, shown.skew)
-        return key_grant(credential, None)
+        return self._keyed[shown.key]
 
     def _use(self, key: str, nonce: str, skew: float) -> None:
         """Note a nonce for as long as its request can be repeated. Raises RequestRepeated, RateLimited."""

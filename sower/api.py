@@ -107,6 +107,7 @@ class Api:
         """Go on with these limits."""
         self._limits = limits
         self._publishes = Buckets(limits.publishes)
+        self._most = min(limits.batch, int(limits.publishes.burst))
 
     def ask(self, asked: Asked, address: str) -> Outcome:
         """Do what was asked. A publish is posted before this returns; its commit is what is awaited.
@@ -170,29 +171,33 @@ class Api:
 
     def _publish(self, grant: Grant, command: PublishAll) -> Published | Coroutine[Any, Any, Published]:
         publishes = command.publishes
-        most = min(self._limits.batch, int(self._limits.publishes.burst))
-        if len(publishes) > most:
-            raise TooLarge(f"{len(publishes)} messages in one request; limits.batch and limits.publishes allow {most}.")
+        if len(publishes) > self._most:
+            size, most = len(publishes), self._most
+            raise TooLarge(f"{size} messages in one request; limits.batch and limits.publishes allow {most}.")
         allowed = [self._check(grant, publish) for publish in publishes]
         wait = self._publishes.take(grant.key, trio.current_time(), len(publishes))
         if wait:
             raise RateLimited("This key publishes faster than limits.publishes.", retry_after=wait)
-        gathering = Gathering(len(publishes))
+        receipts = [self._hub.pass_by(grant.app, publish) for publish in publishes]
+        passed = [receipt for receipt in receipts if receipt is not None]
+        if len(passed) == len(publishes):
+            return self._published(grant, command, passed)
+        gathering = Gathering(receipts)
         for place, publish in enumerate(publishes):
-            sender = self._clients.find(publish.exclude) if publish.exclude is not None else None
-            user = publish.user or grant.user
-            publication = Publication(publish, user, sender, Place(gathering, place), allowed[place])
-            try:
-                self._hub.publish(grant.app, publication)
-            except SowerError as error:
-                publication.answer(error)
-        if gathering.whole:
-            return self._published(grant, command, gathering.receipts())
+            if receipts[place] is None:
+                self._post(grant, publish, Place(gathering, place), allowed[place])
         return self._published_later(grant, command, gathering)
 
+    def _post(self, grant: Grant, publish: Publish, place: Place, about: Revision | Annotation | None) -> None:
+        sender = self._clients.find(publish.exclude) if publish.exclude is not None else None
+        publication = Publication(publish, publish.user or grant.user, sender, place, about)
+        try:
+            self._hub.publish(grant.app, publication)
+        except SowerError as error:
+            publication.answer(error)
+
     async def _published_later(self, grant: Grant, command: PublishAll, gathering: Gathering) -> Published:
-        await gathering.wait()
-        return self._published(grant, command, gathering.receipts())
+        return self._published(grant, command, await gathering.receipts())
 
     def _published(self, grant: Grant, command: PublishAll, receipts: Sequence[Receipt]) -> Published:
         publishes = command.publishes
@@ -346,13 +351,13 @@ async def _await_each(begun: Sequence[Answered | Coroutine[Any, Any, Answered]])
 
 
 class Gathering:
-    """The outcomes of several publishes, in the order of the request."""
+    """The outcomes of several publishes, in the order of the request. outcomes: those that are known already."""
 
     __slots__ = ("_done", "_left", "_outcomes")
 
-    def __init__(self, size: int) -> None:
-        self._outcomes: list[Receipt | SowerError | None] = [None] * size
-        self._left = size
+    def __init__(self, outcomes: Sequence[Receipt | None]) -> None:
+        self._outcomes: list[Receipt | SowerError | None] = [*outcomes]
+        self._left = self._outcomes.count(None)
         self._done: trio.Event | None = None
 
     def put(self, place: int, outcome: Receipt | SowerError) -> None:
@@ -363,19 +368,11 @@ class Gathering:
             if not self._left and self._done is not None:
                 self._done.set()
 
-    @property
-    def whole(self) -> bool:
-        """Whether all are there."""
-        return not self._left
-
-    async def wait(self) -> None:
-        """Wait for all."""
+    async def receipts(self) -> list[Receipt]:
+        """Wait for all. Raises the first error among them: the request can be sent again with the same ids."""
         if self._left:
             self._done = trio.Event()
             await self._done.wait()
-
-    def receipts(self) -> list[Receipt]:
-        """All of them. Raises the first error among them: the request can be sent again with the same ids."""
         receipts: list[Receipt] = []
         for outcome in self._outcomes:
             if isinstance(outcome, SowerError):

@@ -137,15 +137,23 @@ class Hub:
 
         Raises ChannelBusy, ChannelQuarantined.
         """
-        name = publication.command.channel
+        receipt = self.pass_by(app, publication.command)
+        if receipt is not None:
+            publication.answer(receipt)
+        else:
+            self.tree(app, publication.command.channel).post(publication)
+
+    def pass_by(self, app: str, publish: Publish) -> Receipt | None:
+        """Accept a message that nobody hears and nothing keeps. None for one that has to go to its channel."""
+        name = publish.channel
+        if (app, name) in self._trees or publish.id is not None or self.shared or self.awaited(app, name):
+            return None
         rules = self.rules.of(name)
-        kept = rules.history is not None or rules.cache or publication.command.id is not None or self.shared
-        if (app, name) not in self._trees and not kept and not self.awaited(app, name):
-            self.tally.published += 1
-            self.tally.published_bytes += len(publication.command.data)
-            publication.answer(Receipt(name, self.next_serial()))
-            return
-        self.tree(app, name).post(publication)
+        if rules.history is not None or rules.cache:
+            return None
+        self.tally.published += 1
+        self.tally.published_bytes += len(publish.data)
+        return Receipt(name, self.next_serial())
 
     def say(self, app: str, channel: str, event: str, data: bytes) -> None:
         """Publish a word of the daemon's own on a channel that somebody follows; nothing where nobody does."""

@@ -137,6 +137,11 @@ class Connection:
         self._wanted = True  # the client would go on
         self._cut = False  # it may not
 
+    @property
+    def reads(self) -> bool:
+        """Whether it has a parser: part of a request is here, or one that is not answered yet."""
+        return self._parser is not None
+
     # What comes
 
     def ready(self, events: int) -> None:

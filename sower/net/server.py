@@ -52,6 +52,11 @@ class HttpServer:
         self._work = trio.Event()
         self._empty = trio.Event()
 
+    @property
+    def connections(self) -> list[Connection]:
+        """All of them."""
+        return list(self._connections.values())
+
     def add(self, wire: Wire, site: Site) -> None:
         """Serve a new connection; its wire is this server's to close."""
         if must_open(wire, site.settings):
@@ -104,7 +109,7 @@ class HttpServer:
         self.closing = True
         for held in list(self.holding):
             held.expire()
-        for connection in list(self._connections.values()):
+        for connection in self.connections:
             connection.hurry()
 
     async def gone(self) -> None:
@@ -115,7 +120,7 @@ class HttpServer:
 
     def cut_off(self) -> None:
         """End every connection, when there is no more time to wait."""
-        for connection in list(self._connections.values()):
+        for connection in self.connections:
             connection.close()
 
     # What connections ask of it

@@ -37,6 +37,9 @@ PREFLIGHT_HEADERS: tuple[Header, ...] = (
 )
 
 
+TAKERS = (SocketEndpoint, TakingEndpoint)
+
+
 class Terms(NamedTuple):
     """How a request wants its answer.
 
@@ -102,7 +105,7 @@ class Site:
             if request.method == "OPTIONS" and "origin" in request.headers:
                 return Begun(request, terms, Response(204, headers=PREFLIGHT_HEADERS))
             endpoint, params = self._router.match(request)
-            if isinstance(endpoint, SocketEndpoint | TakingEndpoint):
+            if isinstance(endpoint, TAKERS):
                 return Taking(request, terms, endpoint, params)
             return Begun(request, terms, endpoint(request, params))
         except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
