@@ -139,11 +139,11 @@ class Api:
         if isinstance(command, ReadHistory):
             return self._history(grant, command)
         if isinstance(command, ReadPresence):
-            return self._presence(grant, command)
+            return self.presence(grant, command)
         if isinstance(command, ListChannels):
-            return self._channels(grant, command)
+            return self.channels(grant, command)
         if isinstance(command, ReadOccupancy):
-            return self._occupancy(grant, command.channel)
+            return self.occupancy(grant, command.channel)
         if isinstance(command, Terminate):
             return self._terminate(grant, address, command)
         if isinstance(command, Batch):
@@ -164,7 +164,7 @@ class Api:
         begun: list[Answered | Coroutine[Any, Any, Answered]] = []
         for one in command.commands:
             try:
-                begun.append(self._publish(grant, one) if isinstance(one, PublishAll) else self._presence(grant, one))
+                begun.append(self._publish(grant, one) if isinstance(one, PublishAll) else self.presence(grant, one))
             except SowerError as error:
                 begun.append(error)
         return _each(begun)
@@ -203,7 +203,7 @@ class Api:
         publishes = command.publishes
         for publish, receipt in zip(publishes, receipts, strict=True):
             self._activity.published(grant, publish, receipt)
-        counted = tuple(self._occupancy(grant, publish.channel) for publish in publishes) if command.counted else ()
+        counted = tuple(self.occupancy(grant, publish.channel) for publish in publishes) if command.counted else ()
         return Published(tuple(receipts), counted)
 
     def _check(self, grant: Grant, publish: Publish) -> Revision | Annotation | None:
@@ -250,7 +250,8 @@ class Api:
         following = page.messages[-1].serial if page.more else None
         return HistoryPage(command, Position(epoch, head), tuple(page.messages), page.gap or lost, following)
 
-    def _presence(self, grant: Grant, command: ReadPresence) -> Members:
+    def presence(self, grant: Grant, command: ReadPresence) -> Members:
+        """Who is on a channel. Raises PresenceOff, Forbidden."""
         rules = self._hub.rules.of(command.channel)
         if not (rules.presence or (command.seen and rules.members)):
             raise PresenceOff(f"The channel {command.channel!r} has no presence.")
@@ -261,7 +262,8 @@ class Api:
             return Members(command.channel, ())
         return Members(command.channel, tuple(presence.view()), tuple(presence.seen()) if command.seen else ())
 
-    def _channels(self, grant: Grant, command: ListChannels) -> ChannelList:
+    def channels(self, grant: Grant, command: ListChannels) -> ChannelList:
+        """The channels that somebody follows. Raises Forbidden."""
         if not (grant.server or (grant.closed and self._may_look(grant, "*"))):
             raise Forbidden("Only a server (Basic key:secret) may list the channels.")
         found: list[Occupancy] = []
@@ -274,7 +276,8 @@ class Api:
         found.sort(key=lambda occupancy: occupancy.channel)
         return ChannelList(tuple(found[: command.limit]))
 
-    def _occupancy(self, grant: Grant, channel: str) -> Occupancy:
+    def occupancy(self, grant: Grant, channel: str) -> Occupancy:
+        """Who follows a channel, in numbers. Raises Forbidden."""
         if not self._may_look(grant, channel):
             raise Forbidden("Only a server may ask how many follow a channel.")
         tree = self._hub.look(grant.app, channel)

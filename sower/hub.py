@@ -17,6 +17,7 @@ from sower.config import Config
 from sower.core.command import Publish, Receipt
 from sower.core.happening import Fact, Happening
 from sower.core.message import next_serial
+from sower.core.presence import Presence
 from sower.core.rules import RESERVED, RuleBook
 from sower.errors import JournalFailed, SowerError
 from sower.inbox import Publication
@@ -179,6 +180,11 @@ class Hub:
         for (owner, name), tree in self._trees.items():
             if owner == app and name.startswith(prefix) and tree.state is not None and not tree.state.vacant:
                 yield tree
+
+    async def presence(self, app: str, name: str) -> Presence | None:
+        """Who is present on a channel, None where nobody ever was. Raises JournalFailed."""
+        tree = self._trees.get((app, name))
+        return tree.state.presence if tree is not None and tree.state is not None else None
 
     def trees(self, app: str, prefix: str) -> Iterator[ChannelTree]:
         """Every channel of an app that has a tree, and whose name begins with a prefix."""

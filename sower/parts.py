@@ -14,7 +14,7 @@ from sower.apps import AddedApps, Apps
 from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
-from sower.core.command import AddApp, ListApps, RemoveApp, Revoke
+from sower.core.command import AddApp, ListApps, ListChannels, ReadOccupancy, ReadPresence, RemoveApp, Revoke
 from sower.core.revising import ReadMessage, ReadVersions
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
@@ -99,6 +99,8 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
+        if node is not None:
+            _survey(api, self.hub, node)
         revising = Revising(self.hub, access)
         api.learn(ReadMessage, revising.message)
         api.learn(ReadVersions, revising.versions)
@@ -191,6 +193,19 @@ def _hub(config: Config, journal: Journal, node: Node, parts: Parts, *, now: Cal
     hub.session = lambda session_id: parts.clients.find(session_id)
     node.renewed = parts.renew
     return hub
+
+
+def _survey(api: Api, hub: Hub, node: Node) -> None:
+    """What is asked of all daemons of a cluster is answered for all."""
+    from sower.cluster.survey import Survey
+
+    survey = Survey(api, hub, node)
+    for kind, do in (
+        (ReadPresence, survey.presence),
+        (ListChannels, survey.channels),
+        (ReadOccupancy, survey.occupancy),
+    ):
+        api.learn(kind, do)
 
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from sower.channel_tree import ChannelTree
 from sower.cluster.archive import Archive
 from sower.cluster.node import Node
+from sower.cluster.replica import Replica
 from sower.cluster.tree import ClusterTree
 from sower.config import Config
+from sower.core.presence import Presence
 from sower.core.rules import RESERVED
 from sower.hub import Hub
 from sower.inbox import Subscriber
@@ -44,6 +46,16 @@ class ClusterHub(Hub):
         """The serial up to which all that channels here follow was told: broadcasts come in the order of serials."""
         heard = self.node.heard
         return min(heard, min(self.in_flight.values()) - 1) if self.in_flight else heard
+
+    async def presence(self, app: str, name: str) -> Presence | None:
+        """As of every hub; of a channel that nobody follows here, Redis is asked. Raises ClusterFailed."""
+        tree = self.look(app, name)
+        if (isinstance(tree, ClusterTree) and tree.following) or name.startswith(RESERVED):
+            return await super().presence(app, name)
+        snapshot = await self.node.load(self.node.keys(app, name), name)
+        replica = Replica(0.0, self.most_members, self.node.name)
+        replica.resume(snapshot.members, snapshot.head, trusted=True)
+        return replica
 
     def _plant(self, app: str, name: str) -> ChannelTree:
         if not app or name.startswith(RESERVED):

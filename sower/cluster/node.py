@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from sower.cluster import entries, scripts
+from sower.cluster.counts import Counts
 from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
 from sower.cluster.line import Line
 from sower.config import Cluster, History
@@ -113,6 +114,7 @@ class Node:
         self.line = Line(config.url, replicas=config.replicas, heard=self._hear)
         self.line.begun = self._begin
         self._lease = float(config.lease)
+        self.counts = Counts(self.line, config.prefix, self.name, self._lease)
         self._history_of = history_of
         self._remember = int(remember_ids * 1000)
         self._offset = 0.0
@@ -135,6 +137,7 @@ class Node:
         node = cls(config, history_of, remember_ids)
         async with node.line.open(), trio.open_nursery() as nursery:
             nursery.start_soon(node._beat, name="cluster heartbeat")
+            nursery.start_soon(node.counts.run, name="cluster counts")
             yield node
             nursery.cancel_scope.cancel()
             with trio.move_on_after(scripts_within(config)) as farewell, suppress(ClusterFailed):
@@ -258,6 +261,7 @@ class Node:
             if int(head or 0) < serial:
                 await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
         lost = await self._renew()
+        self.counts.say_again()
         for tree in tuple(self._followed.values()):
             tree.look_again(lost=lost)
         self.returned()
@@ -303,10 +307,12 @@ class Node:
         if lost:
             log.error("cluster_lost_data", epoch=epoch.decode(), before=self.epoch)
             self._owning.clear()
+            self.counts.say_again()
             self._whole_at = trio.current_time() + self._lease
         if self.epoch != epoch.decode():
             self.epoch = epoch.decode()
             self.renewed()
+        await self.counts.renew()
         for node in dead:
             log.warning("cluster_node_gone", node=node.decode())
             await self._bury(node.decode())

@@ -100,17 +100,18 @@ class Copy(Channel[Subscriber]):
 
 
 class ClusterTree(ChannelTree):
-    """One channel on this node. keys: what it is called in Redis."""
+    """One channel on this node. keys: what it is called in Redis. following: whether its state is what the log says."""
 
     def __init__(self, app: str, name: str, rules: Rules, node: Surrounding) -> None:
         super().__init__(app, name, rules, node)
         self._around = node
         self.keys = node.node.keys(app, name)
         self._members = Membership(replace(rules, history=None), node.next_serial, self._expired)
-        self._following = False
+        self.following = False
         self._behind = False
         self._lost = False
         self._heard = 0
+        self._counted = 0
         self._entering: dict[tuple[str, str], Arrival] = {}
 
     # What others see and ask
@@ -162,22 +163,29 @@ class ClusterTree(ChannelTree):
                 await self._hand_out()
             elif self._changes or self._newcomers or self._count_due or self._attending.due:
                 self._announce(state)
-            elif self._behind and self._following and node.up:
+            elif self._behind and self.following and node.up:
                 await self._catch_up(state)
             elif self._accepted or (self._intents and node.up):
                 await self._store(state)
             elif self._members.unanswered:
                 self._members.answer()
             elif self._inbox:
-                if not self._following and any(not isinstance(item, Publication) for item in self._inbox):
+                if not self.following and any(not isinstance(item, Publication) for item in self._inbox):
                     await self._follow(state)
                 self._decide(state)
             elif self._retiring and not self._intents:
                 return
             else:
                 self._node.in_flight.pop(self, None)
+                self._count(state)
                 self._work = trio.Event()
                 await self._work.wait()
+
+    def _count(self, state: Copy) -> None:
+        """Tell other nodes how many follow the channel here."""
+        if state.subscribers != self._counted:
+            self._counted = state.subscribers
+            self._around.node.counts.set(self.app, self.name, self._counted)
 
     async def _follow(self, state: Copy) -> None:
         """Follow the log from here on. Where that cannot be, whoever came is told so."""
@@ -192,7 +200,7 @@ class ClusterTree(ChannelTree):
                 else:
                     refuse(item, error)
             return
-        self._following, self._behind = True, False
+        self.following, self._behind = True, False
         self._resume(state, snapshot, trusted=True)
         self._changes.clear()  # who is here already is nobody's coming
 

@@ -7,7 +7,7 @@ Rule 3: only a channel whose rule has presence knows attendees. The rest is as w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import trio
 
@@ -208,17 +208,16 @@ class Roster:
         if command.names is None:
             trees = self._hub.occupied(grant.app, "")
             names = [t.name for t in trees if self._allowing.allows(grant, Can.SUBSCRIBE, t.name)]
-            return Rooms(tuple(self._rooms(grant.app, sorted(names))))
+            return Rooms(tuple([room async for room in self._rooms(grant.app, sorted(names))]))
         self._allowing.demand(grant, Can.SUBSCRIBE, command.names.channels, command.names.groups)
         channels = self._groups.resolve(grant.app, command.names)
         if len(channels) == 1 and not self._hub.rules.of(channels[0]).presence:
             raise PresenceOff(f"The channel {channels[0]!r} has no presence.")
-        return Rooms(tuple(self._rooms(grant.app, channels)))
+        return Rooms(tuple([room async for room in self._rooms(grant.app, channels)]))
 
-    def _rooms(self, app: str, channels: Iterable[str]) -> Iterable[Members]:
+    async def _rooms(self, app: str, channels: Iterable[str]) -> AsyncIterator[Members]:
         for channel in channels:
-            tree = self._hub.look(app, channel)
-            presence = tree.state.presence if tree is not None and tree.state is not None else None
+            presence = await self._hub.presence(app, channel)
             if presence:
                 yield Members(channel, tuple(presence.view()))
 
@@ -236,8 +235,7 @@ class Roster:
         self._allowing.demand(grant, Can.SUBSCRIBE, command.names.channels, command.names.groups)
         states: list[tuple[str, bytes]] = []
         for channel in self._groups.resolve(grant.app, command.names):
-            tree = self._hub.look(grant.app, channel)
-            presence = tree.state.presence if tree is not None and tree.state is not None else None
+            presence = await self._hub.presence(grant.app, channel)
             member = presence.find(command.user) if presence else None
             if member is not None:
                 states.append((channel, member.meta))
