@@ -21,6 +21,7 @@ remember_ids = "3s"
 
 [session]
 backlog = "256KiB"
+ping_every = "10m"
 
 [limits]
 client_events = "1000/s burst 1000"
@@ -49,7 +50,8 @@ client_events = true
 """It goes on with the [store] that the daemon of the tests begins."""
 
 PATIENT = 'keep_alive = "1h"\nhead_timeout = "60s"\ndrain_for = "30s"'
-"""Of [server]: all clients are tasks of one process, which may be a while about the second half of a head."""
+"""Of [server], and ping_every of [session]: all clients are tasks of one process, which may be a while about the second
+half of a head, and read nothing until all are there."""
 
 PROGRAM = (
     "-c",
