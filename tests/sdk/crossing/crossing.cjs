@@ -1,5 +1,5 @@
 // pusher-js, ably-js, pubnub and sower.js in one process on one channel, told what to do by lines of JSON.
-// argv: port, the channel, and in JSON the keys, a native token, and sower.js' file
+// argv: a port for each client, or one for all, the channel, and in JSON the keys, a native token, and sower.js' file
 
 const readline = require("readline");
 const PusherJs = require("pusher-js");
@@ -7,14 +7,14 @@ const PusherServer = require("pusher");
 const Ably = require("ably");
 const PubNub = require("pubnub");
 
-const [port, channel, given] = [Number(process.argv[2]), process.argv[3], JSON.parse(process.argv[4])];
+const [ports, channel, given] = [process.argv[2].split(",").map(Number), process.argv[3], JSON.parse(process.argv[4])];
 const tell = (told) => process.stdout.write(JSON.stringify(told) + "\n");
 const heard = { pusher: [], ably: [], pubnub: [], native: [] };
 const hear = (who, { from, n }) => heard[who].push(`${from}-${n}`);
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const clients = {
-  async pusher() {
+  async pusher(port) {
     const { key, secret } = given.app;
     const host = { host: "127.0.0.1", port, useTLS: false, timeout: 5000 };
     const server = new PusherServer({ appId: "1001", key, secret, ...host });
@@ -33,7 +33,7 @@ const clients = {
     const here = () => { const users = []; room.members.each(({ id }) => users.push(id)); return users; };
     return { say: (data) => server.trigger(channel, "said", data), here, leave: () => sdk.unsubscribe(channel) };
   },
-  async ably() {
+  async ably(port) {
     const sdk = new Ably.Realtime({
       key: given.ably, endpoint: "127.0.0.1", port, tls: false, useBinaryProtocol: false, clientId: "ably",
       disableConnectivityCheck: true, logLevel: 0, disconnectedRetryTimeout: 500, suspendedRetryTimeout: 1000,
@@ -44,7 +44,7 @@ const clients = {
     const here = async () => (await room.presence.get()).map(({ clientId }) => clientId);
     return { say: (data) => room.publish("said", data), here, leave: () => room.presence.leave() };
   },
-  async pubnub() {
+  async pubnub(port) {
     const { secretKey, ...keys } = given.pubnub;
     const options = { origin: `127.0.0.1:${port}`, ssl: false, userId: "pubnub", ...keys };
     const allowed = { read: true, write: true };
@@ -64,7 +64,7 @@ const clients = {
     const leave = () => sdk.unsubscribe({ channels: [channel] });
     return { say: (message) => sdk.publish({ channel, message }), here, leave };
   },
-  async native() {
+  async native(port) {
     const { Sower } = await import(given.library);
     const { key } = given.app;
     const sdk = new Sower({ url: `http://127.0.0.1:${port}`, key, token: given.token, WebSocket: require("ws") });
@@ -94,7 +94,7 @@ async function say(who, count) {
 
 const actions = {
   async join() {
-    for (const who of Object.keys(clients)) ready[who] = await clients[who]();
+    for (const [at, who] of Object.keys(clients).entries()) ready[who] = await clients[who](ports[at % ports.length]);
     tell({ joined: true });
   },
   async here() {

@@ -49,16 +49,24 @@ history = {{messages = 1000, age = "1h"}}
 @asynccontextmanager
 async def crossing(folder: Path) -> AsyncIterator[tuple[Daemon, Script]]:
     """A daemon, and all four clients on one channel."""
-    async with running(folder, CONFIG) as daemon:
-        minted = await daemon.request("POST", f"/channels/{CHANNEL}/auth", json={"user": "native"})
-        library = str(Path(files.__file__).with_name("files") / "sower.js")
-        given = {"app": {"key": KEY, "secret": SECRET}, "ably": ABLY_KEY, "pubnub": SIGNING, "library": library}
-        words = json.dumps({**given, "token": minted.json()["token"]})
-        async with script(Path(__file__).with_name("crossing.cjs"), str(daemon.port), CHANNEL, words) as sdk:
-            await sdk.hear("ready")
-            await sdk.do("join")
-            await sdk.hear("joined")
-            yield daemon, sdk
+    async with running(folder, CONFIG) as daemon, clients_of([daemon]) as sdk:
+        yield daemon, sdk
+
+
+@asynccontextmanager
+async def clients_of(daemons: list[Daemon]) -> AsyncIterator[Script]:
+    """All four clients on one channel, spread over these daemons."""
+    daemon = daemons[0]
+    minted = await daemon.request("POST", f"/channels/{CHANNEL}/auth", json={"user": "native"})
+    library = str(Path(files.__file__).with_name("files") / "sower.js")
+    given = {"app": {"key": KEY, "secret": SECRET}, "ably": ABLY_KEY, "pubnub": SIGNING, "library": library}
+    ports = ",".join(str(one.port) for one in daemons)
+    words = json.dumps({**given, "token": minted.json()["token"]})
+    async with script(Path(__file__).with_name("crossing.cjs"), ports, CHANNEL, words) as sdk:
+        await sdk.hear("ready")
+        await sdk.do("join")
+        await sdk.hear("joined")
+        yield sdk
 
 
 async def agree(sdk: Script, *members: str) -> None:
