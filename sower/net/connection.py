@@ -10,7 +10,7 @@ Rule 2: every wait for a client has a deadline: for a head, for a body, for the 
 Rule 3: while its requests are being answered a client is not read: what it says waits in the kernel, so it has a bound.
 Rule 4: when this side ends a connection that the client would go on with, it lingers, so that the answer arrives: a
         socket that is closed with bytes unread is reset, and the client may lose what was sent (RFC 9112 section 9.6).
-Rule 5: a connection that rests has no task, no timer and no parser.
+Rule 5: a connection that rests, or whose request is held, has no task, no timer and no parser.
 """
 
 from __future__ import annotations
@@ -274,15 +274,20 @@ class Connection:
                 parser.wants_continue = False
                 if not self._send(CONTINUE):
                     return
-            if parser.idle:
-                self._parser = None
-                self._site.take_back(parser)
-            else:
+            if not self._put_parser_by():
                 waits = "body" if parser.in_body else "head"
         if self.state != waits:
             self.state = waits
             self._allow(waits)
         self._host.watch(self, TALK)
+
+    def _put_parser_by(self) -> bool:
+        """Give back a parser that has nothing half read: it is many times a connection's size. Whether none is left."""
+        parser = self._parser
+        if parser is not None and parser.idle:
+            self._parser = None
+            self._site.take_back(parser)
+        return self._parser is None
 
     def _allow(self, waits: State) -> None:
         """Set the deadline of a wait. That for the next request may be two ticks late, and costs a request little."""
@@ -374,6 +379,7 @@ class Connection:
             if isinstance(endpoint, SocketEndpoint):
                 self._give(taking, endpoint, self._site.handshake(request, endpoint, closing=self._host.closing))
             else:
+                self._put_parser_by()
                 answer = endpoint.take(Taken(self.wire, request, params, partial(self._hold, terms), terms.more))
         except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
             self._let_go()

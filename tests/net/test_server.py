@@ -72,6 +72,18 @@ async def test_a_connection_that_rests_has_neither_a_task_nor_a_parser() -> None
         assert not any(connection.reads for connection in server.connections)
 
 
+async def test_a_request_that_is_held_keeps_no_parser_but_for_what_came_behind_it() -> None:
+    poll = b"GET /poll/a HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with clients(2) as (server, streams):
+        await streams[0].send_all(poll)
+        await streams[1].send_all(poll + ECHO[:10])
+        await trio.testing.wait_all_tasks_blocked()
+        assert [(connection.state, connection.reads) for connection in server.connections] == [
+            ("held", False),
+            ("held", True),
+        ]
+
+
 async def test_who_talks_while_an_answer_is_awaited_is_not_read_and_keeps_nobody_busy() -> None:
     with trio.fail_after(5):
         async with clients(2) as (_, (talker, other)):
