@@ -317,7 +317,7 @@ class Connection:
     def tend(self, now: float, wall: float) -> float | None:
         """Look after its deadline. Returns seconds until the next look, None when it needs none."""
         if now < self._deadline:
-            return self._deadline - now
+            return self._deadline - now if self._deadline < math.inf else None
         if self.state == "head":
             self._refuse(HandshakeTimeout())
         elif self.state == "body":

@@ -3,6 +3,7 @@
 Rule 1: no task and no timer per session; a wheel of one-second slots, so that a tick costs only what is due.
 Rule 2: sessions begin at different moments, so their pings are spread and not one burst.
 Rule 3: who is gone is let go before its turn comes: who comes and goes all the time is not kept for half a minute.
+Rule 4: what looking after one raises is logged and ends no other; it is not looked after again.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
 import trio
+
+log = structlog.get_logger(__name__)
 
 TICK = 1.0
 """Seconds between two looks. Deadlines here are in seconds, so they are met within one."""
 
 SLOTS = 64
 """Slots of the wheel; who is due later is looked at once a turn."""
-
 
 GONE = 1000
 """Of those who are gone, so many may stay in the wheel, each of a KiB or two; to take them out walks through all."""
@@ -76,6 +79,9 @@ class Keepalive:
             if tended.due != slot:
                 continue  # it was given an earlier look since
             tended.due = -1
-            after = tended.tend(now, wall)
-            if after is not None:
-                self.look_again(tended, after)
+            try:
+                after = tended.tend(now, wall)
+                if after is not None:
+                    self.look_again(tended, after)
+            except Exception as error:
+                log.error("tending_failed", exc_info=error)

@@ -21,6 +21,7 @@ import msgspec
 from sower.access import Access
 from sower.config import App, Limits
 from sower.core import appearances, command, polling
+from sower.core.attendance import Attendance
 from sower.core.command import Credentials, Publish, PublishAll, Subscribe
 from sower.core.grants import Credential, Grant
 from sower.core.message import Appearance, Counted, Delivery, Did, Joined, Kind, Left, Message, Position, Updated
@@ -275,7 +276,7 @@ def answer(one: Any) -> Any:
 
 
 def _occupancy(channel: str) -> command.Occupancy:
-    return command.Occupancy(channel, 2, 1, (STORED[0], 12.5), 1, 5)
+    return command.Occupancy(channel, 2, 1, (STORED[0], 12.5), 1, Attendance(7, 6, 5, 4, 3, 2, 1, 1))
 
 
 def _published(one: PublishAll) -> command.Published:

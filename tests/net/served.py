@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -100,7 +101,8 @@ class Poll:
 
 
 class Polls:
-    """GET /poll/{how} is held for 30 s; of how = now, crash or stream it is answered, raises or streams. instead: what takes it."""
+    """GET /poll/{how} is held for 30 s; of how = endless, now, crash or stream it is held without end, answered, raises or
+    streams. instead: what takes it."""
 
     def __init__(self) -> None:
         self.instead: Callable[[Taken], Response | None] | None = None
@@ -121,7 +123,7 @@ class Polls:
             taken.wire.finish()
             return None
         poll = Poll()
-        poll.held = taken.hold(poll, 30.0)
+        poll.held = taken.hold(poll, math.inf if how == "endless" else 30.0)
         self.all.append(poll)
         self.more.set()
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from tests.net.served import exchange, served
+from sower.net.keepalive import SLOTS
+from tests.net.served import TICK, exchange, served
 
 POLL = b"GET /poll/a HTTP/1.1\r\nHost: h\r\n\r\n"
 NAME = b"GET /name/%s HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -34,6 +35,19 @@ async def test_a_held_request_has_no_task_and_its_connection_is_served_on_after_
             assert b"Connection: close" not in answer
         await peer.send(LAST)
         assert b"last" in await peer.rest()
+
+
+async def test_a_request_that_is_held_without_end_outlives_the_deadline_of_its_head(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with served() as peer:
+        await peer.send(b"GET /poll/endless")
+        await trio.testing.wait_all_tasks_blocked()
+        await peer.send(b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        poll = await peer.polls.next()
+        await trio.sleep(2 * SLOTS * TICK)
+        poll.answer(b"at last")
+        assert await peer.read(b"at last")
 
 
 async def test_what_is_before_and_behind_a_held_request_is_answered_in_order() -> None:

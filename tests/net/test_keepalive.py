@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 
 import trio
@@ -99,3 +100,13 @@ async def test_who_is_gone_is_let_go_before_its_turn_comes_and_the_others_are_te
     assert not any(reference() for reference in watched)
     turn(keepalive, wall, 30)
     assert all(patient.seen == [25.0] for patient in here)
+
+
+async def test_one_that_raises_ends_no_other() -> None:
+    keepalive, wall = await wheel()
+    ill, well = Patient(math.inf), Patient(1.0)
+    for patient in (ill, well):
+        keepalive.look_again(patient, 1.0)
+    turn(keepalive, wall, 3)
+    assert ill.seen == [1.0]
+    assert well.seen == [1.0, 2.0, 3.0]
