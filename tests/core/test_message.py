@@ -78,8 +78,8 @@ def test_what_is_refused_is_shown_up_to_64_characters() -> None:
     ):
         with pytest.raises(error) as caught:
             check("\x00" + "a" * 300)
-        shown = caught.value.detail.count("a") - "".join(caught.value.detail.split("a" * 63)).count("a")
-        assert shown == 63
+        assert "a" * 63 + "'" in caught.value.detail
+        assert "a" * 64 not in caught.value.detail
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_first_and_the_last_of_the_control_characters_and_of_the_surrogates_
             check_channel_name(chr(code))
 
 
-@pytest.mark.parametrize("name", [" \u2028", "\xa0", "\ue000", "\ud7ff"])
+@pytest.mark.parametrize("name", [" Yes\u2028", "\xa0", "\ue000", "\ud7ff"])
 def test_what_is_beside_them_is_taken(name: str) -> None:
     assert check_channel_name(name) == name
 
