@@ -10,8 +10,9 @@ SOWER_MODEL_RUNS says how many lives of a hub are tried.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +26,7 @@ from sower.access import Access
 from sower.config import AblySettings, App, ChannelRule, Config, Duration, History, Limits
 from sower.core.command import Appear, Connected, Credentials, Publish, PublishAll, Receipt, Subscribe, Welcome
 from sower.core.grants import Grant
-from sower.core.message import Did, Message, Position
+from sower.core.message import Did, Position
 from sower.core.polling import Poll, Reach, Source
 from sower.dialects.ably import serials
 from sower.dialects.ably.channels import ChannelWords
@@ -47,7 +48,7 @@ from sower.polling.groups import Groups
 from sower.polling.places import Places
 from sower.polling.polls import Polls
 from sower.polling.roster import Roster
-from sower.store.journal import Page, Stored
+from sower.store.journal import Page
 from tests.polling.test_polls import Room
 from tests.test_channel_tree import MemoryJournal, Waiting
 
@@ -64,7 +65,7 @@ RULES = (
     ChannelRule(match="presence-*", grace=Duration(GRACE), client_events=True),
 )
 CONFIG = Config(apps=(APP,), channels=RULES)
-SESSION = "0123456789ab7"
+SESSION = SimpleNamespace(id="0123456789ab7")
 BEGAN = 1_700_000_000.0
 WAITS = (0.7, 5.3, 17.9)
 """Seconds; no sum of them ends a grace period to the moment."""
@@ -73,15 +74,8 @@ WAITS = (0.7, 5.3, 17.9)
 class ShortJournal(MemoryJournal):
     """It keeps the last few messages, and says what it no longer has."""
 
-    async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0
-    ) -> list[Stored]:
-        return await super().append(app, channel, messages, history)
-
-    async def since(
-        self, app: str, channel: str, serial: int, *, upto: int | None = None, limit: int, history: History
-    ) -> Page:
-        page = await super().since(app, channel, serial, upto=upto, limit=1000, history=history)
+    async def since(self, app: str, channel: str, serial: int, *, limit: int, **more: Any) -> Page:
+        page = await super().since(app, channel, serial, limit=1000, **more)
         rows = self.rows.get((app, channel), [])
         trimmed = rows[-KEPT - 1].serial if len(rows) > KEPT else 0
         kept = [message for message in page.messages if message.serial > trimmed]
@@ -350,7 +344,7 @@ class Poller:
                 response = None
             sources = [Source(Reach.CHANNEL, name, presence) for name in CHANNELS for presence in (False, True)]
             polled = Polled(Credentials(), Poll(tuple(sources), self.cursor), Envelopes("sub-k"))
-            answered = self._house.polls.begin(Grant("1", "sub-k", server=True), polled, None)  # type: ignore[arg-type]
+            answered = self._house.polls.begin(Grant("1", "sub-k", server=True), polled, self._house.room)  # type: ignore[arg-type]
             if answered is None:
                 self._held = self._house.room.held[-1]
                 return
@@ -546,7 +540,7 @@ async def a_house(clock: trio.testing.MockClock) -> AsyncIterator[House]:
         groups = Groups(journal, allowing)
         places, room, keepalive = Places(hub, groups, CONFIG.apps), Room(), Keepalive(hub.now)
         roster = Roster(hub, allowing, groups, keepalive, Limits())
-        polls = Polls(hub, allowing, groups, roster, places, room, nursery)  # type: ignore[arg-type]
+        polls = Polls(hub, allowing, groups, roster, places, nursery)
         for run in (polls.run, places.run, keepalive.run):
             nursery.start_soon(run)
         yield House(clock, hub, polls, room)
