@@ -182,7 +182,8 @@ async def test_on_a_terminal_top_goes_on_until_it_is_told_to_end(tmp_path: Path)
         async with trio.open_nursery() as nursery:
 
             async def start(task_status: trio.TaskStatus[trio.Process] = trio.TASK_STATUS_IGNORED) -> None:
-                command = [sys.executable, "-m", "sower", "top"]
+                # Started in the background by a shell, the tests have SIGINT ignored, and so would what they start.
+                command = ["env", "--default-signal=INT", sys.executable, "-m", "sower", "top"]
                 shell = environment(tmp_path) | {"TERM": "xterm", "COLUMNS": "80", "LINES": "40"}
                 await trio.run_process(
                     command, stdin=theirs, stdout=theirs, cwd=tmp_path, env=shell, check=False, task_status=task_status
