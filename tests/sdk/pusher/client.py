@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 
 import pysher
 
@@ -24,13 +25,26 @@ client.connection.bind("pusher:connection_established", lambda _: tell(establish
 client.connection.bind("pusher:error", lambda data: tell(error=data["code"], message=data["message"]))
 client.connection.bind("pusher:pong", lambda _: tell(pong=True))
 
+# Pysher asks for a channel before it knows whom to tell of the answer: what comes meanwhile waits.
+subscribing = threading.Lock()
+hear = client.connection.event_handler
+
+
+def hear_in_turn(*event: object) -> None:
+    with subscribing:
+        hear(*event)
+
+
+client.connection.event_handler = hear_in_turn
+
 for line in sys.stdin:
     told = json.loads(line)
     if told["do"] == "connect":
         client.connect()
     elif told["do"] == "subscribe":
-        channel = client.subscribe(told["channel"])
-        for event in told["events"]:
-            channel.bind(event, lambda data, event=event: tell(event=event, data=data))
+        with subscribing:
+            channel = client.subscribe(told["channel"])
+            for event in told["events"]:
+                channel.bind(event, lambda data, event=event: tell(event=event, data=data))
     elif told["do"] == "trigger":
         client.channel(told["channel"]).trigger(told["event"], told["data"])
