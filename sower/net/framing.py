@@ -196,5 +196,5 @@ class StreamFraming:
         """Nothing is left to see."""
 
     def inbound(self, limit: int) -> Inbound:
-        """Never asked for, because `nod` takes everything."""
-        raise NotImplementedError
+        """Never asked for: `nod` takes everything, and the end is not answered."""
+        raise AssertionError("what the client of a stream says is not parsed")

@@ -57,6 +57,8 @@ class Keepalive:
 
     def forget(self, tended: Tended) -> None:
         """It is gone."""
+        if tended.due < 0:
+            return
         tended.due = -1
         self._gone += 1
         if self._gone >= GONE:

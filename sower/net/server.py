@@ -170,6 +170,7 @@ class HttpServer:
     def leave(self, connection: Connection) -> None:
         """Forget a connection."""
         del self._connections[connection.wire.fileno]
+        self._keepalive.forget(connection)
         if not self._connections:
             self._empty.set()
 

@@ -299,7 +299,8 @@ class Session:
         """Do what these bytes ask. As `receive`."""
         goes_on, self.heard = self.heard, True
         if self.closed:
-            return self._feed(data) if self.farewell is None else None
+            answers = self.farewell is None and self.audience.framing.closes
+            return self._feed(data) if answers else None
         if self.speech is None or self.speech.inbound is None:
             # With nothing half said before it, a whole frame needs no parser.
             framing = self.audience.framing
@@ -381,7 +382,7 @@ class Session:
     def _count_violation(self, command: SocketCommand | None, error: SowerError) -> None:
         """Refuse, and end who goes on with what is malformed or too fast."""
         self.refuse(command, error)
-        if self.speech is not None and self.speech.violated(error, self._shared.bounds.violations):
+        if self.speak().violated(error, self._shared.bounds.violations):
             self.farewell = self.farewell or NO_FAREWELL  # what more it says is not parsed, nor waited for
             self.end(error)
 

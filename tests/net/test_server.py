@@ -72,6 +72,18 @@ async def test_a_connection_that_rests_has_neither_a_task_nor_a_parser() -> None
         assert not any(connection.reads for connection in server.connections)
 
 
+async def test_a_connection_that_is_gone_is_not_looked_after_any_more() -> None:
+    async with clients(1) as (server, streams):
+        await streams[0].send_all(ECHO[:10])
+        await trio.testing.wait_all_tasks_blocked()
+        (connection,) = server.connections
+        assert connection.due >= 0
+        await streams[0].aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.state == "over"
+        assert connection.due == -1
+
+
 async def test_a_request_that_is_held_keeps_no_parser_but_for_what_came_behind_it() -> None:
     poll = b"GET /poll/a HTTP/1.1\r\nHost: h\r\n\r\n"
     async with clients(2) as (server, streams):

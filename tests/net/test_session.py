@@ -360,6 +360,31 @@ async def test_who_goes_on_with_nonsense_is_closed() -> None:
         assert (await stream.receive_some()).count(b"bad_frame") == BOUNDS.violations + 1 + 2
 
 
+async def test_who_says_one_nonsense_after_the_other_is_closed_at_the_same_count() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        for said in range(BOUNDS.violations + 1):
+            assert not session.closed, said
+            await stream.send_all(masked(0x81, b"bad"))
+            await trio.testing.wait_all_tasks_blocked()
+        assert session.closed
+
+
+async def test_a_stream_that_ended_and_has_bytes_left_still_hears_nothing() -> None:
+    async with a_house() as house:
+        session, stream = house.session(StreamFraming(EVENT_STREAM))
+        session.write(bytes(BOUNDS.backlog // 2))
+        session.end(Draining())
+        await stream.send_all(b"nonsense")
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.ended == {}
+        while await stream.receive_some():
+            pass
+        await stream.send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [farewell.code for farewell in house.ended.values()] == [1006]
+
+
 async def test_a_stream_is_kept_alive_hears_nothing_and_ends_with_its_bytes() -> None:
     async with a_house() as house:
         session, stream = house.session(StreamFraming(EVENT_STREAM))

@@ -174,7 +174,7 @@ async def test_subscribing_twice_is_answered_twice_and_counted_once(tmp_path: Pa
 
 async def test_who_goes_on_with_malformed_frames_is_closed_and_told_not_to_come_back(tmp_path: Path) -> None:
     async with daemon_running(tmp_path, APP) as daemon, established(daemon) as client:
-        for _ in range(12):  # limits.violations is 10, and the first word after silence is not counted
+        for _ in range(11):  # limits.violations is 10
             await client.connection.send_message("no JSON")
         assert await client.closing() == 4009
 
