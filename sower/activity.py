@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from sower.core.command import Publish, Receipt
+from sower.core.answer import Receipt
+from sower.core.command import Publish
 from sower.core.grants import Grant
 from sower.core.revocations import Revocation
 from sower.dialects.interface import Named

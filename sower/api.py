@@ -16,33 +16,35 @@ from sower.activity import Activity
 from sower.clients import Clients
 from sower.config import History, Limits
 from sower.core import versions
-from sower.core.command import (
+from sower.core.answer import (
     Acknowledged,
     Answers,
-    Batch,
     ChannelList,
-    Complain,
     HistoryPage,
     HttpAnswer,
-    HttpCommand,
-    Issue,
     Issued,
-    ListChannels,
     Members,
-    Mint,
     Minted,
     Occupancy,
+    Published,
+    Receipt,
+    Time,
+)
+from sower.core.command import (
+    Batch,
+    Complain,
+    HttpCommand,
+    Issue,
+    ListChannels,
+    Mint,
     OperatorCommand,
     Publish,
     PublishAll,
-    Published,
     ReadHistory,
     ReadOccupancy,
     ReadPresence,
     ReadTime,
-    Receipt,
     Terminate,
-    Time,
 )
 from sower.core.grants import USUAL, Can, Grant, mint
 from sower.core.limits import Buckets

@@ -21,7 +21,8 @@ from sower.clients import Clients
 from sower.config import AblySettings, App, Config
 from sower.config_file import write_private
 from sower.config_sense import APP_ID
-from sower.core.command import AblyKey, Acknowledged, AddApp, AddedApp, AppList, AppView, ListApps, RemoveApp
+from sower.core.answer import AblyKey, Acknowledged, AddedApp, AppList, AppView
+from sower.core.command import AddApp, ListApps, RemoveApp
 from sower.core.grants import Grant
 from sower.dialects.ably.keys import key_of
 from sower.errors import BadRequest, ConfigError, Forbidden, NotFound, TooMany, UnknownKey

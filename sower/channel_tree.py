@@ -24,8 +24,8 @@ import structlog
 import trio
 
 from sower.attending import Attending
+from sower.core.answer import Receipt, Welcome
 from sower.core.channel import Channel, Parcel
-from sower.core.command import Receipt, Welcome
 from sower.core.happening import Fact, Happening, comings_and_goings
 from sower.core.limits import RestartIntensity
 from sower.core.message import CacheMiss, Counted, Delivery, Message, Position

@@ -17,13 +17,12 @@ from sower.activity import Activity
 from sower.collector import Collector
 from sower.config import Config
 from sower.console import Console
+from sower.core.answer import Acknowledged, Connected
 from sower.core.attendance import Use
 from sower.core.command import (
-    Acknowledged,
     Appear,
     Complain,
     Connect,
-    Connected,
     Credentials,
     Finish,
     Publish,

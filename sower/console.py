@@ -14,7 +14,8 @@ from collections.abc import Callable
 import msgspec
 
 from sower.activity import Activity
-from sower.core.command import Acknowledged, WatchFrames
+from sower.core.answer import Acknowledged
+from sower.core.command import WatchFrames
 from sower.errors import Forbidden, NotFound, TooMany, Unavailable
 from sower.net.session import Session
 from sower.net.tap import Passing, TappedWire

@@ -14,7 +14,8 @@ import trio
 
 from sower.channel_tree import QUARANTINE, ChannelTree
 from sower.config import Config
-from sower.core.command import Publish, Receipt
+from sower.core.answer import Receipt
+from sower.core.command import Publish
 from sower.core.happening import Fact, Happening
 from sower.core.message import next_serial
 from sower.core.presence import Presence

@@ -8,18 +8,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
+from sower.core.answer import Receipt, SocketAnswer
 from sower.core.attendance import EVERY_USE, Use
 from sower.core.channel import Audience, Channel
-from sower.core.command import (
-    SUBSCRIBING,
-    Appear,
-    Publish,
-    Receipt,
-    SocketAnswer,
-    SocketCommand,
-    Subscribe,
-    UpdateMeta,
-)
+from sower.core.command import SUBSCRIBING, Appear, Publish, SocketCommand, Subscribe, UpdateMeta
 from sower.core.grants import Can
 from sower.core.message import Annotation, Delivery, Position, Revision
 from sower.errors import SowerError

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from sower.core.answer import Acknowledged
 from sower.core.appearances import record
 from sower.core.channel import Channel
-from sower.core.command import Acknowledged, Appear, UpdateMeta
+from sower.core.command import Appear, UpdateMeta
 from sower.core.message import Appearance, Delivery, Did, Joined, Left, Message, Updated
 from sower.core.presence import Change, Presence
 from sower.core.rules import Rules

@@ -9,22 +9,8 @@ from typing import Any
 from sower.access import Access
 from sower.activity import Activity
 from sower.clients import Clients
-from sower.core.command import (
-    Acknowledged,
-    Admit,
-    AuditPage,
-    HttpAnswer,
-    Identity,
-    Kick,
-    ListSessions,
-    Minted,
-    OperatorCommand,
-    ReadAudit,
-    ReadStats,
-    ReadTrend,
-    Reload,
-    Reloaded,
-)
+from sower.core.answer import Acknowledged, AuditPage, HttpAnswer, Identity, Minted, Reloaded
+from sower.core.command import Admit, Kick, ListSessions, OperatorCommand, ReadAudit, ReadStats, ReadTrend, Reload
 from sower.core.grants import Grant, mint
 from sower.dialects.ably.keys import key_names
 from sower.dialects.pubnub.keys import publish_key, subscribe_key

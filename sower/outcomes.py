@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sower.config import History
-from sower.core.command import Receipt
+from sower.core.answer import Receipt
 from sower.core.message import Message
 from sower.errors import SowerError
 from sower.inbox import Publication

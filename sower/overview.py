@@ -12,7 +12,8 @@ import trio
 
 from sower import __version__
 from sower.clients import Clients
-from sower.core.command import ListSessions, SessionList, SessionView, Stats, Trend
+from sower.core.answer import SessionList, SessionView, Stats, Trend
+from sower.core.command import ListSessions
 from sower.health import Health
 from sower.hub import Hub
 from sower.net.session import Session

@@ -14,7 +14,8 @@ from sower.access import Access
 from sower.activity import Activity
 from sower.config import Limits
 from sower.core import versions
-from sower.core.command import Publish, PublishAll, Published, Receipt
+from sower.core.answer import Published, Receipt
+from sower.core.command import Publish, PublishAll
 from sower.core.grants import Can
 from sower.core.happening import Fact, Happening
 from sower.core.limits import Bucket

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from sower.config import App, Config, Strict
-from sower.core.command import Reloaded
+from sower.core.answer import Reloaded
 from sower.errors import ConfigError
 from sower.store.audit import Audit
 from sower.systemd import Systemd

@@ -17,7 +17,8 @@ import structlog
 import trio
 
 from sower.config import History
-from sower.core.command import Subscribe, Welcome
+from sower.core.answer import Welcome
+from sower.core.command import Subscribe
 from sower.core.message import SERIALS_PER_SECOND, Message, Position
 from sower.errors import JournalFailed
 from sower.inbox import Subscription

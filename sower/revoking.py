@@ -11,7 +11,8 @@ import structlog
 from sower.access import Access
 from sower.activity import REVOKED, Activity
 from sower.clients import Clients
-from sower.core.command import Revoke, Revoked
+from sower.core.answer import Revoked
+from sower.core.command import Revoke
 from sower.core.grants import Grant
 from sower.core.revocations import Revocation
 from sower.errors import NeedsKey, TokenRevoked

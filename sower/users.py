@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sower.core.command import SignIn, Watched
+from sower.core.answer import Watched
+from sower.core.command import SignIn
 from sower.net.session import Session
 
 User = tuple[str, str]

@@ -13,8 +13,9 @@ import trio.testing
 from sower import channel_tree, replays
 from sower import hub as hub_module
 from sower.config import App, ChannelRule, Config, History, Limits
+from sower.core.answer import Receipt, SocketAnswer, Welcome
 from sower.core.channel import Channel
-from sower.core.command import Publish, Receipt, SocketAnswer, SocketCommand, Subscribe, Welcome
+from sower.core.command import Publish, SocketCommand, Subscribe
 from sower.core.message import Appearance, Delivery, Left, Message, Position
 from sower.core.presence import Presence
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from sower.access import Access
 from sower.config import AblySettings, App, ChannelRule, Config, Duration, History, Limits
-from sower.core.command import Appear, Connected, Credentials, Publish, PublishAll, Receipt, Subscribe, Welcome
+from sower.core.answer import Connected, Receipt, Welcome
+from sower.core.command import Appear, Credentials, Publish, PublishAll, Subscribe
 from sower.core.grants import Grant
 from sower.core.message import Did, Position
 from sower.core.polling import Poll, Reach, Source

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sower.core.command import Proof, SignIn, Watched
+from sower.core.answer import Watched
+from sower.core.command import Proof, SignIn
 from sower.core.grants import Grant
 from sower.net.session import Session
 from sower.users import Users

@@ -12,7 +12,8 @@ import msgspec
 
 from sower.api import Api
 from sower.cluster.node import Node
-from sower.core.command import ChannelList, ListChannels, Members, Occupancy, ReadOccupancy, ReadPresence
+from sower.core.answer import ChannelList, Members, Occupancy
+from sower.core.command import ListChannels, ReadOccupancy, ReadPresence
 from sower.core.grants import Grant
 from sower.hub import Hub
 

@@ -21,8 +21,8 @@ from sower.cluster.entries import Batch, Entered, Entry, Spoken, first_of, unpac
 from sower.cluster.node import Node, Outcome, Snapshot
 from sower.cluster.replica import Replica
 from sower.config import History
+from sower.core.answer import Receipt
 from sower.core.channel import Channel
-from sower.core.command import Receipt
 from sower.core.message import Delivery, Message, Position
 from sower.core.rules import Rules
 from sower.errors import ClusterFailed, NotSpoken, SowerError

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sower.core.command import HistoryPage, Members, ReadHistory
+from sower.core.answer import HistoryPage, Members
+from sower.core.command import ReadHistory
 from sower.core.message import Message
 
 

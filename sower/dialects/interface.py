@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from sower.config import Rate
-from sower.core.command import Credentials, HttpCommand, SocketAnswer, SocketCommand, Watched
+from sower.core.answer import SocketAnswer, Watched
+from sower.core.command import Credentials, HttpCommand, SocketCommand
 from sower.core.grants import Grant
 from sower.core.message import Delivery, Message, Position
 from sower.core.polling import Poll, PollingCommand, Source

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched
+from sower.core.answer import SocketAnswer, Watched
+from sower.core.command import SocketCommand, Subscribe
 from sower.core.connection import name_of
 from sower.core.grants import Grant
 from sower.core.message import Position
@@ -298,12 +299,11 @@ class Session:
     def hear(self, data: bytes) -> Farewell | None:
         """Do what these bytes ask. As `receive`."""
         goes_on, self.heard = self.heard, True
+        framing = self.audience.framing
         if self.closed:
-            answers = self.farewell is None and self.audience.framing.closes
-            return self._feed(data) if answers else None
+            return self._feed(data) if framing.closes and self.farewell is None else None
         if self.speech is None or self.speech.inbound is None:
             # With nothing half said before it, a whole frame needs no parser.
-            framing = self.audience.framing
             nod = framing.nod(data)
             if nod is not None:
                 if nod:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 
 from sower.config import History
-from sower.core.command import Acknowledged, HistoryPage, Publish, ReadHistory
+from sower.core.answer import Acknowledged, HistoryPage
+from sower.core.command import Publish, ReadHistory
 from sower.core.grants import Can, Grant
 from sower.core.message import Position
 from sower.core.polling import (

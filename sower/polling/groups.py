@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from sower.core.command import Acknowledged
+from sower.core.answer import Acknowledged
 from sower.core.grants import Can, Grant
 from sower.core.polling import ChangeGroup, DeleteGroup, Names, Places, ReadGroup
 from sower.errors import NamesForbidden, TooMany

@@ -13,8 +13,8 @@ import trio
 
 from sower.channel_tree import ChannelTree
 from sower.config import Limits
+from sower.core.answer import Acknowledged, Members
 from sower.core.channel import Channel
-from sower.core.command import Acknowledged, Members
 from sower.core.grants import Can, Grant
 from sower.core.message import Appearance, Delivery, Did
 from sower.core.polling import Absent, Attend, FindUser, Places, ReadMembers, ReadState, Rooms, SetState, States

@@ -6,7 +6,7 @@ from functools import partial
 
 from sower.access import Access
 from sower.activity import Activity
-from sower.core.command import Acknowledged
+from sower.core.answer import Acknowledged
 from sower.core.grants import Grant, check_signature, sign
 from sower.core.polling import Vouch, Vouched, Withdraw
 from sower.errors import BadRequest, BadSignature, Forbidden

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sower.core.command import Admit, Credentials, HttpAnswer, Minted, SocketAnswer, SocketCommand, WatchFrames
+from sower.core.answer import HttpAnswer, Minted, SocketAnswer
+from sower.core.command import Admit, Credentials, SocketCommand, WatchFrames
 from sower.dialects.interface import JSON, Asked, Dialect, HttpCall, HttpRoute, Named, Opened, Reply, SocketRoute
 from sower.dialects.native.socket import SUBPROTOCOL, NativeConversation
 from sower.dialects.native.socket import refuse as refuse_socket

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import trio
 
 from sower.config import Limits, Server
-from sower.core.command import SocketAnswer, SocketCommand, Watched
+from sower.core.answer import SocketAnswer, Watched
+from sower.core.command import SocketCommand
 from sower.core.grants import anonymous
 from sower.core.message import Delivery, Position
 from sower.dialects.interface import Named

@@ -11,7 +11,8 @@ import apsw
 import trio
 
 from sower.config import App, ChannelRule, Config, Duration, History
-from sower.core.command import Appear, Publish, Receipt, Subscribe
+from sower.core.answer import Receipt
+from sower.core.command import Appear, Publish, Subscribe
 from sower.core.message import Act, Did, Position, Revision
 from sower.errors import SowerError
 from sower.health import Health

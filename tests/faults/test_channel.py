@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from sower import channel_tree, replays
 from sower.channel_tree import ChannelTree
-from sower.core.command import Publish, Receipt
+from sower.core.answer import Receipt
+from sower.core.command import Publish
 from sower.core.message import Message, Position
 from sower.errors import SowerError
 from sower.inbox import Publication

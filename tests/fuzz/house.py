@@ -20,6 +20,7 @@ import msgspec
 
 from sower.access import Access
 from sower.config import App, Limits
+from sower.core import answer as replies
 from sower.core import appearances, command, polling
 from sower.core.attendance import Attendance
 from sower.core.command import Credentials, Publish, PublishAll, Subscribe
@@ -272,29 +273,29 @@ def answer(one: Any) -> Any:
     """A full answer to any command."""
     told_of(one)
     make = ANSWERS.get(type(one))
-    return command.Acknowledged() if make is None else make(one)
+    return replies.Acknowledged() if make is None else make(one)
 
 
-def _occupancy(channel: str) -> command.Occupancy:
-    return command.Occupancy(channel, 2, 1, (STORED[0], 12.5), 1, Attendance(7, 6, 5, 4, 3, 2, 1, 1))
+def _occupancy(channel: str) -> replies.Occupancy:
+    return replies.Occupancy(channel, 2, 1, (STORED[0], 12.5), 1, Attendance(7, 6, 5, 4, 3, 2, 1, 1))
 
 
-def _published(one: PublishAll) -> command.Published:
-    receipts = tuple(command.Receipt(each.channel, SERIAL + n) for n, each in enumerate(one.publishes))
-    return command.Published(receipts, tuple(_occupancy(r.channel) for r in receipts) if one.counted else ())
+def _published(one: PublishAll) -> replies.Published:
+    receipts = tuple(replies.Receipt(each.channel, SERIAL + n) for n, each in enumerate(one.publishes))
+    return replies.Published(receipts, tuple(_occupancy(r.channel) for r in receipts) if one.counted else ())
 
 
-def _page(one: command.ReadHistory) -> command.HistoryPage:
+def _page(one: command.ReadHistory) -> replies.HistoryPage:
     rows = tuple(appearances.record(seen, SERIAL + n) for n, seen in enumerate(SEEN)) if one.presence else STORED
-    return command.HistoryPage(one, Position(EPOCH, SERIAL + 9), rows, True, SERIAL)
+    return replies.HistoryPage(one, Position(EPOCH, SERIAL + 9), rows, True, SERIAL)
 
 
-def _mint(one: command.Mint) -> command.Minted:
-    return command.Minted(one.channel, "token", NOW + one.ttl)
+def _mint(one: command.Mint) -> replies.Minted:
+    return replies.Minted(one.channel, "token", NOW + one.ttl)
 
 
-def _welcome(one: Subscribe) -> command.Welcome:
-    return command.Welcome(one.channel, Position(EPOCH, SERIAL), "ada", MEMBERS, SEEN, one.wants, False, True)
+def _welcome(one: Subscribe) -> replies.Welcome:
+    return replies.Welcome(one.channel, Position(EPOCH, SERIAL), "ada", MEMBERS, SEEN, one.wants, False, True)
 
 
 def _vouched(one: polling.Vouch) -> polling.Vouched:
@@ -302,23 +303,23 @@ def _vouched(one: polling.Vouch) -> polling.Vouched:
 
 
 ANSWERS: Mapping[type, Callable[[Any], Any]] = {
-    Publish: lambda one: command.Receipt(one.channel, SERIAL),
+    Publish: lambda one: replies.Receipt(one.channel, SERIAL),
     PublishAll: _published,
     Subscribe: _welcome,
-    command.Connect: lambda one: command.Connected("c", f"c!{SESSION.id}!x", "ada", True, SowerError("no \u2603\n")),
-    command.Batch: lambda one: command.Answers(tuple(map(answer, one.commands))),
+    command.Connect: lambda one: replies.Connected("c", f"c!{SESSION.id}!x", "ada", True, SowerError("no \u2603\n")),
+    command.Batch: lambda one: replies.Answers(tuple(map(answer, one.commands))),
     command.ReadHistory: _page,
-    command.ReadPresence: lambda one: command.Members(one.channel, MEMBERS, SEEN if one.seen else ()),
-    command.ListChannels: lambda one: command.ChannelList((_occupancy("a"), _occupancy("presence-\u2603"))),
+    command.ReadPresence: lambda one: replies.Members(one.channel, MEMBERS, SEEN if one.seen else ()),
+    command.ListChannels: lambda one: replies.ChannelList((_occupancy("a"), _occupancy("presence-\u2603"))),
     command.ReadOccupancy: lambda one: _occupancy(one.channel),
-    command.ReadTime: lambda one: command.Time(NOW),
+    command.ReadTime: lambda one: replies.Time(NOW),
     command.Mint: _mint,
-    command.Issue: lambda one: command.Issued(one.make(CREDENTIAL, NOW, "id")),
-    command.Revoke: lambda one: command.Revoked(NOW if one.before is None else one.before, NOW + one.margin),
+    command.Issue: lambda one: replies.Issued(one.make(CREDENTIAL, NOW, "id")),
+    command.Revoke: lambda one: replies.Revoked(NOW if one.before is None else one.before, NOW + one.margin),
     polling.ReadClock: lambda one: polling.Clock(SERIAL),
     polling.ReadHistories: lambda one: polling.Histories(tuple(map(_page, one.asked))),
     polling.CountMessages: lambda one: polling.Counts(tuple((name, 3) for name, _ in one.since)),
-    polling.ReadMembers: lambda one: polling.Rooms((command.Members("room", MEMBERS),)),
+    polling.ReadMembers: lambda one: polling.Rooms((replies.Members("room", MEMBERS),)),
     polling.FindUser: lambda one: polling.Places(("room", "\u2603")),
     polling.ReadState: lambda one: polling.States(tuple((name, b'{"a":1}') for name in one.names.channels)),
     polling.ReadGroup: lambda one: polling.Places(("room", "\u2603")),

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from sower.core.command import Ping, SocketAnswer, SocketCommand, Watched
+from sower.core.answer import SocketAnswer, Watched
+from sower.core.command import Ping, SocketCommand
 from sower.core.grants import Grant, anonymous
 from sower.core.message import Delivery, Position
 from sower.dialects.interface import EVENT_STREAM, Conversation, Named

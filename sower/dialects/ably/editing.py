@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sower.core.command import HttpAnswer, PublishAll, Published
+from sower.core.answer import HttpAnswer, Published
+from sower.core.command import PublishAll
 from sower.core.message import Annotation, Message
 from sower.core.revising import Found, ReadMessage, ReadVersions, RevisingAnswer, Versions
 from sower.dialects.ably import annotating, messages, revisions, serials

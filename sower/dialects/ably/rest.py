@@ -9,24 +9,16 @@ from typing import Any, cast
 import msgspec
 
 from sower.core import appearances
+from sower.core.answer import Answers, ChannelList, HistoryPage, HttpAnswer, Issued, Members, Occupancy, Published, Time
 from sower.core.command import (
-    Answers,
     Batch,
-    ChannelList,
     Credentials,
-    HistoryPage,
-    HttpAnswer,
-    Issued,
     ListChannels,
-    Members,
-    Occupancy,
     PublishAll,
-    Published,
     ReadHistory,
     ReadOccupancy,
     ReadPresence,
     ReadTime,
-    Time,
 )
 from sower.core.message import Position
 from sower.dialects.ably import codes, messages, serials, tokens

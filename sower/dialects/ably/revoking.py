@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from sower.core.command import HttpAnswer, Revoke, Revoked
+from sower.core.answer import HttpAnswer, Revoked
+from sower.core.command import Revoke
 from sower.core.revocations import By
 from sower.dialects.ably.credentials import read_credentials
 from sower.dialects.ably.http import read_body, refuse, reply

@@ -7,23 +7,18 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from sower.config import AblySettings, Rate
+from sower.core.answer import Acknowledged, Connected, Published, SocketAnswer, Watched, Welcome
 from sower.core.command import (
-    Acknowledged,
     Appear,
     Complain,
     Connect,
-    Connected,
     Finish,
     Ping,
     PublishAll,
-    Published,
     Renew,
-    SocketAnswer,
     SocketCommand,
     Subscribe,
     Unsubscribe,
-    Watched,
-    Welcome,
 )
 from sower.core.grants import Can, Grant
 from sower.core.message import Position

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from sower.core.answer import SocketAnswer, Watched
 from sower.core.attendance import Use
-from sower.core.command import Rewind, SocketAnswer, SocketCommand, Subscribe, Watched
+from sower.core.command import Rewind, SocketCommand, Subscribe
 from sower.core.message import SERIALS_PER_SECOND, Annotation, Delivery, Message, Position
 from sower.dialects.ably import messages, serials
 from sower.dialects.ably.channels import read_name, read_rewind

@@ -7,20 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from sower.core.command import (
-    ChannelList,
-    HistoryPage,
-    HttpAnswer,
-    ListChannels,
-    Members,
-    Mint,
-    Minted,
-    Publish,
-    PublishAll,
-    Published,
-    ReadHistory,
-    ReadPresence,
-)
+from sower.core.answer import ChannelList, HistoryPage, HttpAnswer, Members, Minted, Published
+from sower.core.command import ListChannels, Mint, Publish, PublishAll, ReadHistory, ReadPresence
 from sower.core.message import Position, check_channel_name, check_event_name
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.native.credentials import check_user, read_credentials

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from sower.core.answer import AddedApp, AppList, AuditPage, HttpAnswer, Identity, Reloaded, SessionList, Stats, Trend
 from sower.core.command import (
     AddApp,
-    AddedApp,
-    AppList,
-    AuditPage,
-    HttpAnswer,
     Identify,
-    Identity,
     Kick,
     ListApps,
     ListSessions,
@@ -19,11 +15,7 @@ from sower.core.command import (
     ReadStats,
     ReadTrend,
     Reload,
-    Reloaded,
     RemoveApp,
-    SessionList,
-    Stats,
-    Trend,
 )
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
 from sower.dialects.native.credentials import read_credentials

@@ -7,18 +7,8 @@ from functools import lru_cache
 
 import msgspec
 
-from sower.core.command import (
-    Ping,
-    Publish,
-    Receipt,
-    Renew,
-    SocketAnswer,
-    SocketCommand,
-    Subscribe,
-    UpdateMeta,
-    Watched,
-    Welcome,
-)
+from sower.core.answer import Receipt, SocketAnswer, Watched, Welcome
+from sower.core.command import Ping, Publish, Renew, SocketCommand, Subscribe, UpdateMeta
 from sower.core.message import Position, check_channel_name, check_event_name
 from sower.dialects.interface import Conversation, HttpCall, Named, Opened, Refusal, SocketRoute
 from sower.dialects.native.credentials import read_credentials

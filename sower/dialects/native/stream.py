@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sower.core.command import SocketAnswer, SocketCommand, Subscribe, Watched, Welcome
+from sower.core.answer import SocketAnswer, Watched, Welcome
+from sower.core.command import SocketCommand, Subscribe
 from sower.core.message import Delivery, Joined, Left, Message, Position, Updated, check_channel_name
 from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Named, Opened, StreamRoute
 from sower.dialects.native.credentials import read_credentials

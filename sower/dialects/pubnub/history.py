@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from sower.core.command import HistoryPage, ReadHistory
+from sower.core.answer import HistoryPage
+from sower.core.command import ReadHistory
 from sower.core.message import Message, Position
 from sower.core.polling import (
     CountMessages,

@@ -6,7 +6,7 @@ from functools import partial
 
 import msgspec
 
-from sower.core.command import Members
+from sower.core.answer import Members
 from sower.core.polling import (
     Absent,
     Attend,

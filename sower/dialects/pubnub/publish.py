@@ -10,7 +10,8 @@ import re
 
 import msgspec
 
-from sower.core.command import Publish, PublishAll, Published
+from sower.core.answer import Published
+from sower.core.command import Publish, PublishAll
 from sower.core.polling import Clock, ReadClock
 from sower.dialects.interface import Asked, HttpCall, Reply
 from sower.dialects.pubnub.asking import decode, flag, one_channel, read_body, read_credentials, read_user

@@ -9,18 +9,14 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from sower.config import App
+from sower.core.answer import ChannelList, HttpAnswer, Members, Occupancy, Published
 from sower.core.command import (
-    ChannelList,
     Complain,
     Credentials,
-    HttpAnswer,
     HttpCommand,
     ListChannels,
-    Members,
-    Occupancy,
     Publish,
     PublishAll,
-    Published,
     ReadOccupancy,
     ReadPresence,
     Terminate,

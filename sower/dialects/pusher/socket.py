@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from sower.config import App
+from sower.core.answer import SocketAnswer, Watched, Welcome
 from sower.core.command import (
     Complain,
     Credentials,
@@ -21,12 +22,9 @@ from sower.core.command import (
     Proof,
     Publish,
     SignIn,
-    SocketAnswer,
     SocketCommand,
     Subscribe,
     Unsubscribe,
-    Watched,
-    Welcome,
 )
 from sower.core.message import Position
 from sower.dialects.interface import Conversation, HttpCall, Named, Opened, Refusal, SocketRoute

@@ -13,7 +13,7 @@ import base64
 
 import msgspec
 
-from sower.core.command import Watched, Welcome
+from sower.core.answer import Watched, Welcome
 from sower.core.message import CacheMiss, Counted, Delivery, Joined, Kind, Left, Message
 from sower.dialects.pusher.names import is_presence
 from sower.errors import (

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from sower.config import AblySettings, Duration
-from sower.core.command import Connected, Subscribe
+from sower.core.answer import Connected
+from sower.core.command import Subscribe
 from sower.core.grants import Grant
 from sower.dialects.ably.channels import ChannelWords
 from sower.dialects.ably.socket import ASKS_BEFORE, GRACE_BEYOND, AblyConversation, Manner

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sower.config import App, ChannelRule, Config, History
-from sower.core.command import Publish, SocketAnswer, SocketCommand, Subscribe, Welcome
+from sower.core.answer import SocketAnswer, Welcome
+from sower.core.command import Publish, SocketCommand, Subscribe
 from sower.core.message import Delivery, Message
 from sower.dialects.ably import serials
 from sower.dialects.ably.channels import ChannelWords

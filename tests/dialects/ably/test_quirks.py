@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sower.core.command import Acknowledged, Complain, Publish, PublishAll, Published, Receipt, SocketCommand
+from sower.core.answer import Acknowledged, Published, Receipt
+from sower.core.command import Complain, Publish, PublishAll, SocketCommand
 from sower.core.message import Kind, Message
 from sower.dialects.ably import codes
 from sower.dialects.ably.channels import ChannelWords

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sower.core.command import Watched, Welcome
+from sower.core.answer import Watched, Welcome
 from sower.core.message import CacheMiss, Counted, Joined, Kind, Left, Message, Position, Updated
 from sower.core.presence import MemberView
 from sower.dialects.pusher import words
