@@ -57,6 +57,9 @@ class ClusterHub(Hub):
         replica.resume(snapshot.members, snapshot.head, trusted=True)
         return replica
 
+    async def _watch_journal(self) -> None:
+        """Nothing that is said on these channels waits for this machine's disk."""
+
     def _plant(self, app: str, name: str) -> ChannelTree:
         if not app or name.startswith(RESERVED):
             return super()._plant(app, name)

@@ -126,11 +126,10 @@ class ClusterTree(ChannelTree):
         replica = self._state.replica if isinstance(self._state, Copy) else None
         return replica.intents if replica is not None else []
 
-    def quarantine(self, until: float) -> None:
+    def refuse_waiting(self, error: SowerError) -> None:
         """As of every tree; what was broadcast meanwhile is read afterwards."""
-        super().quarantine(until)
+        super().refuse_waiting(error)
         self._heard, self._behind = 0, True
-        self._accepted = []  # they are refused, and nothing of them was said
 
     def hear(self, payload: bytes) -> None:
         """Something was broadcast. Where too much waits already, it is read again later."""
