@@ -51,6 +51,7 @@ async def serve(
     reread: Callable[[], Config] | None = None,
     systemd: Systemd | None = None,
     inherited: Sequence[socket.socket] = (),
+    shared: bool = False,
     now: Callable[[], float] = time.time,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reloads.
@@ -58,13 +59,14 @@ async def serve(
     ready:     told of the listeners once they listen and the journal has answered
     reread:    reads and checks the config file anew, or raises ConfigError
     inherited: sockets that listen already, from a socket unit
+    shared:    other workers listen at the same ports
     Raises ConfigError, StoreError, AddressInUse.
     """
     systemd = systemd or Systemd()
     reread = reread or (lambda: config)
     certificate = Certificate()
     certificate.load(config.server)
-    listeners = await bind(config.server.listen, inherited, certificate)
+    listeners = await bind(config.server.listen, inherited, certificate, shared=shared)
     rules = RuleBook(config.channels)
     try:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,12 +20,17 @@ from sower.daemon import serve
 from sower.errors import ConfigError
 from sower.net.listen import Listener
 from sower.systemd import Systemd, inherited_sockets
+from sower.worker import Worker
 
 
-def launch(config: Path | None, *, dev: bool = False) -> None:
-    """Run the daemon with this config, else with the one that is found; dev: with an own one. Raises SowerError."""
+def launch(config: Path | None, *, dev: bool = False, workers: int | None = None) -> None:
+    """Run the daemon with this config, else with the one that is found; dev: with an own one; workers: so many of it.
+
+    Raises SowerError.
+    """
     loaded = load_dev() if dev else find_config(config)
-    logs.set_up()
+    worker = Worker.from_environment(os.environ)
+    logs.set_up(worker and worker.number)
 
     def ready(listeners: Sequence[Listener]) -> None:
         _show(loaded, [str(listener) for listener in listeners], dev=dev)
@@ -32,10 +39,45 @@ def launch(config: Path | None, *, dev: bool = False) -> None:
         return load_dev().config if dev else load(loaded.path).config
 
     systemd, inherited = Systemd.from_environment(os.environ), inherited_sockets(os.environ)
-    trio.run(
-        lambda: serve(loaded.config, ready=ready, reread=reread, systemd=systemd, inherited=inherited),
-        strict_exception_groups=True,
-    )
+    if worker is not None:
+        trio.run(_work, worker, loaded, systemd, strict_exception_groups=True)
+    elif workers is not None:
+        sys.exit(_watch(workers, loaded, ready, systemd, inherited))
+    else:
+        trio.run(
+            lambda: serve(loaded.config, ready=ready, reread=reread, systemd=systemd, inherited=inherited),
+            strict_exception_groups=True,
+        )
+
+
+async def _work(worker: Worker, loaded: Loaded, systemd: Systemd) -> None:
+    """Be one of several on a port; the first process says where they listen."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.end_with_the_first)
+        await serve(
+            worker.own(loaded.config),
+            ready=lambda listeners: None,
+            reread=lambda: worker.own(load(loaded.path).config),
+            systemd=systemd,
+            inherited=worker.sockets,
+            shared=True,
+        )
+        nursery.cancel_scope.cancel()
+
+
+def _watch(
+    count: int,
+    loaded: Loaded,
+    ready: Callable[[Sequence[Listener]], None],
+    systemd: Systemd,
+    inherited: Sequence[socket.socket],
+) -> int:
+    """Be the one that starts them. Only it needs what is imported here."""
+    from sower.workers import serve_with_workers
+
+    command = (sys.executable, "-P", "-m", "sower", "serve", "--config", str(loaded.path.absolute()))
+    run = partial(serve_with_workers, ready=ready, systemd=systemd, inherited=inherited)
+    return trio.run(run, loaded.config, count, command, strict_exception_groups=True)
 
 
 def _show(loaded: Loaded, addresses: Sequence[str], *, dev: bool) -> None:

@@ -22,9 +22,11 @@ SECRETS = ("secret", "token", "authorization", "password", "signature")
 MASK = "********"
 
 
-def set_up() -> None:
-    """Log as whoever reads it wants."""
+def set_up(worker: int | None = None) -> None:
+    """Log as whoever reads it wants. worker: which of several on one port says it, in every line."""
     processors: list[Processor] = [structlog.processors.add_log_level, mask]
+    if worker is not None:
+        processors.append(lambda logger, method, event: {**event, "worker": worker})
     if sys.stderr.isatty():
         colours = "NO_COLOR" not in os.environ
         stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)

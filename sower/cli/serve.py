@@ -17,11 +17,16 @@ def serve(
     dev: Annotated[
         bool, typer.Option("--dev", help="Run with an own config and database, made on the first run.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Run so many daemons on the same port, one for each core. It needs a [cluster]."),
+    ] = None,
 ) -> None:
     """Start the daemon.
 
     \b
       sower serve --dev
       sower serve --config /etc/sower/sower.toml
+      sower serve --config /etc/sower/sower.toml --workers 4
     """
-    launch(config, dev=dev)
+    launch(config, dev=dev, workers=workers)

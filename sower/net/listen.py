@@ -127,13 +127,18 @@ class Listener:
 
 
 async def bind(
-    addresses: Sequence[str], inherited: Sequence[socket.socket] = (), certificate: Certificate | None = None
+    addresses: Sequence[str],
+    inherited: Sequence[socket.socket] = (),
+    certificate: Certificate | None = None,
+    *,
+    shared: bool = False,
 ) -> list[Listener]:
     """Listen at each HOST:PORT, tls:HOST:PORT or unix:PATH. Raises AddressInUse, ConfigError; then none stays open.
 
     certificate: for those that begin with tls:
     inherited: sockets that listen already: each stands for the address that it is bound to, also where no address
     names it
+    shared: other processes that say so too may listen at the same ports, and each gets its part (SO_REUSEPORT)
     """
     listeners: list[Listener] = []
     ready = {_where(sock): sock for sock in inherited}
@@ -144,7 +149,7 @@ async def bind(
             for family, where in await _resolve(address):
                 shown = certificate if address.startswith(TLS) else None
                 own_file = family == socket.AF_UNIX and where not in ready
-                sock = ready.pop(where, None) or _listen(address, family, where)
+                sock = ready.pop(where, None) or _listen(address, family, where, shared=shared)
                 listeners.append(Listener(sock, own_file=own_file, certificate=shown))
         listeners.extend(Listener(sock) for sock in ready.values())
     except SowerError:
@@ -176,7 +181,7 @@ async def _resolve(address: str) -> list[tuple[int, Where]]:
     return list(dict.fromkeys((int(family), tuple(where[:2])) for family, _, _, _, where in found))
 
 
-def _listen(address: str, family: int, where: Where) -> socket.socket:
+def _listen(address: str, family: int, where: Where, *, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -184,6 +189,8 @@ def _listen(address: str, family: int, where: Where) -> socket.socket:
             _bind_file(sock, str(where[0]))
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(where)

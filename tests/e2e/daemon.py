@@ -78,6 +78,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
         self.program: tuple[str, ...] = ("-m", "sower")
+        self.options: tuple[str, ...] = ()
         self.inherits: socket.socket | None = None
 
     @property
@@ -93,7 +94,15 @@ class Daemon:
             self.config.chmod(0o600)
         handed = () if self.inherits is None else (self.inherits.fileno(),)
         self.process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
-            [sys.executable, *(HAND_OVER if handed else ()), *self.program, "serve", "--config", str(self.config)],
+            [
+                sys.executable,
+                *(HAND_OVER if handed else ()),
+                *self.program,
+                "serve",
+                "--config",
+                str(self.config),
+                *self.options,
+            ],
             cwd=self.folder,
             env={**os.environ, **self.environment, "SOWER_TEST_FD": "".join(map(str, handed))},
             pass_fds=handed,
