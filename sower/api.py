@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -137,7 +137,7 @@ class Api:
         if learned is not None:
             return learned(grant, address, command)
         if isinstance(command, PublishAll):
-            return self._publish(grant, command)
+            return self.publish(grant, command)
         if isinstance(command, ReadHistory):
             return self._history(grant, command)
         if isinstance(command, ReadPresence):
@@ -149,7 +149,7 @@ class Api:
         if isinstance(command, Terminate):
             return self._terminate(grant, address, command)
         if isinstance(command, Batch):
-            return self._batch(grant, command)
+            return self._batch(grant, address, command)
         if isinstance(command, ReadTime):
             return Time(self._now())
         if isinstance(command, Issue):
@@ -162,16 +162,16 @@ class Api:
             raise command.error
         raise NotSpoken(f"{type(command).__name__} is nothing that this daemon does.")
 
-    def _batch(self, grant: Grant, command: Batch) -> Answers | Coroutine[Any, Any, Answers]:
+    def _batch(self, grant: Grant, address: str, command: Batch) -> Answers | Coroutine[Any, Any, Answers]:
         begun: list[Answered | Coroutine[Any, Any, Answered]] = []
         for one in command.commands:
             try:
-                begun.append(self._publish(grant, one) if isinstance(one, PublishAll) else self.presence(grant, one))
+                begun.append(cast("Answered | Coroutine[Any, Any, Answered]", self._do(grant, address, one)))
             except SowerError as error:
                 begun.append(error)
         return _each(begun)
 
-    def _publish(self, grant: Grant, command: PublishAll) -> Published | Coroutine[Any, Any, Published]:
+    def publish(self, grant: Grant, command: PublishAll) -> Published | Coroutine[Any, Any, Published]:
         publishes = command.publishes
         if len(publishes) > self._most:
             size, most = len(publishes), self._most

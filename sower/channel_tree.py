@@ -341,8 +341,8 @@ class ChannelTree:
             self._welcome(state, newcomers)
         if self._count_due:
             self._count_due = False
-            self._parcels.extend(state.parcels([Counted(state.subscribers)]))
-            self._tell(Happening(Fact.COUNTED, self.name, count=state.subscribers))
+            self._parcels.extend(state.parcels([Counted(state.followers)]))
+            self._tell(Happening(Fact.COUNTED, self.name, count=state.followers))
         if self._attending.due:
             self._attending.due = False
             self._parcels.extend(state.parcels([state.attendance(self._node.next_serial())]))
@@ -446,5 +446,5 @@ class ChannelTree:
             self._count_changed = trio.Event()
             self._count_due = True
             self._work.set()
-            if state.subscribers > CROWD:
+            if state.followers > CROWD:
                 await trio.sleep(COUNT_EVERY)

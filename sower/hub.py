@@ -187,6 +187,14 @@ class Hub:
         tree = self._trees.get((app, name))
         return tree.state.presence if tree is not None and tree.state is not None else None
 
+    async def attended(self, app: str) -> set[str]:
+        """The channels of an app on which somebody is present."""
+        return {tree.name for tree in self.occupied(app, "") if tree.state is not None and tree.state.presence}
+
+    async def whereabouts(self, app: str, user: str) -> set[str]:
+        """Those on which a user is."""
+        return {tree.name for tree in self.occupied(app, "") if _has(tree, user)}
+
     def trees(self, app: str, prefix: str) -> Iterator[ChannelTree]:
         """Every channel of an app that has a tree, and whose name begins with a prefix."""
         return (tree for (owner, name), tree in self._trees.items() if owner == app and name.startswith(prefix))
@@ -232,6 +240,11 @@ class Hub:
             log.error("channel_quarantined", app=tree.app, channel=tree.name, seconds=QUARANTINE)
             self.tally.quarantines += 1
             self.failed("channel_quarantined", tree.app, tree.name, f"failed too often, rests {QUARANTINE:.0f} s")
+
+
+def _has(tree: ChannelTree, user: str) -> bool:
+    presence = tree.state.presence if tree.state is not None else None
+    return presence is not None and presence.find(user) is not None
 
 
 def _nobody(kind: str, app: str, channel: str, why: str) -> None:

@@ -14,7 +14,16 @@ from sower.apps import AddedApps, Apps
 from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
-from sower.core.command import AddApp, ListApps, ListChannels, ReadOccupancy, ReadPresence, RemoveApp, Revoke
+from sower.core.command import (
+    AddApp,
+    ListApps,
+    ListChannels,
+    PublishAll,
+    ReadOccupancy,
+    ReadPresence,
+    RemoveApp,
+    Revoke,
+)
 from sower.core.revising import ReadMessage, ReadVersions
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
@@ -204,6 +213,7 @@ def _survey(api: Api, hub: Hub, node: Node) -> None:
         (ReadPresence, survey.presence),
         (ListChannels, survey.channels),
         (ReadOccupancy, survey.occupancy),
+        (PublishAll, survey.publish),
     ):
         api.learn(kind, do)
 

@@ -8,6 +8,8 @@ entries.py    what a channel's log is made of, as bytes
 line.py       the one connection over which scripts go and broadcasts come, in the order of Redis
 node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
 tree.py       a channel's tree that applies the log instead of deciding alone
+board.py      what each node says of itself: who follows what there, who is where (counts.py, whereabouts.py)
+copy.py       a channel's state, of which some is elsewhere
 replica.py    who is present, as the log says it
 archive.py    history, read from Redis
 hub.py        the channels of a node

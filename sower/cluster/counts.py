@@ -1,91 +1,116 @@
-"""How many follow each channel, on all nodes. Each node writes its own numbers; whoever asks adds those of the living.
-
-Rule 1: the numbers of a node that is gone are read by nobody, and Redis drops them after a few leases.
-"""
+"""How many follow each channel, on all nodes."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
+from typing import NamedTuple, Self
 
-import trio
-
-from sower.cluster.line import Line
+from sower.cluster.board import Board
+from sower.cluster.entries import NODE
+from sower.core.attendance import Attendance
 from sower.errors import ClusterFailed
 
-KEPT_FOR = 3
-"""Leases that the numbers of a silent node stay."""
+MARK = b"#"
+"""What a broadcast of numbers begins with; one of a channel's log begins with a digit."""
+
+
+class Numbers(NamedTuple):
+    """Of one channel on one node, or on several; as those of Attendance."""
+
+    connections: int = 0
+    hear: int = 0
+    watch: int = 0
+    publish: int = 0
+    appear: int = 0
+
+    @classmethod
+    def of(cls, here: Attendance) -> Self:
+        """Those that are of one node alone."""
+        return cls(here.connections, here.hear, here.watch, here.publish, here.appear)
+
+    @classmethod
+    def read(cls, text: bytes | None) -> Self:
+        """As they are written."""
+        return cls(*map(int, text.split())) if text else cls()
+
+    def __bytes__(self) -> bytes:
+        return b"%d %d %d %d %d" % self
+
+    def and_of(self, others: Iterable[Numbers]) -> Numbers:
+        """All together."""
+        return Numbers(*map(sum, zip(self, *others, strict=True)))
+
+
+def sender_of(payload: bytes) -> str:
+    """Which node's numbers these are."""
+    return payload[1 : 1 + NODE].decode()
 
 
 class Counts:
-    """The numbers of one node. node: its name."""
+    """The numbers of each node."""
 
-    def __init__(self, line: Line, prefix: str, node: str, lease: float) -> None:
-        self._line = line
-        self._prefix = prefix
-        self._node = node
-        self._lease = lease
-        self._own: dict[str, dict[str, int]] = {}
-        self._changed: dict[tuple[str, str], None] = {}
-        self._work = trio.Event()
+    def __init__(self, board: Board) -> None:
+        self._board = board
 
-    def set(self, app: str, channel: str, followers: int) -> None:
-        """So many follow a channel here now."""
-        channels = self._own.setdefault(app, {})
-        if followers:
-            channels[channel] = followers
-        else:
-            channels.pop(channel, None)
-        self._changed[app, channel] = None
-        self._work.set()
+    def set(self, app: str, channel: str, topic: bytes, numbers: Numbers) -> None:
+        """So many follow a channel here now. topic: where the channel's log is broadcast."""
+        told = topic, MARK + self._board.node.encode() + bytes(numbers)
+        self._board.say(app, channel, bytes(numbers) if numbers.connections else None, told)
 
-    def say_again(self) -> None:
-        """Redis may have forgotten them."""
-        self._changed.update({(app, channel): None for app, channels in self._own.items() for channel in channels})
-        self._work.set()
+    def own(self, app: str, channel: str) -> Numbers:
+        """How many follow a channel here."""
+        return Numbers.read(self._board.own(app, channel))
 
-    async def run(self) -> None:
-        """Write what changed, until cancelled."""
-        while True:
-            await self._work.wait()
-            self._work = trio.Event()
-            changed, self._changed = self._changed, {}
-            with suppress(ClusterFailed):  # all is said again when Redis is back
-                for app in {app for app, _ in changed}:
-                    await self._write(app, [channel for of, channel in changed if of == app])
-
-    async def renew(self) -> None:
-        """Keep them for another while. Raises ClusterFailed."""
-        for app in self._own:
-            await self._line.ask(b"PEXPIRE", self._key(self._node, app), int(self._lease * KEPT_FOR * 1000))
-
-    async def elsewhere(self, app: str, nodes: Iterable[str]) -> Counter[str]:
+    async def elsewhere(self, app: str, nodes: Iterable[str]) -> dict[str, Numbers]:
         """How many follow each channel on other nodes. Raises ClusterFailed."""
-        found: Counter[str] = Counter()
-        for node in nodes:
-            if node != self._node:
-                answer = await self._line.ask(b"HGETALL", self._key(node, app))
-                found.update({channel.decode(): int(count) for channel, count in answer.items()})
+        found: dict[str, Numbers] = {}
+        for answer in await self._board.elsewhere(app, nodes):
+            for name, text in answer.items():
+                channel = name.decode()
+                found[channel] = Numbers.read(text).and_of([found.get(channel, Numbers())])
         return found
 
-    async def elsewhere_on(self, app: str, channel: str, nodes: Iterable[str]) -> int:
-        """How many follow one channel on other nodes. Raises ClusterFailed."""
-        count = 0
-        for node in nodes:
-            if node != self._node:
-                count += int(await self._line.ask(b"HGET", self._key(node, app), channel) or 0)
-        return count
+    async def elsewhere_on(self, app: str, channel: str, nodes: Iterable[str]) -> dict[str, Numbers]:
+        """How many follow one channel on each other node. Raises ClusterFailed."""
+        answers = await self._board.elsewhere_on(app, channel, nodes)
+        return {node: Numbers.read(text) for node, text in answers.items()}
 
-    async def _write(self, app: str, channels: Iterable[str]) -> None:
-        own, key = self._own[app], self._key(self._node, app)
-        kept = [part for channel in channels if channel in own for part in (channel, own[channel])]
-        gone = [channel for channel in channels if channel not in own]
-        if kept:
-            await self._line.ask(b"HSET", key, *kept)
-        if gone:
-            await self._line.ask(b"HDEL", key, *gone)
-        await self._line.ask(b"PEXPIRE", key, int(self._lease * KEPT_FOR * 1000))
 
-    def _key(self, node: str, app: str) -> bytes:
-        return f"{self._prefix}:followed:{node}:{app}".encode()
+class Elsewhere:
+    """The numbers of one channel on other nodes, from when somebody here asks for them.
+
+    due: whether they are to be read before they are told
+    """
+
+    __slots__ = ("_asked", "_nodes", "due")
+
+    def __init__(self) -> None:
+        self.due = True
+        self._asked = False
+        self._nodes: dict[str, Numbers] = {}
+
+    @property
+    def all(self) -> Numbers:
+        """Of all other nodes."""
+        return Numbers().and_of(self._nodes.values())
+
+    def hear(self, payload: bytes) -> bool:
+        """A node has other numbers. Whether somebody is to be told."""
+        if self._asked:
+            self._nodes[sender_of(payload)] = Numbers.read(payload[1 + NODE :])
+        return self._asked
+
+    def doubt(self) -> bool:
+        """Nodes came or went, or something was not heard. Whether somebody is to be told."""
+        self.due = True
+        return self._asked
+
+    async def read(self, counts: Counts, app: str, channel: str, living: Iterable[str]) -> None:
+        """Begin with what they are now. Where Redis cannot be asked, it is asked again when it is back."""
+        self._asked, self.due = True, False
+        self._nodes.clear()
+        try:
+            found = await counts.elsewhere_on(app, channel, living)
+        except ClusterFailed:
+            return
+        self._nodes = {**found, **self._nodes}  # what was heard meanwhile is newer

@@ -60,6 +60,14 @@ class ClusterHub(Hub):
     async def _watch_journal(self) -> None:
         """Nothing that is said on these channels waits for this machine's disk."""
 
+    async def attended(self, app: str) -> set[str]:
+        """As of every hub, on all nodes. Raises ClusterFailed."""
+        return await self.node.whereabouts.all(app, self.node.living)
+
+    async def whereabouts(self, app: str, user: str) -> set[str]:
+        """As of every hub, on all nodes. Raises ClusterFailed."""
+        return await self.node.whereabouts.of(app, user, self.node.living)
+
     def _plant(self, app: str, name: str) -> ChannelTree:
         if not app or name.startswith(RESERVED):
             return super()._plant(app, name)

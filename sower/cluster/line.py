@@ -109,6 +109,12 @@ class Line:
         connection = self._usable()
         return await self._answer(connection, connection.create_request(command, *args))
 
+    async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """As `ask`, several side by side; the answers are in their order. Raises ClusterFailed."""
+        connection = self._usable()
+        requests = [connection.create_request(*command) for command in commands]
+        return [await self._answer(connection, request) for request in requests]
+
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script whose answer may be long, on a connection of its own. Raises ClusterFailed."""
         if not self.up:

@@ -18,9 +18,11 @@ import structlog
 import trio
 
 from sower.cluster import entries, scripts
-from sower.cluster.counts import Counts
+from sower.cluster.board import Board
+from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
 from sower.cluster.line import Line
+from sower.cluster.whereabouts import Whereabouts
 from sower.config import Cluster, History
 from sower.core.message import SERIALS_PER_SECOND, Message
 from sower.errors import ClusterFailed
@@ -95,6 +97,14 @@ class Follower(Protocol):
         """Something may have been missed. lost: Redis has lost data."""
         ...
 
+    def hear_numbers(self, payload: bytes) -> None:
+        """A node says how many follow the channel there."""
+        ...
+
+    def count_again(self) -> None:
+        """Nodes came or went, and those who follow the channel there."""
+        ...
+
 
 class Node:
     """name: of this process. epoch: of all positions. heard: the serial up to which every broadcast has come.
@@ -114,7 +124,9 @@ class Node:
         self.line = Line(config.url, replicas=config.replicas, heard=self._hear)
         self.line.begun = self._begin
         self._lease = float(config.lease)
-        self.counts = Counts(self.line, config.prefix, self.name, self._lease)
+        self._boards: list[Board] = []
+        self.counts = Counts(self.board("followed"))
+        self.whereabouts = Whereabouts(self.board("present"))
         self._history_of = history_of
         self._remember = int(remember_ids * 1000)
         self._offset = 0.0
@@ -137,12 +149,19 @@ class Node:
         node = cls(config, history_of, remember_ids)
         async with node.line.open(), trio.open_nursery() as nursery:
             nursery.start_soon(node._beat, name="cluster heartbeat")
-            nursery.start_soon(node.counts.run, name="cluster counts")
+            for board in node._boards:
+                nursery.start_soon(board.run, name="cluster board")
             yield node
             nursery.cancel_scope.cancel()
             with trio.move_on_after(scripts_within(config)) as farewell, suppress(ClusterFailed):
                 farewell.shield = True
                 await node._leave()
+
+    def board(self, name: str) -> Board:
+        """Where all nodes say something of themselves."""
+        board = Board(self.line, f"{self.prefix}:{name}", self.name, self._lease)
+        self._boards.append(board)
+        return board
 
     @property
     def fault(self) -> str:
@@ -247,6 +266,10 @@ class Node:
 
     def _hear(self, topic: bytes, payload: bytes) -> None:
         tree = self._followed.get(topic)
+        if payload[:1] == MARK:
+            if tree is not None and sender_of(payload) != self.name:
+                tree.hear_numbers(payload)
+            return
         if tree is not None:
             tree.hear(payload)
         self.heard = max(self.heard, entries.last_of(payload))
@@ -261,7 +284,7 @@ class Node:
             if int(head or 0) < serial:
                 await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
         lost = await self._renew()
-        self.counts.say_again()
+        self._say_again()
         for tree in tuple(self._followed.values()):
             tree.look_again(lost=lost)
         self.returned()
@@ -302,21 +325,29 @@ class Node:
         self._offset = int(clock) / SERIALS_PER_SECOND - (before + trio.current_time()) / 2
         self.heard = max(self.heard, int(clock))
         self._known = bool(known)
-        self.living = tuple(name.decode() for name in living)
+        before_them, self.living = self.living, tuple(name.decode() for name in living)
+        if set(before_them) != set(self.living):
+            for tree in tuple(self._followed.values()):
+                tree.count_again()
         lost = bool(self.epoch) and self.epoch != epoch.decode()
         if lost:
             log.error("cluster_lost_data", epoch=epoch.decode(), before=self.epoch)
             self._owning.clear()
-            self.counts.say_again()
+            self._say_again()
             self._whole_at = trio.current_time() + self._lease
         if self.epoch != epoch.decode():
             self.epoch = epoch.decode()
             self.renewed()
-        await self.counts.renew()
+        for board in self._boards:
+            await board.renew()
         for node in dead:
             log.warning("cluster_node_gone", node=node.decode())
             await self._bury(node.decode())
         return lost
+
+    def _say_again(self) -> None:
+        for board in self._boards:
+            board.say_again()
 
     async def _bury(self, node: str) -> None:
         """Take away the members of a node whose lease is over."""

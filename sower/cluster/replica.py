@@ -41,6 +41,11 @@ class Replica(Presence):
         """Whether there are members that are clients of this node, or will be."""
         return bool(self._coming or self.intents) or any(owner is not None for _, owner in self._owners())
 
+    def is_own(self, user: str) -> bool:
+        """Whether a user is present with a client of this node."""
+        member = self._members.get(user)
+        return member is not None and any(one.owner is not None for one in member.connections.values())
+
     # What clients of this node do
 
     def enter(self, said: Appearance, owner: Hashable, *, keep: bool = False, most: int | None = None) -> list[Change]:

@@ -17,6 +17,8 @@ import structlog
 import trio
 
 from sower.channel_tree import CLIENT_EVENT, ChannelTree
+from sower.cluster.copy import Copy
+from sower.cluster.counts import Numbers
 from sower.cluster.entries import Batch, Entered, Entry, Spoken, first_of, unpack
 from sower.cluster.node import Node, Outcome, Snapshot
 from sower.cluster.replica import Replica
@@ -69,36 +71,6 @@ class Broadcast:
         """Nobody waits for it."""
 
 
-class Copy(Channel[Subscriber]):
-    """A channel's state as the log says it."""
-
-    __slots__ = ("_node",)
-
-    def __init__(self, name: str, rules: Rules, *, most_members: int, node: str) -> None:
-        super().__init__(name, rules, head=0, most_members=most_members)
-        self._node = node
-        self.presence = None
-        if rules.presence:
-            self.present()
-
-    def present(self) -> Replica:
-        """Its members, known to every node."""
-        if not isinstance(self.presence, Replica):
-            self.presence = Replica(self.rules.grace, self._most_members, self._node)
-        return self.presence
-
-    @property
-    def replica(self) -> Replica | None:
-        """Its members, where there ever were any."""
-        return self.presence if isinstance(self.presence, Replica) else None
-
-    @property
-    def vacant(self) -> bool:
-        """Whether nobody here follows the channel, and no member is a client of this node."""
-        own = self.replica is not None and self.replica.own
-        return not (self.audiences or own or any(tap.followers for tap in self.taps))
-
-
 class ClusterTree(ChannelTree):
     """One channel on this node. keys: what it is called in Redis. following: whether its state is what the log says."""
 
@@ -111,7 +83,7 @@ class ClusterTree(ChannelTree):
         self._behind = False
         self._lost = False
         self._heard = 0
-        self._counted = 0
+        self._counted = Numbers()
         self._entering: dict[tuple[str, str], Arrival] = {}
 
     # What others see and ask
@@ -144,7 +116,25 @@ class ClusterTree(ChannelTree):
         """Something may have been missed. lost: Redis has lost data."""
         self._behind = True
         self._lost = self._lost or lost
+        self.count_again()
         self._work.set()
+        if not self.running and not self.rests:
+            self._node.start(self)
+
+    def hear_numbers(self, payload: bytes) -> None:
+        """A node says how many follow the channel there."""
+        if isinstance(self._state, Copy) and self._state.elsewhere.hear(payload):
+            self._recount()
+
+    def count_again(self) -> None:
+        """Nodes came or went, and those who follow the channel there."""
+        if isinstance(self._state, Copy) and self._state.elsewhere.doubt():
+            self._recount()
+
+    def _recount(self) -> None:
+        """Have subscribers told how many there are now."""
+        self._count_changed.set()
+        self._attending.changed()
         if not self.running and not self.rests:
             self._node.start(self)
 
@@ -160,6 +150,8 @@ class ClusterTree(ChannelTree):
         while True:
             if self._parcels:
                 await self._hand_out()
+            elif (self._count_due or self._attending.due) and state.elsewhere.due:
+                await state.elsewhere.read(node.counts, self.app, self.name, node.living)
             elif self._changes or self._newcomers or self._count_due or self._attending.due:
                 self._announce(state)
             elif self._behind and self.following and node.up:
@@ -182,9 +174,10 @@ class ClusterTree(ChannelTree):
 
     def _count(self, state: Copy) -> None:
         """Tell other nodes how many follow the channel here."""
-        if state.subscribers != self._counted:
-            self._counted = state.subscribers
-            self._around.node.counts.set(self.app, self.name, self._counted)
+        numbers = state.numbers
+        if numbers != self._counted:
+            self._counted = numbers
+            self._around.node.counts.set(self.app, self.name, self.keys.topic, numbers)
 
     async def _follow(self, state: Copy) -> None:
         """Follow the log from here on. Where that cannot be, whoever came is told so."""
@@ -211,6 +204,9 @@ class ClusterTree(ChannelTree):
         replica = state.replica
         if replica is not None:
             self._changes += self._members.shown(replica.resume(snapshot.members, snapshot.head, trusted=trusted))
+            self._attending.changed()
+            for member in replica.view():
+                self._note_whereabouts(replica, member.user)
         if snapshot.cached is not None:
             self._cache(state, (snapshot.cached,))
 
@@ -221,6 +217,10 @@ class ClusterTree(ChannelTree):
             self._hear(state, item.payload)
         else:
             super()._alter(state, item)
+
+    def _note_whereabouts(self, replica: Replica, user: str) -> None:
+        here = replica.is_own(user)
+        self._around.node.whereabouts.set(self.app, user, self.name, here=here)
 
     # What is said
 
@@ -342,6 +342,8 @@ class ClusterTree(ChannelTree):
             self._members.present(state)
             replica = state.present()
             self._changes += self._members.shown(replica.apply(entry, serial))
+            self._note_whereabouts(replica, entry.user)
+            self._attending.changed()
             if isinstance(entry, Entered) and entry.node == self._around.node.name:
                 arrival = self._entering.pop((entry.user, entry.connection), None)
                 if arrival is not None and not arrival.subscription.subscriber.closed:

@@ -106,6 +106,11 @@ class Channel(Generic[S]):
         return sum(map(len, self.audiences.values())) + sum(tap.followers for tap in self.taps)
 
     @property
+    def followers(self) -> int:
+        """How many there are, also where other daemons have some."""
+        return self.subscribers
+
+    @property
     def vacant(self) -> bool:
         """Whether nobody follows the channel, fetches from it, or is still shown as present."""
         return not self.audiences and not self.presence and not any(tap.followers for tap in self.taps)

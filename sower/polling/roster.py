@@ -206,9 +206,8 @@ class Roster:
     async def read_members(self, grant: Grant, address: str, command: ReadMembers) -> Rooms:
         """Who is where. Raises NamesForbidden, PresenceOff where one channel is asked that has none."""
         if command.names is None:
-            trees = self._hub.occupied(grant.app, "")
-            names = [t.name for t in trees if self._allowing.allows(grant, Can.SUBSCRIBE, t.name)]
-            return Rooms(tuple([room async for room in self._rooms(grant.app, sorted(names))]))
+            names = self._visible(grant, await self._hub.attended(grant.app))
+            return Rooms(tuple([room async for room in self._rooms(grant.app, names)]))
         self._allowing.demand(grant, Can.SUBSCRIBE, command.names.channels, command.names.groups)
         channels = self._groups.resolve(grant.app, command.names)
         if len(channels) == 1 and not self._hub.rules.of(channels[0]).presence:
@@ -223,12 +222,10 @@ class Roster:
 
     async def find(self, grant: Grant, address: str, command: FindUser) -> Places:
         """Where a user is, over whatever protocol it came. Channels that the asker may not see are left out."""
-        found: list[str] = []
-        for tree in self._hub.occupied(grant.app, ""):
-            presence = tree.state.presence if tree.state is not None else None
-            if presence and presence.find(command.user) and self._allowing.allows(grant, Can.SUBSCRIBE, tree.name):
-                found.append(tree.name)
-        return Places(tuple(sorted(found)))
+        return Places(tuple(self._visible(grant, await self._hub.whereabouts(grant.app, command.user))))
+
+    def _visible(self, grant: Grant, channels: Iterable[str]) -> list[str]:
+        return sorted(name for name in channels if self._allowing.allows(grant, Can.SUBSCRIBE, name))
 
     async def read_state(self, grant: Grant, address: str, command: ReadState) -> States:
         """A user's state by channel. Raises NamesForbidden."""
