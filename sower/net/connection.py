@@ -1,6 +1,6 @@
 """One connection that speaks HTTP: a record and a socket, from its first byte until it ends or is another's.
 
-    ready: bytes -> parser -> begun, in order -> answered, in order and in one write -> waited for again
+    ready: bytes -> parser -> begun, in order -> answered, in order -> sent in one write at the turn's end -> waited for
         an answer that is not there yet is awaited by a task, which ends with the last of them
         a WebSocket or a stream goes over to whoever takes it; a poll is held here
 
@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import math
 import select
-from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import trio
 
 from sower.errors import HandshakeTimeout, RequestTimeout, SowerError
 from sower.net.held import Held, Waiter
+from sower.net.host import Host
 from sower.net.http import Response
 from sower.net.keepalive import TICK
 from sower.net.parser import RequestParser
-from sower.net.routing import Opening, SocketEndpoint, Taken
+from sower.net.routing import SocketEndpoint, Taken
 from sower.net.site import Begun, Site, Taking, Terms, failed
 from sower.net.wire import READ_AT_ONCE, Wire
 
@@ -60,45 +60,6 @@ State = Literal["new", "rest", "head", "body", "turn", "answer", "send", "held",
 for an answer; what a poll waits for; the client's end; nothing any more."""
 
 
-class Host(Protocol):
-    """Where connections live.
-
-    closing: whether no requests are to follow those that are being answered
-    holding: all requests that are held
-    now:     trio's clock, at its last tick
-    """
-
-    closing: bool
-    holding: set[Held]
-
-    @property
-    def now(self) -> float: ...
-
-    def watch(self, connection: Connection, events: int) -> None:
-        """Tell it of these events of its socket, and of no others."""
-        ...
-
-    def look_again(self, connection: Connection, after: float) -> None:
-        """Have it tended within so many seconds."""
-        ...
-
-    def soon(self, connection: Connection) -> None:
-        """Have it go on when others had their turn."""
-        ...
-
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a task."""
-        ...
-
-    def give(self, wire: Wire, open_socket: Opening) -> None:
-        """Give a socket to who opens it."""
-        ...
-
-    def leave(self, connection: Connection) -> None:
-        """Forget a connection."""
-        ...
-
-
 class Connection:
     """One connection. watched: the events that the kernel tells of it; due: the keepalive's slot, -1 for none."""
 
@@ -114,6 +75,7 @@ class Connection:
         "_taking",
         "_unsent",
         "_wanted",
+        "_words",
         "due",
         "state",
         "watched",
@@ -131,6 +93,7 @@ class Connection:
         self._begun: list[Begun] = []
         self._taking: Taking | None = None
         self._held: Held | None = None
+        self._words = b""
         self._unsent: bytes | memoryview = b""
         self._deadline = 0.0
         self._left = 0
@@ -201,9 +164,22 @@ class Connection:
         while begun and isinstance(answer := begun[0].answer, Response):
             terms = begun.pop(0).terms
             words += self._worded(terms, answer, last=not begun)
-        if words and not self._send(words):
-            return
-        self._said()
+        if words:
+            self._say(words)
+        else:
+            self._said()
+
+    def _say(self, words: bytes) -> None:
+        """Have this sent with what others say."""
+        if not self._words:
+            self._host.send_soon(self)
+        self._words += words
+
+    def send(self) -> None:
+        """Send what was answered, and go on."""
+        words, self._words = self._words, b""
+        if self.state != "over" and self._send(words):
+            self._said()
 
     def _worded(self, terms: Terms, response: Response, *, last: bool) -> bytes:
         self._wanted = terms.keep_alive
@@ -250,15 +226,17 @@ class Connection:
 
     async def _await_answers(self) -> None:
         """Wait for answers that are not there yet, one after the other."""
-        while self.state == "answer":
-            request, terms, answer = self._begun.pop(0)
+        while self.state == "answer" and self._begun:
+            request, terms, answer = self._begun[0]
             if isinstance(answer, CoroutineType):
+                self._begun[0] = Begun(request, terms, None)
                 try:
                     answer = await answer
                 except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
                     answer = failed(request, error)
+            if self._begun:  # else it is over
+                self._begun[0] = Begun(request, terms, answer)
             if self.state == "answer":
-                self._begun.insert(0, Begun(request, terms, answer))
                 self._answer()
 
     # What is waited for
@@ -423,8 +401,7 @@ class Connection:
         """Answer a held request, and go on. Harmless when it is over."""
         if self._held is held:
             self._let_go()
-            if self._send(self._worded(held.terms, response, last=True)):
-                self._said()
+            self._say(self._worded(held.terms, response, last=True))
 
     def end(self, held: Held) -> None:
         """Close the connection of a held request. Harmless when it is over."""

@@ -5,13 +5,15 @@
 Rule 1: whatever one connection raises ends that connection and no other.
 Rule 2: nobody is served for longer than a turn before other tasks run.
 Rule 3: once the daemon ends, connections that rest end soon, and what is held is answered.
+Rule 4: the answers of a turn are sent together at its end. A client that waits is woken by what is sent to it, and on
+        one machine that is three quarters of what sending costs; one that has more to read already need not be.
 """
 
 from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -33,6 +35,9 @@ AT_ONCE = 256
 TURN = 0.002
 """Seconds of serving before other tasks run."""
 
+SEND_AT_ONCE = 32
+"""Answers that are sent together: a millisecond of work, which is what the first of them waits."""
+
 
 class HttpServer:
     """All connections that speak HTTP. nursery: where what has to wait is waited for.
@@ -49,6 +54,8 @@ class HttpServer:
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._soon: list[Connection] = []
+        self._answered: list[Connection] = []
+        self._in_turn = False
         self._work = trio.Event()
         self._empty = trio.Event()
 
@@ -71,30 +78,37 @@ class HttpServer:
                 nursery.start_soon(self._give_turns, name="requests that wait for their turn")
                 while True:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    ready = [(self._connections[fd], events) for fd, events in self._epoll.poll(0, AT_ONCE)]
-                    turn_ends = time.perf_counter() + TURN
-                    for connection, events in ready:
-                        self._go(connection, events)
-                        if time.perf_counter() >= turn_ends:
-                            await trio.lowlevel.checkpoint()
-                            turn_ends = time.perf_counter() + TURN
+                    found = self._connections
+                    await self._serve([(found[fd], events) for fd, events in self._epoll.poll(0, AT_ONCE)])
         finally:
             self._epoll.close()
 
     async def _give_turns(self) -> None:
-        """Let connections go on that were told to wait for a moment."""
+        """Let connections go on that were told to wait for a moment, and send what others than they have to say."""
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            turn_ends = time.perf_counter() + TURN
             waiting, self._soon = self._soon, []
-            for connection in waiting:
-                self._go(connection)
-                if time.perf_counter() >= turn_ends:
-                    await trio.lowlevel.checkpoint()
-                    turn_ends = time.perf_counter() + TURN
+            await self._serve([(connection, None) for connection in waiting])
 
-    def _go(self, connection: Connection, events: int | None = None) -> None:
+    async def _serve(self, ready: Sequence[tuple[Connection, int | None]]) -> None:
+        """Let these go on, each because of its events, or because it is its turn."""
+        turn_ends = time.perf_counter() + TURN
+        self._in_turn = True
+        for connection, events in ready:
+            self._go(connection, events)
+            if len(self._answered) >= SEND_AT_ONCE:
+                self._send()
+            if time.perf_counter() >= turn_ends:
+                self._send()
+                self._in_turn = False
+                await trio.lowlevel.checkpoint()
+                turn_ends = time.perf_counter() + TURN
+                self._in_turn = True
+        self._send()
+        self._in_turn = False
+
+    def _go(self, connection: Connection, events: int | None) -> None:
         try:
             if events is not None:
                 connection.ready(events)
@@ -103,6 +117,17 @@ class HttpServer:
         except Exception as error:
             log.error("connection_failed", address=connection.wire.address, exc_info=error)
             connection.close()
+
+    def _send(self) -> None:
+        """Send what was answered, and what is answered thereupon."""
+        while self._answered:
+            answered, self._answered = self._answered, []
+            for connection in answered:
+                try:
+                    connection.send()
+                except Exception as error:
+                    log.error("connection_failed", address=connection.wire.address, exc_info=error)
+                    connection.close()
 
     def begin_closing(self) -> None:
         """From now on nobody is to begin anything."""
@@ -151,6 +176,12 @@ class HttpServer:
         """Have it go on when others had their turn."""
         self._soon.append(connection)
         self._work.set()
+
+    def send_soon(self, connection: Connection) -> None:
+        """Have it send its answers at the end of the turn."""
+        self._answered.append(connection)
+        if not self._in_turn:
+            self._work.set()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task."""

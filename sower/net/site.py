@@ -59,11 +59,11 @@ USUAL = Terms()
 
 
 class Begun(NamedTuple):
-    """A request that was begun, and its answer or what to await for it."""
+    """A request that was begun, and its answer or what to await for it; None while it is awaited."""
 
     request: Request
     terms: Terms
-    answer: Response | Coroutine[Any, Any, Response]
+    answer: Response | Coroutine[Any, Any, Response] | None
 
 
 class Taking(NamedTuple):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from sower.net.http import Request, Response
 from sower.net.keepalive import Keepalive
+from sower.net.routing import Router
 from sower.net.server import HttpServer
 from sower.net.site import Site
 from sower.net.wire import Wire
@@ -140,3 +142,43 @@ async def test_the_server_is_gone_when_all_are_answered_and_those_that_rest_were
             assert heard.endswith(b"y")
             await peer.stream.aclose()
             await peer.server.gone()
+
+
+async def test_answers_of_one_turn_are_sent_together_at_its_end() -> None:
+    done: list[str] = []
+
+    class Noting(Wire):
+        def send_now(self, data: bytes | memoryview) -> int:
+            done.append("sent")
+            return super().send_now(data)
+
+    def note(request: Request, params: Mapping[str, str]) -> Response:
+        done.append("answered")
+        return Response(200)
+
+    router = Router()
+    router.add("POST", "/echo", note)
+    async with trio.open_nursery() as nursery:
+        server = HttpServer(nursery, Keepalive(lambda: 0.0))
+        streams: list[trio.SocketStream] = []
+        for _ in range(3):
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            streams.append(trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
+            await streams[-1].send_all(ECHO % (1, b"x"))
+            server.add(Noting(ours, "127.0.0.1"), Site(router, SETTINGS))
+        nursery.start_soon(server.run)
+        for stream in streams:
+            assert b"200 OK" in await stream.receive_some()
+        server.cut_off()
+        nursery.cancel_scope.cancel()
+    assert done == ["answered"] * 3 + ["sent"] * 3
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_what_is_answered_later_is_sent_without_waiting_for_anybody_to_speak() -> None:
+    async with clients(2) as (_, streams):
+        await streams[0].send_all(b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\n")
+        with trio.fail_after(5):
+            assert b'"name":"a"' in await streams[0].receive_some()
