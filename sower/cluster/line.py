@@ -8,7 +8,6 @@ Rule 3: who does not answer in time is gone: the connection is dropped, and all 
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
@@ -17,16 +16,14 @@ from typing import Any
 import structlog
 import trio
 from coredis.connection import BaseConnection
-from coredis.exceptions import NoScriptError, RedisError, ResponseError
+from coredis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 from coredis.pool import ConnectionPool
 
 from sower.cluster import scripts
+from sower.cluster.places import ANSWERS_WITHIN, Place
 from sower.errors import ClusterFailed
 
 log = structlog.get_logger(__name__)
-
-ANSWERS_WITHIN = 2.0
-"""Seconds for an answer, and for a connection. A healthy Redis takes a millisecond."""
 
 TRY_EVERY = 0.25
 """Seconds between two tries to connect."""
@@ -55,15 +52,8 @@ class Line:
         self._heard = heard
         self._topics: dict[bytes, None] = {}
         self._connection: BaseConnection | None = None
-        self._pool: ConnectionPool[Any] = ConnectionPool.from_url(
-            url,
-            decode_components=True,
-            max_connections=READERS + 1,
-            timeout=ANSWERS_WITHIN,
-            stream_timeout=ANSWERS_WITHIN,
-            connect_timeout=ANSWERS_WITHIN,
-            ssl_context=ssl.create_default_context() if url.startswith("rediss:") else None,
-        )
+        self._place = Place.read(url)
+        self._pool: ConnectionPool[Any]
 
     @property
     def up(self) -> bool:
@@ -73,7 +63,7 @@ class Line:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
         """Hold the connections until the block ends. Raises ClusterFailed where there is no Redis."""
-        async with self._pool, trio.open_nursery() as nursery:
+        async with self._place.pool(READERS + 1) as self._pool, trio.open_nursery() as nursery:
             failed = await nursery.start(self._hold)
             if failed is None:
                 yield
@@ -138,9 +128,10 @@ class Line:
     async def _answer(self, connection: BaseConnection, request: Awaitable[Any]) -> Any:
         try:
             return await request
-        except NoScriptError as error:
-            self._drop(connection, "it has forgotten its scripts")
-            raise ClusterFailed("Redis has forgotten its scripts.") from error
+        except (NoScriptError, ReadOnlyError) as error:
+            why = "it has forgotten its scripts" if isinstance(error, NoScriptError) else "it is only a replica now"
+            self._drop(connection, why)
+            raise ClusterFailed(f"Redis was changed: {why}.") from error
         except ResponseError as error:
             raise ClusterFailed(f"Redis refused it: {error}.") from error
         except (RedisError, OSError, TimeoutError) as error:

@@ -38,6 +38,9 @@ SLOWEST_BEAT = 1.0
 LATEST_KEPT = 60.0
 """Seconds that broadcasts can be read again."""
 
+LATEST_AT_MOST = 256
+"""Broadcasts of a channel that can be read again (SAY in scripts.py)."""
+
 STATE_KEPT = 86400.0
 """Seconds that a silent channel without history is known; with history it is 30 days, as in the journal."""
 
@@ -134,9 +137,11 @@ class Node:
             f"{config.prefix}:{name}".encode() for name in ("clock", "epoch", "nodes")
         )
         self._followed: dict[bytes, Follower] = {}
-        self._acknowledged: tuple[bytes, int] | None = None
+        self._acknowledged: tuple[Keys, int, float] | None = None
+        """The first serial of what was last acknowledged here, and when."""
         self._owning: set[tuple[str, str]] = set()
         self._known = False
+        self._refused = ""
         self._whole_at: float | None = None
         """When every node has said its members again, after Redis lost them."""
 
@@ -166,7 +171,8 @@ class Node:
     @property
     def fault(self) -> str:
         """Why nothing can be decided now, empty while all is well."""
-        return f"Redis: {self.line.fault}" if self.line.fault else ""
+        why = self.line.fault or self._refused
+        return f"Redis: {why}" if why else ""
 
     @property
     def up(self) -> bool:
@@ -245,9 +251,9 @@ class Node:
             args += [b"c" if how == b"c" else b"m", kept, index, entries.pack(entry)]
         answers = await self.line.run(scripts.SAY, names, args, gated=True)
         outcomes = [_outcome(answer) for answer in answers]
-        newest = max((outcome.serial for outcome in outcomes if outcome.fresh), default=0)
-        if newest:
-            self._acknowledged = (keys.state, newest)
+        first = min((outcome.serial for outcome in outcomes if outcome.fresh), default=0)
+        if first:
+            self._acknowledged = keys, first, trio.current_time()
         return outcomes
 
     def _state_kept(self, history: History | None) -> int:
@@ -278,23 +284,37 @@ class Node:
 
     async def _begin(self) -> None:
         """The line stands again."""
-        if self._acknowledged is not None and self.epoch:
-            state, serial = self._acknowledged
-            head = await self.line.ask(b"HGET", state, b"head")
-            if int(head or 0) < serial:
-                await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
+        if self.epoch and not await self._has_acknowledged():
+            await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
         lost = await self._renew()
         self._say_again()
         for tree in tuple(self._followed.values()):
             tree.look_again(lost=lost)
         self.returned()
 
+    async def _has_acknowledged(self) -> bool:
+        """Whether Redis has what it last acknowledged here, or may have had it: a replica copies in order.
+
+        Not where it started from an older copy, or where Sentinel chose a replica that had not got so far.
+        """
+        if self._acknowledged is None:
+            return True
+        keys, first, when = self._acknowledged
+        missed = await self.missed(keys, first - 1)
+        if any(entries.first_of(payload) == first for payload in missed.payloads):
+            return True
+        gone = len(missed.payloads) >= LATEST_AT_MOST or trio.current_time() - when > LATEST_KEPT
+        return gone and missed.snapshot.head >= first
+
     async def _beat(self) -> None:
         while True:
             await trio.sleep(min(self._lease / BEATS_IN_A_LEASE, SLOWEST_BEAT))
             if self.up:
-                with suppress(ClusterFailed):
+                try:
                     await self.look()
+                    self._refused = ""
+                except ClusterFailed as error:
+                    self._refused = error.message  # a full Redis answers, and decides nothing
 
     async def look(self) -> None:
         """See whether Redis is as it was. Raises ClusterFailed."""

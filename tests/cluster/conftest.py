@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,17 +31,19 @@ class Redis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """more: options besides. They are forgotten at the next start."""
         program = shutil.which("redis-server") or "/usr/bin/redis-server"
         log = (self.folder / "redis.log").open("ab")
-        self.process = subprocess.Popen(
-            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", "--appendonly", "yes"],
-            stdout=log,
-            stderr=log,
-        )  # fmt: skip
+        options = self.options(*more)
+        self.process = subprocess.Popen([program, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         while self.command("PING") != "PONG":
             assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+
+    def options(self, *more: str) -> tuple[str, ...]:
+        where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
+        return (*where, "--save", "", "--appendonly", "yes", *more)
 
     def command(self, *words: str) -> str:
         """One command, with redis-cli."""
@@ -58,6 +60,41 @@ class Redis:
         self.send(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
+
+
+class Sentinel(Redis):
+    """`redis-sentinel`, which looks after one Redis and its replicas."""
+
+    SERVICE = "sower"
+
+    def __init__(self, folder: Path, primary: Redis) -> None:
+        super().__init__(folder)
+        self._primary = primary
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.port}/{self.SERVICE}"
+
+    def options(self, *more: str) -> tuple[str, ...]:
+        file = self.folder / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"sentinel monitor {self.SERVICE} 127.0.0.1 {self._primary.port} 1\n"
+            f"sentinel down-after-milliseconds {self.SERVICE} 600\nsentinel failover-timeout {self.SERVICE} 3000\n"
+        )
+        return (str(file), "--sentinel")
+
+
+@contextmanager
+def servers(*some: Redis) -> Iterator[None]:
+    """They end with the block."""
+    try:
+        yield
+    finally:
+        for server in some:
+            if server.process is not None and server.process.poll() is None:
+                server.send(signal.SIGCONT)
+                server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +131,9 @@ history = {messages = 5, age = "1h"}
 """
 
 
-def made(folder: Path, redis: Redis, count: int, config: str, lease: str, prefix: str) -> list[Daemon]:
-    """Daemons that share a Redis, not started yet."""
-    shared = f'[cluster]\nurl = "{redis.url}"\nlease = "{lease}"\nprefix = "{prefix}"\n'
+def made(folder: Path, redis: Redis, count: int, config: str, lease: str, prefix: str, more: str = "") -> list[Daemon]:
+    """Daemons that share a Redis, not started yet. more: lines of their [cluster]."""
+    shared = f'[cluster]\nurl = "{redis.url}"\nlease = "{lease}"\nprefix = "{prefix}"\n{more}'
     daemons: list[Daemon] = []
     for number in range(count):
         home = folder / f"node{number}"
@@ -114,10 +151,16 @@ async def start_all(daemons: list[Daemon]) -> None:
 
 @asynccontextmanager
 async def cluster(
-    folder: Path, redis: Redis, count: int = 2, config: str = CONFIG, lease: str = "2s", prefix: str = ""
+    folder: Path,
+    redis: Redis,
+    count: int = 2,
+    config: str = CONFIG,
+    lease: str = "2s",
+    prefix: str = "",
+    more: str = "",
 ) -> AsyncIterator[list[Daemon]]:
     """Daemons that share a Redis, for as long as the block runs. Each test has keys of its own."""
-    daemons = made(folder, redis, count, config, lease, prefix or os.urandom(4).hex())
+    daemons = made(folder, redis, count, config, lease, prefix or os.urandom(4).hex(), more)
     try:
         await start_all(daemons)
         yield daemons

@@ -1,0 +1,76 @@
+"""Where Redis is: what a URL means.
+
+    redis://USER:PASSWORD@HOST:PORT/DB      one server; rediss:// is TLS, unix:///PATH a socket
+    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB     whichever server Sentinels name; rediss+sentinel://
+
+User, password and database are those of the servers, not of Sentinels. What they hold is percent-encoded.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from coredis import Sentinel
+from coredis.connection import TCPLocation
+from coredis.pool import ConnectionPool, SentinelConnectionPool
+
+ANSWERS_WITHIN = 2.0
+"""Seconds for an answer, and for a connection. A healthy Redis takes a millisecond."""
+
+SENTINEL_PORT = 26379
+
+
+class Place(NamedTuple):
+    """What a URL says. service: the name under which Sentinels know the servers, empty where there are none."""
+
+    url: str
+    sentinels: tuple[TCPLocation, ...] = ()
+    service: str = ""
+    database: int = 0
+
+    @classmethod
+    def read(cls, url: str) -> Self:
+        """A URL of the config, which has been checked (sower/config_sense.py)."""
+        parts = urlsplit(url)
+        if not parts.scheme.endswith("+sentinel"):
+            return cls(url)
+        service, _, database = parts.path.strip("/").partition("/")
+        sentinels = tuple(map(_location, parts.netloc.rpartition("@")[2].split(",")))
+        return cls(url, sentinels, unquote(service), int(database or 0))
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What is checked of a server's certificate, where it has one."""
+        return ssl.create_default_context() if self.url.startswith("rediss") else None
+
+    @asynccontextmanager
+    async def pool(self, most: int) -> AsyncGenerator[ConnectionPool[Any]]:
+        """Connections to the server that decides now, so many at most."""
+        common: dict[str, Any] = {
+            "max_connections": most,
+            "timeout": ANSWERS_WITHIN,
+            "stream_timeout": ANSWERS_WITHIN,
+            "connect_timeout": ANSWERS_WITHIN,
+            "ssl_context": self.tls,
+        }
+        if not self.sentinels:
+            async with ConnectionPool[Any].from_url(self.url, decode_components=True, **common) as pool:
+                yield pool
+            return
+        asked = {"connect_timeout": ANSWERS_WITHIN / 2, "stream_timeout": ANSWERS_WITHIN / 2}
+        user, _, password = urlsplit(self.url).netloc.rpartition("@")[0].partition(":")
+        credentials = {"username": unquote(user) or None, "password": unquote(password) or None}
+        async with (
+            Sentinel(self.sentinels, sentinel_kwargs=asked) as sentinel,
+            SentinelConnectionPool(self.service, sentinel, db=self.database, **credentials, **common) as pool,
+        ):
+            yield pool
+
+
+def _location(host: str) -> TCPLocation:
+    parts = urlsplit(f"//{host}")
+    return TCPLocation(parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT)
