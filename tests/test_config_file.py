@@ -42,6 +42,10 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
             APP + '[cluster]\nurl = "http://a"\n',
             "sower.toml:6: cluster.url: begins with redis:// or rediss:// or unix:///",
         ),
+        (
+            APP + '[cluster]\nurl = "redis+sentinel://a:26379"\n',
+            "sower.toml:6: cluster.url: names Sentinels as redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE",
+        ),
         (APP + '[cluster]\nprefix = "{a}"\n', "sower.toml:6: cluster.prefix: has 1 to 64 letters, digits, ., - and _"),
         (APP + '[cluster]\nlease = "1s"\n', "sower.toml:6: cluster.lease: is at least 2s"),
         (APP + "[cluster]\nreplicas = -1\n", "sower.toml:6: cluster.replicas: must not be below 0"),

@@ -124,6 +124,29 @@ async def test_redis_that_hangs_refuses_publishes_and_goes_on_where_it_was(tmp_p
             assert await client.events(3) == ["before", "while", "after"]
 
 
+async def test_a_full_redis_refuses_publishes_with_the_reason_and_goes_on_when_it_has_room(
+    tmp_path: Path, redis: Redis
+) -> None:
+    async with cluster(tmp_path, redis) as (one, two), two.socket("kept-news") as client:
+        await client.expect("welcome")
+        await one.publish("kept-news", "before")
+        redis.command("CONFIG", "SET", "maxmemory", "1")
+        try:
+            refused = (await publish(one, "kept-news", "no room", id="x")).json()["error"]
+            assert (refused["code"], refused["retry"]) == ("cluster_failed", True)
+            assert "maxmemory" in refused["message"]
+            with trio.fail_after(PATIENCE):
+                while "maxmemory" not in (told := await ready(two))["checks"]:  # noqa: ASYNC110 - at its next heartbeat
+                    await trio.sleep(0.05)
+            assert told["status"] == 503
+        finally:
+            redis.command("CONFIG", "SET", "maxmemory", "0")
+        for node in (one, two):
+            await until_ready(node)
+        await publish(one, "kept-news", "no room", id="x")
+        assert await client.events(2) == ["before", "no room"]
+
+
 async def test_a_client_of_a_killed_node_goes_on_with_another(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis) as (one, two):
         async with one.socket("kept-news") as client:
