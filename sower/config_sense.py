@@ -9,6 +9,7 @@ import msgspec
 
 from sower.config import App, ChannelRule, Config, Strict, Webhook
 from sower.core.happening import Fact
+from sower.dialects.ably.keys import key_of
 from sower.dialects.pubnub.keys import publish_key, subscribe_key
 from sower.net.proxies import Trusted
 
@@ -77,7 +78,7 @@ def sense(config: Config) -> list[Problem]:
     for section in ("server", "session", "store", "limits"):
         problems += _positive(getattr(config, section), (section,))
     problems += _cluster(config)
-    return [*problems, *_apps(config.apps), *_pubnub_keys(config.apps), *_rules(config.channels)]
+    return [*problems, *_apps(config.apps), *_keys(config.apps), *_rules(config.channels)]
 
 
 def _cluster(config: Config) -> Iterator[Problem]:
@@ -158,17 +159,26 @@ def _webhooks(webhooks: tuple[Webhook, ...], apps_path: tuple[str | int, ...]) -
         yield from _positive(webhook, path)
 
 
-def _pubnub_keys(apps: tuple[App, ...]) -> Iterator[Problem]:
-    known: dict[str, int] = {app.key: index for index, app in enumerate(apps)}
+def _keys(apps: tuple[App, ...]) -> Iterator[Problem]:
+    """What is wrong with the keys that the vendors' SDKs show: each is one app's alone, whatever protocol it is of."""
+    known = {app.key for app in apps}
     for index, app in enumerate(apps):
-        path = ("apps", index, "pubnub")
-        yield from _positive(app.pubnub, path)
+        pubnub, ably = ("apps", index, "pubnub"), ("apps", index, "ably")
+        yield from _positive(app.pubnub, pubnub)
         for name, key in (("publish_key", publish_key(app)), ("subscribe_key", subscribe_key(app))):
             if not key.isprintable() or "/" in key or key in known:
-                yield Problem((*path, name), f"{key!r} is another key already, or holds what a path cannot")
-            known[key] = index
+                yield Problem((*pubnub, name), f"{key!r} is another key already, or holds what a path cannot")
+            known.add(key)
         if app.pubnub.secret_key and len(app.pubnub.secret_key) < LEAST_SECRET:
-            yield Problem((*path, "secret_key"), f"has at least {LEAST_SECRET} characters")
+            yield Problem((*pubnub, "secret_key"), f"has at least {LEAST_SECRET} characters")
+        for number, text in enumerate((key_of(app), *app.ably.keys)):
+            path, (key, _, secret) = (*ably, "keys" if number else "key"), text.partition(":")
+            given = bool(number or app.ably.key)
+            if given and (not key or len(secret) < LEAST_SECRET):
+                yield Problem(path, f"{key!r} is no KEYNAME:SECRET with a secret of {LEAST_SECRET} characters")
+            elif key in known:
+                yield Problem(path, f"{key!r} is another key already")
+            known.add(key)
 
 
 def _rules(rules: tuple[ChannelRule, ...]) -> Iterator[Problem]:

@@ -14,6 +14,8 @@ from sower.errors import ConfigError
 
 APP = '[[apps]]\nid = "1"\nkey = "k"\nsecret = "a-secret-of-sixteen"\n'
 HOOK = '[[apps.webhooks]]\nurl = "http://a/b"\n'
+OTHER = APP.replace('"1"', '"2"').replace('"k"', '"l"')
+ABLY = '[apps.ably]\nkey = "a.b:a-secret-of-sixteen"\n'
 FILE = Path("sower.toml")
 
 
@@ -95,6 +97,13 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
         (APP + 'old_secret = "short"\n', "sower.toml:5: apps[0].old_secret: has at least 16 characters"),
         (APP + '[[channels]]\nmatch = "private-*"\nprivate = false\n', "are always private"),
         (APP + APP, "sower.toml:6: apps[1].id: is another app's id already"),
+        (APP + ABLY + OTHER + ABLY, "sower.toml:12: apps[1].ably.key: 'a.b' is another key already"),
+        (
+            APP + ABLY + OTHER + '[apps.ably.keys]\n"a.b:another-of-sixteen" = {"*" = ["*"]}\n',
+            "sower.toml:11: apps[1].ably.keys: 'a.b' is another key already",
+        ),
+        (APP + OTHER.replace('"l"', '"1.k"'), "sower.toml:1: apps[0].ably.key: '1.k' is another key already"),
+        (APP + '[apps.ably]\nkey = "a.b"\n', "sower.toml:6: apps[0].ably.key: 'a.b' is no KEYNAME:SECRET"),
         (APP.replace('"1"', '"one/two"'), "sower.toml:2: apps[0].id: has 1 to 64 letters, digits"),
         (APP.replace("a-secret-of-sixteen", "short"), "sower.toml:4: apps[0].secret: has at least 16 characters"),
         (APP + 'secret_file = "x"\n', "stands alone"),
