@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from sower.config import Rate
-from sower.core.answer import SocketAnswer, Watched
+from sower.core.answer import HttpAnswer, SocketAnswer, Watched
 from sower.core.command import Credentials, HttpCommand, SocketCommand
 from sower.core.grants import Grant
 from sower.core.message import Delivery, Message, Position
@@ -60,6 +60,13 @@ class Asked(NamedTuple):
     credentials: Credentials | None
     command: HttpCommand | PollingCommand | RevisingCommand
     encode: Callable[[Any], Reply]
+
+
+class Wanted(NamedTuple):
+    """As Asked, without what was shown to be let in."""
+
+    command: HttpCommand
+    encode: Callable[[HttpAnswer], Reply]
 
 
 class HttpRoute(NamedTuple):

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,21 @@ async def test_bad_bodies_are_told_what_is_wrong(tmp_path: Path) -> None:
             error = answer.json()["error"]
             assert (answer.status_code, error["code"]) == (status, code), name
             assert error["message"], name
+
+
+async def test_who_shows_no_right_secret_is_told_nothing_of_its_body(tmp_path: Path) -> None:
+    async with running(tmp_path, CONFIG + "[limits]\nrefusals = '100/s burst 100'\n") as daemon:
+        wrong = {"Authorization": f"Basic {b64encode(f'{KEY}:wrong'.encode()).decode()}"}
+        for path in ("/events/publish", "/channels/private-a/auth", "/apps"):
+            for headers in (wrong, {"Authorization": "Bearer nonsense"}):
+                answer = await daemon.request("POST", path, auth=False, headers=headers, content=b'{"channel":')
+                assert (answer.status_code, path) == (401, path)
+        for name, (body, _, _) in BODIES.items():
+            if len(body) < 1_000_000:  # what is over server.max_body is not read
+                answer = await daemon.request("POST", "/events/publish", auth=False, headers=wrong, content=body)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "wrong_secret"), name
+        answer = await daemon.request("GET", "/history/kept-a?limit=0", auth=False, headers=wrong)
+        assert answer.status_code == 401
 
 
 async def test_bad_queries_are_told_what_is_wrong(tmp_path: Path) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from sower.core.answer import ChannelList, HistoryPage, HttpAnswer, Members, Minted, Published
-from sower.core.command import ListChannels, Mint, Publish, PublishAll, ReadHistory, ReadPresence
+from sower.core.command import Complain, ListChannels, Mint, Publish, PublishAll, ReadHistory, ReadPresence
 from sower.core.message import Position, check_channel_name, check_event_name
-from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
+from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply, Wanted
 from sower.dialects.native.credentials import check_user, read_credentials
 from sower.dialects.native.socket import MAX_ID
 from sower.dialects.native.words import event_frame
-from sower.errors import BadJson, BadRequest
+from sower.errors import BadJson, BadRequest, SowerError
 
 MAX_PAGE = 1000
 """Events in a page of history. Ably: 1000."""
@@ -51,7 +53,27 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_auth = msgspec.json.Decoder(_Auth).decode
 
 
-def decode_publish(call: HttpCall) -> Asked:
+def signed(read: Callable[[HttpCall], Wanted]) -> Callable[[HttpCall], Asked]:
+    """How a request is decoded. What is wrong with it, those alone are told whose credentials are right."""
+
+    @wraps(read)
+    def decode(call: HttpCall) -> Asked:
+        credentials = read_credentials(call.headers, call.query)
+        try:
+            wanted = read(call)
+        except SowerError as error:
+            wanted = Wanted(Complain(error), _nothing)
+        return Asked(credentials, *wanted)
+
+    return decode
+
+
+def _nothing(answer: HttpAnswer) -> Reply:
+    return Reply(b"{}")
+
+
+@signed
+def decode_publish(call: HttpCall) -> Wanted:
     """POST /events/publish. Raises BadJson, BadChannelName, BadEvent, BadRequest.
 
     Answers {"published": [{"channel", "serial"}]}, in the order of the request.
@@ -65,7 +87,7 @@ def decode_publish(call: HttpCall) -> Asked:
         raise BadRequest("`events` stands alone: its entries name their channels and events.")
     if not publishes:
         raise BadRequest("There is nothing to publish: `events` or `channels` is empty.")
-    return Asked(read_credentials(call.headers, call.query), PublishAll(publishes), _published_reply)
+    return Wanted(PublishAll(publishes), _published_reply)
 
 
 def _publishes(body: _Event) -> tuple[Publish, ...]:
@@ -88,7 +110,8 @@ def _published_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode({"published": [{"channel": r.channel, "serial": str(r.serial)} for r in receipts]}))
 
 
-def decode_auth(call: HttpCall) -> Asked:
+@signed
+def decode_auth(call: HttpCall) -> Wanted:
     """POST /channels/{channel}/auth. Raises BadJson, BadChannelName, BadRequest.
 
     Answers {"channel", "token", "expires"}; expires in seconds since 1970.
@@ -98,7 +121,7 @@ def decode_auth(call: HttpCall) -> Asked:
     user = check_user(body.user) if body.user is not None else None
     can = tuple(body.can) if body.can is not None else None
     command = Mint(channel, user, _ttl(body.ttl), can, body.meta)
-    return Asked(read_credentials(call.headers, call.query), command, _minted_reply)
+    return Wanted(command, _minted_reply)
 
 
 def _ttl(given: str | float) -> float:
@@ -118,13 +141,14 @@ def _minted_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode({"channel": answer.channel, "token": answer.token, "expires": int(answer.expires)}))
 
 
-def decode_presence(call: HttpCall) -> Asked:
+@signed
+def decode_presence(call: HttpCall) -> Wanted:
     """GET /presence/{channel}. Raises BadChannelName.
 
     Answers {"channel", "members": [{"user", "meta", "connections"}], "count"}.
     """
     command = ReadPresence(check_channel_name(call.params["channel"]))
-    return Asked(read_credentials(call.headers, call.query), command, _members_reply)
+    return Wanted(command, _members_reply)
 
 
 def _members_reply(answer: HttpAnswer) -> Reply:
@@ -134,7 +158,8 @@ def _members_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode({"channel": answer.channel, "members": members, "count": len(members)}))
 
 
-def decode_history(call: HttpCall) -> Asked:
+@signed
+def decode_history(call: HttpCall) -> Wanted:
     """GET /history/{channel}?since=&before=&limit=&order=. Raises BadChannelName, BadPosition, BadRequest.
 
     Answers {"channel", "position", "events", "gap", "next"}; next is the path of the next page, or null.
@@ -150,7 +175,7 @@ def decode_history(call: HttpCall) -> Asked:
         limit=read_limit(query.get("limit") or "100"),
         newest_first=order == "desc",
     )
-    return Asked(read_credentials(call.headers, query), command, _history_reply)
+    return Wanted(command, _history_reply)
 
 
 def _history_reply(answer: HttpAnswer) -> Reply:
@@ -174,13 +199,14 @@ def _history_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(page))
 
 
-def decode_channels(call: HttpCall) -> Asked:
+@signed
+def decode_channels(call: HttpCall) -> Wanted:
     """GET /channels?prefix=&limit=. Raises BadRequest.
 
     Answers {"channels": [{"channel", "subscribers", "published", "members"?}], "count"}; published since it woke.
     """
     command = ListChannels(call.query.get("prefix", ""), read_limit(call.query.get("limit") or "1000", MAX_CHANNELS))
-    return Asked(read_credentials(call.headers, call.query), command, _channels_reply)
+    return Wanted(command, _channels_reply)
 
 
 def _channels_reply(answer: HttpAnswer) -> Reply:

@@ -17,15 +17,15 @@ from sower.core.command import (
     Reload,
     RemoveApp,
 )
-from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
-from sower.dialects.native.credentials import read_credentials
-from sower.dialects.native.http import read_limit
+from sower.dialects.interface import HttpCall, HttpRoute, Reply, Wanted
+from sower.dialects.native.http import read_limit, signed
 from sower.errors import BadJson, BadRequest
 
 _encode = msgspec.json.Encoder().encode
 
 
-def decode_sessions(call: HttpCall) -> Asked:
+@signed
+def decode_sessions(call: HttpCall) -> Wanted:
     """GET /sessions?limit=&order=backlog|silence&session=. Raises BadRequest.
 
     Answers {"sessions": [{"session", "dialect", "user", "address", "state", "backlog", "silent", "channels",
@@ -37,28 +37,30 @@ def decode_sessions(call: HttpCall) -> Asked:
         raise BadRequest(f"order is backlog or silence, not {order[:20]!r}.")
     limit, one = read_limit(call.query.get("limit") or "100"), call.query.get("session")
     command = ListSessions(limit, by_silence=order == "silence", session=one)
-    return Asked(read_credentials(call.headers, call.query), command, _sessions_reply)
+    return Wanted(command, _sessions_reply)
 
 
 def _sessions_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, SessionList) else {}))
 
 
-def decode_stats(call: HttpCall) -> Asked:
+@signed
+def decode_stats(call: HttpCall) -> Wanted:
     """GET /stats.
 
     Answers {"version", "uptime", "faults", "sessions", "channels", "rates", "totals", "loop_lag", "memory"}; sessions
     by dialect and state, rates of publishes, deliveries, bytes and connects in a second, totals since the start, of
     all apps.
     """
-    return Asked(read_credentials(call.headers, call.query), ReadStats(), _stats_reply)
+    return Wanted(ReadStats(), _stats_reply)
 
 
 def _stats_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, Stats) else {}))
 
 
-def decode_kick(call: HttpCall) -> Asked:
+@signed
+def decode_kick(call: HttpCall) -> Wanted:
     """DELETE /sessions/{session}. Its client may come back.
 
     Answers {"kicked": session}.
@@ -68,36 +70,39 @@ def decode_kick(call: HttpCall) -> Asked:
     def reply(_: HttpAnswer) -> Reply:
         return Reply(_encode({"kicked": session}))
 
-    return Asked(read_credentials(call.headers, call.query), Kick(session), reply)
+    return Wanted(Kick(session), reply)
 
 
-def decode_reload(call: HttpCall) -> Asked:
+@signed
+def decode_reload(call: HttpCall) -> Wanted:
     """POST /reload. Reads the config anew, as SIGHUP does.
 
     Answers {"taken", "waiting"}: the settings that are in force now, and those that need a restart; bad_config where
     the config is wrong, and then the one from before stays in force.
     """
-    return Asked(read_credentials(call.headers, call.query), Reload(), _reloaded_reply)
+    return Wanted(Reload(), _reloaded_reply)
 
 
 def _reloaded_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, Reloaded) else {}))
 
 
-def decode_trend(call: HttpCall) -> Asked:
+@signed
+def decode_trend(call: HttpCall) -> Wanted:
     """GET /trend.
 
     Answers {"every", "publishes", "deliveries"}: rates in a second over the last quarter of an hour, the oldest first,
     one for each `every` seconds.
     """
-    return Asked(read_credentials(call.headers, call.query), ReadTrend(), _trend_reply)
+    return Wanted(ReadTrend(), _trend_reply)
 
 
 def _trend_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, Trend) else {}))
 
 
-def decode_audit(call: HttpCall) -> Asked:
+@signed
+def decode_audit(call: HttpCall) -> Wanted:
     """GET /audit?kind=&before=&limit=. Raises BadRequest.
 
     Answers {"records": [{"time", "kind", "app", "who", "channel", "code", "detail", "count"}]}, the newest first; kind
@@ -110,20 +115,21 @@ def decode_audit(call: HttpCall) -> Asked:
         raise BadRequest(f"before is a time in seconds since 1970, not {(before or '')[:20]!r}.") from error
     kinds = tuple(filter(None, call.query.get("kind", "").split(",")))
     command = ReadAudit(kinds, until, read_limit(call.query.get("limit") or "100"))
-    return Asked(read_credentials(call.headers, call.query), command, _audit_reply)
+    return Wanted(command, _audit_reply)
 
 
 def _audit_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, AuditPage) else {}))
 
 
-def decode_identity(call: HttpCall) -> Asked:
+@signed
+def decode_identity(call: HttpCall) -> Wanted:
     """GET /identity.
 
     Answers {"app", "key", "expires", "others"}: whose credential this is; expires in seconds since 1970, or null;
     others are the keys that clients of other protocols show: ably, publish, subscribe.
     """
-    return Asked(read_credentials(call.headers, call.query), Identify(), _identity_reply)
+    return Wanted(Identify(), _identity_reply)
 
 
 def _identity_reply(answer: HttpAnswer) -> Reply:
@@ -140,7 +146,8 @@ class _App(msgspec.Struct, forbid_unknown_fields=True):
 _decode_app = msgspec.json.Decoder(_App).decode
 
 
-def decode_add_app(call: HttpCall) -> Asked:
+@signed
+def decode_add_app(call: HttpCall) -> Wanted:
     """POST /apps. Adds an app while the daemon runs; `{"id": opt, "ably": [capability, ...]}`. Raises BadJson.
 
     Answers {"id", "key", "secret", "ably": [{"key", "capability"}]}: the first Ably key allows everything, the others
@@ -151,26 +158,28 @@ def decode_add_app(call: HttpCall) -> Asked:
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadJson(f"The body is not what this route takes: {error}.") from error
     command = AddApp(body.id, body.ably)
-    return Asked(read_credentials(call.headers, call.query), command, _added_reply)
+    return Wanted(command, _added_reply)
 
 
 def _added_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, AddedApp) else {}))
 
 
-def decode_apps(call: HttpCall) -> Asked:
+@signed
+def decode_apps(call: HttpCall) -> Wanted:
     """GET /apps.
 
     Answers {"apps": [{"id", "key", "added", "connections"}]}, the config's own first.
     """
-    return Asked(read_credentials(call.headers, call.query), ListApps(), _apps_reply)
+    return Wanted(ListApps(), _apps_reply)
 
 
 def _apps_reply(answer: HttpAnswer) -> Reply:
     return Reply(_encode(answer if isinstance(answer, AppList) else {}))
 
 
-def decode_remove_app(call: HttpCall) -> Asked:
+@signed
+def decode_remove_app(call: HttpCall) -> Wanted:
     """DELETE /apps/{app}. Removes an app that was added, and ends its clients.
 
     Answers {"removed": app}.
@@ -180,7 +189,7 @@ def decode_remove_app(call: HttpCall) -> Asked:
     def reply(_: HttpAnswer) -> Reply:
         return Reply(_encode({"removed": app}))
 
-    return Asked(read_credentials(call.headers, call.query), RemoveApp(app), reply)
+    return Wanted(RemoveApp(app), reply)
 
 
 OPERATOR_ROUTES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -13,7 +13,6 @@ from sower.core.answer import ChannelList, HttpAnswer, Members, Occupancy, Publi
 from sower.core.command import (
     Complain,
     Credentials,
-    HttpCommand,
     ListChannels,
     Publish,
     PublishAll,
@@ -23,7 +22,7 @@ from sower.core.command import (
 )
 from sower.core.message import Kind
 from sower.core.rules import OF_ONE_USER
-from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
+from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply, Wanted
 from sower.dialects.pusher.names import check_channel, check_event, is_presence, session_of
 from sower.dialects.pusher.signing import read_signature
 from sower.dialects.pusher.words import CLIENT, RESERVED, said_data
@@ -36,13 +35,6 @@ ATTRIBUTES = (USER_COUNT, SUBSCRIPTION_COUNT, CACHE)
 T = TypeVar("T")
 Info = frozenset[str]
 """Names of ATTRIBUTES."""
-
-
-class Wanted(NamedTuple):
-    """What a request asks for, and how its answer is worded."""
-
-    command: HttpCommand
-    encode: Callable[[HttpAnswer], Reply]
 
 
 Read = Callable[[HttpCall, App], Wanted]
