@@ -79,9 +79,9 @@ class ChannelTree:
         self._accepted: list[tuple[Publication, Message]] = []
         self._receipts: list[tuple[Publication, Receipt | SowerError]] = []  # the first of them last
         self._parcels: list[Parcel[Subscriber]] = []  # mostly one; a deque is 760 bytes of every channel
-        self._attending = Attending(self._wake)
-        self._members = Membership(rules, node.next_serial, self._expired)
-        self._replays = None if rules.history is None else Replays(self, rules.history, node)
+        self._attending = Attending()
+        self._members = Membership(rules, node.next_serial)
+        self._replays = None if rules.history is None else Replays(app, name, rules.history, node)
         self._retiring = False
         self._count_due = False
         self._work = trio.Event()
@@ -185,14 +185,19 @@ class ChannelTree:
                 self._inbox.clear()  # nobody is here, so nobody has to depart
                 return
         async with trio.open_nursery() as self._nursery:
-            self._members.run(self._nursery, self._state)
+            self._members.run(self._nursery, self._state, self._expired)
             if not self.rules.presence and self._node.counts(self.app):
                 self._nursery.start_soon(self._count_clock, self._state, name=f"count clock {self.name}")
             if self._replays is not None:
                 self._replays.run(self._nursery)
-            self._attending.run(self._nursery)
+            self._attending.run(self._nursery, self._wake)
             await self._fan_out(self._state)
             self._nursery.cancel_scope.cancel()
+        self._nursery = None  # all that is kept of it would refer to its task, and so to this tree
+        self._members.rest()
+        self._attending.rest()
+        if self._replays is not None:
+            self._replays.rest()
 
     async def _load(self) -> Channel[Subscriber]:
         if self.rules.history is None:
@@ -280,16 +285,9 @@ class ChannelTree:
         serial = self._node.next_serial()
         if self.rules.history is None and command.id is not None:
             state.remember_id(command.id, serial, now + self._node.remember_ids)
+        about = None if item.about is None else numbered(item.about, serial, self._node.next_serial)
         message = Message(
-            serial,
-            command.event,
-            command.data,
-            command.kind,
-            item.user,
-            command.id,
-            command.extra,
-            item.sender,
-            None if item.about is None else numbered(item.about, serial, self._node.next_serial),
+            serial, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender, about
         )
         self._accepted.append((item, message))
         self._node.in_flight.setdefault(self, serial)
@@ -312,7 +310,7 @@ class ChannelTree:
         newcomer.audience, newcomer.uses = item.audience, item.uses
         self._count_changed.set()
         if item.command.counts:
-            self._attending.begin(self._nursery)
+            self._attending.begin(self._nursery, self._wake)
         self._newcomers[newcomer] = item
 
     def _depart(self, state: Channel[Subscriber], item: Departure) -> None:

@@ -146,6 +146,9 @@ class Limits(Strict, frozen=True):
     """Members of one presence channel."""
     meta: Size = Size(4 * 1024)
     """Bytes of one member's meta."""
+    polled: Size = Size(256 * 1024 * 1024)
+    """Bytes of what channels said last that are kept for PubNub's clients until they poll again, of all channels. Past
+    it, what was polled longest ago is let go: who comes back reads it from the history, or misses it without one."""
 
 
 class Web(Strict, frozen=True):

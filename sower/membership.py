@@ -22,32 +22,35 @@ from sower.core.rules import Rules
 from sower.errors import SowerError
 from sower.inbox import Arrival, MetaChange, Subscriber, Subscription, refuse
 
+Expired = Callable[[Sequence[Delivery]], None]
+"""Told of the members whose grace period is over."""
+
 
 class Membership:
     """The members of one channel.
 
     next_serial: when something happens
-    expired:     told of the members whose grace period is over
     unrecorded:  what the journal has not got yet
     unanswered:  who is told when it has
     """
 
-    def __init__(
-        self, rules: Rules, next_serial: Callable[[], int], expired: Callable[[Sequence[Delivery]], None]
-    ) -> None:
+    def __init__(self, rules: Rules, next_serial: Callable[[], int]) -> None:
         self._rules = rules
         self._next_serial = next_serial
-        self._expired = expired
         self.unrecorded: list[Message] = []
         self.unanswered: list[MetaChange] = []
-        self._nursery: trio.Nursery | None = None
+        self._running: tuple[trio.Nursery, Expired] | None = None
         self._someone_left = trio.Event()
 
-    def run(self, nursery: trio.Nursery, state: Channel[Subscriber]) -> None:
+    def run(self, nursery: trio.Nursery, state: Channel[Subscriber], expired: Expired) -> None:
         """Run the clock in this nursery, from when there are members."""
-        self._nursery = nursery
+        self._running = (nursery, expired)
         if state.presence is not None:
-            nursery.start_soon(self._clock, state.presence, name=f"presence clock {state.name}")
+            nursery.start_soon(self._clock, state.presence, expired, name=f"presence clock {state.name}")
+
+    def rest(self) -> None:
+        """The nursery has ended."""
+        self._running = None
 
     def join(self, state: Channel[Subscriber], item: Arrival) -> list[Delivery]:
         """Make a newcomer the member that it is, and the ones that it was a moment ago. Raises TooMany."""
@@ -126,12 +129,13 @@ class Membership:
 
     def present(self, state: Channel[Subscriber]) -> Presence:
         """The channel's members; with the first of them the clock begins."""
-        if state.presence is None and self._nursery is not None:
+        if state.presence is None and self._running is not None:
             state.present()
-            self.run(self._nursery, state)
+            nursery, expired = self._running
+            self.run(nursery, state, expired)
         return state.present()
 
-    async def _clock(self, presence: Presence) -> None:
+    async def _clock(self, presence: Presence, expired: Expired) -> None:
         """End grace periods when they are over."""
         while True:
             self._someone_left = trio.Event()
@@ -139,4 +143,4 @@ class Membership:
             with trio.move_on_at(math.inf if expiry is None else expiry) as period:
                 await self._someone_left.wait()
             if period.cancelled_caught:
-                self._expired(self.shown(presence.expire(trio.current_time(), self._next_serial())))
+                expired(self.shown(presence.expire(trio.current_time(), self._next_serial())))

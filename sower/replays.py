@@ -10,8 +10,6 @@ Rule 4: where a replay stands is kept here and not in its task, so that a restar
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 import structlog
 import trio
@@ -38,13 +36,6 @@ READ_AGAIN = (0.5, 1.0, 0.0)
 log = structlog.get_logger(__name__)
 
 
-class Channel(Protocol):
-    """The channel whose messages are replayed."""
-
-    app: str
-    name: str
-
-
 class Replay(msgspec.Struct):
     """What one newcomer still misses: the messages after `since` up to the head that it entered at.
 
@@ -60,7 +51,8 @@ class Replay(msgspec.Struct):
 class Replays:
     """The replays of one channel with history."""
 
-    def __init__(self, channel: Channel, history: History, node: Surroundings) -> None:
+    def __init__(self, app: str, channel: str, history: History, node: Surroundings) -> None:
+        self._app = app
         self._channel = channel
         self._history = history
         self._log = node.log
@@ -84,13 +76,17 @@ class Replays:
         for newcomer in self._waiting:
             self._start(newcomer)
 
+    def rest(self) -> None:
+        """The nursery has ended."""
+        self._nursery = None
+
     def _rewound(self, command: Subscribe) -> Position:
         seconds = command.rewind.seconds if command.rewind is not None else None
         return Position("", 0 if seconds is None else int((self._now() - seconds) * SERIALS_PER_SECOND))
 
     def _start(self, newcomer: Subscription) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self._replay, newcomer, name=f"replay {self._channel.name}")
+            self._nursery.start_soon(self._replay, newcomer, name=f"replay {self._channel}")
 
     async def _replay(self, newcomer: Subscription) -> None:
         """Give one newcomer what it missed, as fast as it reads; then let it go live."""
@@ -100,7 +96,7 @@ class Replays:
             page = await self._read(replay, count)
             self._welcome(newcomer, replay, page)
             encode = newcomer.audience.encode
-            subscriber.write_ahead(b"".join([encode(self._channel.name, message) for message in page.messages]))
+            subscriber.write_ahead(b"".join([encode(self._channel, message) for message in page.messages]))
             if not page.more:
                 break
             replay.since = Position(self._log.epoch, page.messages[-1].serial)
@@ -114,7 +110,7 @@ class Replays:
             try:
                 return await (self._newest(replay, count) if count is not None else self._next(replay))
             except JournalFailed as error:
-                log.warning("replay_failed", channel=self._channel.name, why=error.message)
+                log.warning("replay_failed", channel=self._channel, why=error.message)
                 await trio.sleep(pause)
         return Page([], gap=True, more=False)
 
@@ -122,8 +118,8 @@ class Replays:
         """What was told after a position; to one who rewinds, what was published, as it is where it enters."""
         since = 0 if self._lost(replay) else replay.since.serial
         return await self._log.since(
-            self._channel.app,
-            self._channel.name,
+            self._app,
+            self._channel,
             since,
             upto=replay.upto,
             limit=REPLAY_PAGE,
@@ -134,8 +130,8 @@ class Replays:
 
     async def _newest(self, replay: Replay, count: int) -> Page:
         page = await self._log.page(
-            self._channel.app,
-            self._channel.name,
+            self._app,
+            self._channel,
             before=replay.upto + 1,
             limit=min(count, MOST_REWOUND),
             newest_first=True,
@@ -163,7 +159,7 @@ class Replays:
             if since is not None:
                 self._tally.recover(whole=not missing)
         if missing:
-            newcomer.subscriber.tell_gap(self._channel.name, replay.since, position)
+            newcomer.subscriber.tell_gap(self._channel, replay.since, position)
 
 
 def _before(messages: list[Message], position: Position) -> Position:

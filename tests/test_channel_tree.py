@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -573,3 +576,22 @@ async def test_past_the_bound_of_its_queue_a_channel_is_busy_but_departures_alwa
         state = house.hub.tree("1", "kept-room").state
         assert state is not None
         assert state.subscribers == 0
+
+
+async def test_a_forgotten_channel_is_freed_by_its_counts(autojump_clock: trio.testing.MockClock) -> None:
+    rules = (ChannelRule(match="kept-*", presence=True, history=History()), ChannelRule(match="*", presence=True))
+    async with a_house(msgspec.structs.replace(CONFIG, channels=rules)) as house:
+        gc.collect()
+        gc.disable()  # it does not see what was frozen
+        try:
+            for name in ("room", "kept-a"):
+                _, subscription = house.subscribe(name, since=Position("e0", 1), user="ada")
+                house.publish(name, "one")
+                await settle()
+                gone = weakref.ref(subscription.tree)
+                subscription.end(at_once=True)
+                del subscription
+                await trio.sleep(4 * hub_module.SWEEP_EVERY)
+                assert (len(house.hub), gone()) == (0, None), name
+        finally:
+            gc.enable()

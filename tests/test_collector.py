@@ -48,3 +48,17 @@ def test_what_is_frozen_is_still_freed_by_its_count() -> None:
     gone = weakref.ref(living)
     del living
     assert gone() is None
+
+
+def test_what_was_frozen_and_is_garbage_is_collected_once_memory_grew_by_a_quarter() -> None:
+    blocks = 1000
+    collector = Collector(lambda: blocks)
+    collector.freeze()
+    cycle = Node()
+    cycle.other = cycle
+    gone = weakref.ref(cycle)
+    collector.freeze()
+    del cycle
+    for blocks, seen in ((1000, False), (1250, False), (1251, True)):
+        collector.freeze()
+        assert (gone() is None) == seen, blocks

@@ -539,7 +539,7 @@ async def a_house(clock: trio.testing.MockClock) -> AsyncIterator[House]:
         await nursery.start(hub.run)
         allowing = Allowing(hub, Access(CONFIG.apps, Limits(), now=hub.now))
         groups = Groups(journal, allowing)
-        places, room, keepalive = Places(hub, groups, CONFIG.apps), Room(), Keepalive(hub.now)
+        places, room, keepalive = Places(hub, groups, CONFIG), Room(), Keepalive(hub.now)
         roster = Roster(hub, allowing, groups, keepalive, Limits())
         polls = Polls(hub, allowing, groups, roster, places, nursery)
         for run in (polls.run, places.run, keepalive.run):

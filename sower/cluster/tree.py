@@ -78,7 +78,7 @@ class ClusterTree(ChannelTree):
         super().__init__(app, name, rules, node)
         self._around = node
         self.keys = node.node.keys(app, name)
-        self._members = Membership(replace(rules, history=None), node.next_serial, self._expired)
+        self._members = Membership(replace(rules, history=None), node.next_serial)
         self.following = False
         self._behind = False
         self._lost = False

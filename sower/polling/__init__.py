@@ -40,7 +40,7 @@ class Polling:
     ) -> None:
         allowing = Allowing(hub, access)
         self._groups = Groups(hub.journal, allowing)
-        self._places = Places(hub, self._groups, config.apps)
+        self._places = Places(hub, self._groups, config)
         self._vouching = Vouching(access, activity, hub.journal)
         roster = self._roster = Roster(hub, allowing, self._groups, keepalive, config.limits)
         archive = Archive(hub, allowing)
@@ -75,7 +75,7 @@ class Polling:
 
     def use(self, config: Config) -> None:
         """Go on with this config."""
-        self._places.use(config.apps)
+        self._places.use(config)
         self._roster.limits = config.limits
 
     async def run(self) -> None:

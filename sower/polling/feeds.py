@@ -2,6 +2,7 @@
 
     Feed      one channel: a tap on its tree, with a track of messages and one of comings and goings
     Track     a ring of entries, and who waits for the next
+    Spring    what a track knows of its channel; it does not know the feed, so that a feed that is let go is freed
     Bundle    a group or a wildcard: several tracks, and who waits for any of them
 
 Rule 1: an entry is encoded once, by the feed, when it is told; every poll's answer is joined from those bytes.
@@ -30,6 +31,9 @@ RING = 100
 RING_BYTES = 1024 * 1024
 """Bytes that a track keeps, as much as may wait for one slow socket."""
 
+OVERHEAD = 256
+"""Bytes of an entry and its message besides what they say."""
+
 Waiters = dict[Hashable, None]
 Test = Callable[[Message], bool]
 
@@ -40,6 +44,7 @@ class Node(Protocol):
     def next_serial(self) -> int: ...
     def is_crowd(self, app: str, members: int) -> bool: ...
     def woken(self, waiters: Waiters) -> None: ...
+    def grew(self, size: int) -> None: ...
     def crowded(self, feed: Feed) -> None: ...
 
 
@@ -54,6 +59,11 @@ class Entry:
         self.message = message
         self._verdicts: dict[Test, bool] | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps, about."""
+        return OVERHEAD + len(self.envelope) + (0 if self.message is None else len(self.message.data))
+
     def passes(self, test: Test | None) -> bool:
         """Whether a poll with this filter gets it; each filter is asked once."""
         if test is None or self.message is None:
@@ -66,20 +76,38 @@ class Entry:
         return verdict
 
 
+class Spring:
+    """One channel. begun: whether its tracks are filled. used: when a poll last needed them, on trio's clock."""
+
+    __slots__ = ("begun", "name", "node", "tree", "used", "words")
+
+    def __init__(self, tree: ChannelTree, words: PollWords, node: Node) -> None:
+        self.tree = tree
+        self.name = tree.name
+        self.words = words
+        self.node = node
+        self.begun = False
+        self.used = 0.0
+
+
 class Track:
-    """floor: the serial above which the ring is complete. newest: the highest serial in it."""
+    """stored: whether the journal has it too. floor: the serial above which the ring is complete.
 
-    __slots__ = ("_size", "bundles", "end", "feed", "floor", "newest", "ring", "waiting")
+    newest: the highest serial that was in it. size: bytes
+    """
 
-    def __init__(self, feed: Feed, end: bytes) -> None:
-        self.feed = feed
+    __slots__ = ("bundles", "end", "floor", "newest", "ring", "size", "spring", "stored", "waiting")
+
+    def __init__(self, spring: Spring, end: bytes, *, stored: bool) -> None:
+        self.spring = spring
         self.end = end
+        self.stored = stored
         self.ring: deque[Entry] = deque()
         self.floor = 0
         self.newest = 0
         self.waiting: Waiters = {}
         self.bundles: tuple[Bundle, ...] = ()
-        self._size = 0
+        self.size = 0
 
     def add(self, entry: Entry) -> None:
         """Keep one more; the oldest goes when there are too many."""
@@ -87,11 +115,26 @@ class Track:
             return  # a channel that was restarted may repeat itself
         self.newest = entry.serial
         self.ring.append(entry)
-        self._size += len(entry.envelope)
-        while len(self.ring) > RING or (self._size > RING_BYTES and len(self.ring) > 1):
-            oldest = self.ring.popleft()
-            self._size -= len(oldest.envelope)
-            self.floor = oldest.serial
+        before, self.size = self.size, self.size + entry.size
+        while len(self.ring) > RING or (self.size > RING_BYTES and len(self.ring) > 1):
+            self._drop_oldest()
+        self.spring.node.grew(self.size - before)
+
+    def shorten(self, left: int) -> None:
+        """Keep so many at most."""
+        before = self.size
+        while len(self.ring) > left:
+            self._drop_oldest()
+        self.spring.node.grew(self.size - before)
+
+    def _drop_oldest(self) -> None:
+        oldest = self.ring.popleft()
+        self.size -= oldest.size
+        self.floor = oldest.serial
+
+    def behind(self, cursor: int) -> bool:
+        """Whether the journal has something above the cursor that the ring has not."""
+        return self.stored and (not self.spring.begun or cursor < self.floor)
 
     def after(self, cursor: int, upto: int) -> list[Entry]:
         """What is above the cursor, up to and with a serial, oldest first."""
@@ -108,15 +151,16 @@ class Track:
 
     def forget(self, since: int, before: int) -> None:
         """Drop the messages between two exclusive serials, which were deleted."""
-        kept = [entry for entry in self.ring if not since < entry.serial < before]
+        kept, size = [entry for entry in self.ring if not since < entry.serial < before], self.size
         self.ring = deque(kept)
-        self._size = sum(len(entry.envelope) for entry in kept)
+        self.size = sum(entry.size for entry in kept)
+        self.spring.node.grew(self.size - size)
 
     def tell(self) -> None:
         """Wake whoever waits for this track."""
         for place in (self, *self.bundles):
             if place.waiting:
-                self.feed.node.woken(place.waiting)
+                self.spring.node.woken(place.waiting)
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -168,36 +212,23 @@ class Bundle:
 class Feed:
     """One channel's tap.
 
-    asked, begun: whether it is to take what the channel tells, and whether it does
-    members:      how many are here
-    used:         when a poll last needed it, on trio's clock
+    asked:   whether it is to take what the channel tells
+    members: how many are here
     """
 
-    __slots__ = (
-        "_turnover",
-        "asked",
-        "begun",
-        "members",
-        "messages",
-        "name",
-        "node",
-        "presence",
-        "tree",
-        "used",
-        "words",
-    )
+    __slots__ = ("_turnover", "asked", "members", "messages", "name", "node", "presence", "spring", "tree", "words")
 
     def __init__(self, tree: ChannelTree, words: PollWords, node: Node) -> None:
         self.tree = tree
         self.name = tree.name
         self.words = words
         self.node = node
-        self.asked = self.begun = False
-        self.used = 0.0
+        self.asked = False
         self.members = 0
+        self.spring = Spring(tree, words, node)
         direct = words.reached(Source(Reach.CHANNEL, tree.name))
-        self.messages = Track(self, direct)
-        self.presence = Track(self, direct)
+        self.messages = Track(self.spring, direct, stored=tree.rules.history is not None)
+        self.presence = Track(self.spring, direct, stored=False)
         self._turnover: tuple[dict[str, None], dict[str, None], dict[str, None]] | None = None
 
     # As a tap
@@ -210,7 +241,7 @@ class Feed:
 
     def begin(self, head: int, members: int) -> None:
         """From here on the ring is complete."""
-        self.begun = True
+        self.spring.begun = True
         self.members = members
         self.messages.floor = max(self.messages.floor, head)
         self.messages.tell()
@@ -271,14 +302,19 @@ class Feed:
             self.presence.tell()
 
     @property
+    def tracks(self) -> tuple[Track, Track]:
+        """Both."""
+        return self.messages, self.presence
+
+    def empty(self) -> None:
+        """Keep nothing."""
+        for track in self.tracks:
+            track.shorten(0)
+
+    @property
     def idle(self) -> bool:
         """Whether no poll waits for it, and it is in no bundle."""
-        tracks = (self.messages, self.presence)
-        return not any(track.waiting or track.bundles for track in tracks)
-
-    def behind(self, cursor: int) -> bool:
-        """Whether the journal has something above the cursor that the ring has not."""
-        return self.tree.rules.history is not None and (not self.begun or cursor < self.messages.floor)
+        return not any(track.waiting or track.bundles for track in self.tracks)
 
 
 class Tapping:
@@ -312,7 +348,9 @@ class Untapping:
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
         """Nothing is told of it."""
         state.end_tap(self._feed)
+        self._feed.empty()
         return ()
 
     def refuse(self, error: SowerError) -> None:
         """It takes what a channel that is out of order tells: nothing."""
+        self._feed.empty()

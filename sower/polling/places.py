@@ -2,7 +2,8 @@
 
 Rule 1: between two polls of a client its channels are followed on, so that a channel without history loses nothing
         either; for LINGER, and for at most IDLE feeds that nobody waits for.
-Rule 2: a wildcard has every channel of its prefix that spoke since somebody began to follow it.
+Rule 2: what feeds keep has a bound in all, limits.polled; past it those shrink that were needed longest ago.
+Rule 3: a wildcard has every channel of its prefix that spoke since somebody began to follow it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from sower.channel_tree import ChannelTree
-from sower.config import App, PubnubSettings
+from sower.config import Config, PubnubSettings
 from sower.core.polling import Reach, Source
 from sower.core.rules import RESERVED
 from sower.dialects.interface import PollWords
@@ -27,6 +28,9 @@ LINGER = 1200.0
 IDLE = 10_000
 """Feeds that nobody waits for; past it the longest idle goes first."""
 
+SHRINKS_TO = 0.75
+"""Of limits.polled, once it is exceeded: what shrinks is sorted once for so much."""
+
 SWEEP_EVERY = 15.0
 """Seconds between two looks at which are idle."""
 
@@ -40,12 +44,13 @@ LOOKED_BACK = 1000
 class Places:
     """wake: told of polls that there is news for."""
 
-    def __init__(self, hub: Hub, groups: Groups, apps: Iterable[App]) -> None:
+    def __init__(self, hub: Hub, groups: Groups, config: Config) -> None:
         self.wake: Callable[[Waiters], None] = _nobody
         self._hub = hub
         self._groups = groups
         self._crowds: dict[str, PubnubSettings] = {}
-        self.use(apps)
+        self._kept = 0
+        self.use(config)
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._bundles: dict[tuple[str, Source], Bundle] = {}
         self._prefixes: dict[str, dict[str, list[Bundle]]] = {}
@@ -54,9 +59,10 @@ class Places:
         hub.born, hub.awaited = self._born, self.followed
         groups.changed = self._group_changed
 
-    def use(self, apps: Iterable[App]) -> None:
-        """Go on with these apps."""
-        self._crowds.update({app.id: app.pubnub for app in apps})
+    def use(self, config: Config) -> None:
+        """Go on with this config."""
+        self._crowds.update({app.id: app.pubnub for app in config.apps})
+        self._most = config.limits.polled
 
     def woken(self, waiters: Waiters) -> None:
         """There is news for these."""
@@ -88,7 +94,7 @@ class Places:
         """A poll waits for these no longer."""
         now = trio.current_time()
         for place in places:
-            (place.feed if isinstance(place, Track) else place).used = now
+            (place.spring if isinstance(place, Track) else place).used = now
 
     async def look_back(self, bundle: Bundle, since: int) -> None:
         """Take in the channels of a wildcard that stored something after a serial. Raises JournalFailed."""
@@ -118,6 +124,21 @@ class Places:
         """Whether comings and goings among so many are told together."""
         return members > self._crowds[app].announce_max
 
+    def grew(self, size: int) -> None:
+        """A track grew by so many bytes. Above the bound, those shrink that were needed longest ago."""
+        self._kept += size
+        if size > 0 and self._kept > self._most:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """What the journal has goes first, then what nobody waits for; who is waited for keeps its newest word."""
+        tracks = [(track, feed.idle, feed.spring.used) for feed in self._feeds.values() for track in feed.tracks]
+        tracks.sort(key=lambda one: (not one[1], not one[0].stored, one[2]))
+        for track, idle, _ in tracks:
+            if self._kept <= self._most * SHRINKS_TO:
+                break
+            track.shorten(0 if idle else 1)
+
     def crowded(self, feed: Feed) -> None:
         """A feed has comings and goings that are to be told together."""
         self._crowded.append((trio.current_time() + self._crowds[feed.tree.app].announce_every, feed))
@@ -145,10 +166,10 @@ class Places:
             if not bundle.waiting and bundle.used < now - LINGER:
                 self._drop_bundle(*key)
         idle = [(key, feed) for key, feed in self._feeds.items() if feed.idle]
-        idle.sort(key=lambda one: one[1].used)
+        idle.sort(key=lambda one: one[1].spring.used)
         excess = len(idle) - IDLE
         for number, (key, feed) in enumerate(idle):
-            if number < excess or feed.used < now - LINGER:
+            if number < excess or feed.spring.used < now - LINGER:
                 del self._feeds[key]
                 feed.tree.post(Untapping(feed), always=True)
 
@@ -165,8 +186,8 @@ class Places:
         feed = self._feeds.get((app, name))
         if feed is None:
             feed = self._feeds[app, name] = Feed(self._hub.tree(app, name), words, self)
-        feed.used = trio.current_time()
-        if not feed.begun and not feed.asked:
+        feed.spring.used = trio.current_time()
+        if not feed.spring.begun and not feed.asked:
             feed.asked = True
             feed.tree.post(Tapping(feed), always=True)
         return feed

@@ -261,7 +261,7 @@ class Polls:
     def _opens(self, poll: HeldPoll, place: Track | Bundle, track: Track) -> bool:
         if isinstance(place, Track) or poll.grant is None:
             return True
-        return self._allowing.opens(poll.grant, place.source, track.feed.name)
+        return self._allowing.opens(poll.grant, place.source, track.spring.name)
 
     # What is older than the rings
 
@@ -269,12 +269,10 @@ class Polls:
         """Whether the journal has something that the rings may not have. A new wildcard does not know its channels."""
         cursor = poll.cursor
         for place in poll.places:
-            if isinstance(place, Bundle):
-                if place.source.reach is Reach.PREFIX and cursor < place.begun and not poll.looked:
-                    return True
-                if any(track.feed.behind(cursor) for track in place.tracks if track is track.feed.messages):
-                    return True
-            elif place is place.feed.messages and place.feed.behind(cursor):
+            new = isinstance(place, Bundle) and place.source.reach is Reach.PREFIX and cursor < place.begun
+            if new and not poll.looked:
+                return True
+            if any(track.behind(cursor) for track in place.tracks):
                 return True
         return False
 
@@ -300,13 +298,8 @@ class Polls:
     async def _read_some(self, poll: HeldPoll) -> bool:
         """Whether something was read. Raises JournalFailed."""
         await self._look_for_channels(poll)
-        behind = [
-            (place, track)
-            for place in poll.places
-            for track in place.tracks
-            if track is track.feed.messages and track.feed.behind(poll.cursor)
-        ]
-        if not all(track.feed.begun for _, track in behind):
+        behind = [(place, track) for place in poll.places for track in place.tracks if track.behind(poll.cursor)]
+        if not all(track.spring.begun for _, track in behind):
             return False
         pieces: dict[int, bytes] = {}
         bound = poll.cursor if not behind else 10**18
@@ -328,11 +321,11 @@ class Polls:
         self, poll: HeldPoll, place: Track | Bundle, track: Track, floor: int, pieces: dict[int, bytes]
     ) -> int:
         """Read one page of one channel. Returns the serial up to which all of it was read."""
-        tree, history = track.feed.tree, track.feed.tree.rules.history
+        tree, history = track.spring.tree, track.spring.tree.rules.history
         if history is None or not self._opens(poll, place, track):
             return floor
         page = await self._hub.log.since(tree.app, tree.name, poll.cursor, upto=floor, limit=MOST_TOLD, history=history)
-        words = track.feed.words
+        words = track.spring.words
         entries = [Entry(m.serial, words.envelope(tree.name, m), m) for m in page.messages]
         _add(pieces, poll, place, entries)
         return page.messages[-1].serial if page.more else 10**18

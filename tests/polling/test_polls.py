@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,7 +16,7 @@ import trio
 import trio.testing
 
 from sower.access import Access
-from sower.config import App, ChannelRule, Config, History, Limits, PubnubSettings
+from sower.config import App, ChannelRule, Config, History, Limits, PubnubSettings, Size
 from sower.core.command import Credentials, Publish
 from sower.core.grants import Grant
 from sower.core.message import Message
@@ -26,7 +28,7 @@ from sower.inbox import Publication
 from sower.net.http import Response
 from sower.net.keepalive import Keepalive
 from sower.polling.allowing import Allowing
-from sower.polling.feeds import RING, Entry, Track
+from sower.polling.feeds import RING, Entry, Feed, Track
 from sower.polling.groups import Groups
 from sower.polling.places import LINGER, Places
 from sower.polling.polls import MOST_TOLD, Polls
@@ -107,7 +109,7 @@ async def a_house(folder: Path) -> AsyncIterator[House]:
         access = Access(CONFIG.apps, Limits(), now=journal.now)
         allowing = Allowing(hub, access)
         groups = Groups(journal, allowing)
-        places = Places(hub, groups, CONFIG.apps)
+        places = Places(hub, groups, CONFIG)
         keepalive = Keepalive(journal.now)
         roster = Roster(hub, allowing, groups, keepalive, Limits())
         room = Room()
@@ -124,6 +126,11 @@ def channel(name: str, *, presence: bool = False) -> Source:
 
 def data(envelopes: list[Any]) -> list[Any]:
     return [envelope["d"] for envelope in envelopes]
+
+
+def feeds(house: House) -> list[Feed]:
+    """All that are in memory, whoever keeps them."""
+    return [one for one in gc.get_objects() if isinstance(one, Feed) and one.node is house.places]
 
 
 async def settle() -> None:
@@ -233,9 +240,10 @@ async def test_of_a_client_that_is_gone_nothing_is_left(tmp_path: Path) -> None:
             await settle()
             track = house.places.of("1", channel("room"), WORDS)
             assert isinstance(track, Track)
-            assert (len(track.waiting), track.feed.followers) == (1, 1)
+            (tap,) = track.spring.tree.state.taps
+            assert (len(track.waiting), tap.followers) == (1, 1)
             house.room.held[0].waiter.went()
-            assert (len(track.waiting), track.feed.followers) == (0, 0)
+            assert (len(track.waiting), tap.followers) == (0, 0)
             nursery.cancel_scope.cancel()
 
 
@@ -322,7 +330,7 @@ async def test_idle_feeds_are_let_go_and_their_channels_with_them(tmp_path: Path
 
 
 def test_a_ring_is_bounded_and_says_what_it_no_longer_has() -> None:
-    track = Track(None, b"}")  # type: ignore[arg-type]
+    track = Track(SimpleNamespace(node=SimpleNamespace(grew=lambda size: None)), b"}", stored=False)  # type: ignore[arg-type]
     for serial in range(1, RING + 51):
         track.add(Entry(serial, b"x", None))
     assert (len(track.ring), track.floor) == (RING, 50)
@@ -335,6 +343,44 @@ def test_a_ring_is_bounded_and_says_what_it_no_longer_has() -> None:
     assert [entry.serial for entry in track.ring] == [1002]
 
 
+async def test_a_feed_that_is_let_go_is_freed_by_its_counts(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        gc.collect()
+        gc.disable()  # it does not see what was frozen
+        try:
+            await house.poll(channel("kept"), channel("fleeting", presence=True))
+            house.publish("kept", "said")
+            await settle()
+            assert len(feeds(house)) == 2
+            house.places.sweep(trio.current_time() + LINGER + 1)
+            await settle()
+            assert feeds(house) == []
+        finally:
+            gc.enable()
+
+
+async def test_what_is_kept_for_polls_has_a_bound_in_all_and_the_journal_has_the_rest(tmp_path: Path) -> None:
+    most = 800 * 1024
+    names = [f"{kind}-{number}" for number in range(10) for kind in ("kept", "fleeting")]
+    async with a_house(tmp_path) as house:
+        house.places.use(msgspec.structs.replace(CONFIG, limits=Limits(polled=Size(most))))
+        cursors = {name: (await house.poll(channel(name)))[0] for name in names}
+        for word in range(6):
+            for name in names:
+                house.publish(name, f"{word}" + "x" * 4096)
+                await settle()
+                assert sum(track.size for feed in feeds(house) for track in feed.tracks) <= most
+        left = {feed.name: len(feed.messages.ring) for feed in feeds(house)}
+        assert (left["fleeting-0"], left["fleeting-9"], left["kept-0"] < 6) == (6, 6, True), "the journal has kept-0's"
+        for name in [name for name in names if name.startswith("kept") or left[name] == 6]:
+            assert len((await house.poll(channel(name), cursor=cursors[name]))[1]) == 6, name
+        house.places.use(msgspec.structs.replace(CONFIG, limits=Limits(polled=Size(100 * 1024))))
+        house.publish("fleeting-9", "one more")
+        await settle()
+        left = {feed.name: len(feed.messages.ring) for feed in feeds(house)}
+        assert (left["fleeting-0"], left["fleeting-9"]) == (0, 7), "what was polled last is let go last"
+
+
 async def test_above_a_crowd_single_comings_are_gathered(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         watching = [channel("room", presence=True)]
@@ -344,7 +390,8 @@ async def test_above_a_crowd_single_comings_are_gathered(tmp_path: Path) -> None
         await settle()
         track = house.places.of("1", watching[0], WORDS)
         assert isinstance(track, Track)
-        track.feed.announce()
+        (feed,) = feeds(house)
+        feed.announce()
         _, envelopes = await house.poll(*watching, cursor=cursor)
         assert [e["action"] for e in data(envelopes)] == ["join", "join", "interval"]
         assert (data(envelopes)[2]["join"], data(envelopes)[2]["occupancy"]) == (["c", "d"], 4)
