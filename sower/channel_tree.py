@@ -374,7 +374,7 @@ class ChannelTree:
     def _give_cached(self, state: Channel[Subscriber], newcomer: Subscription) -> None:
         """Begin with the last event, where there is one."""
         cached = state.cached(trio.current_time())
-        word = newcomer.audience.encode(self.name, cached[0] if cached else CacheMiss())
+        word = newcomer.audience.encode(self.name, (cached[0] if cached else CacheMiss(),))
         if word:
             newcomer.subscriber.write(word)
         if cached is None and not state.missed:

@@ -95,8 +95,7 @@ class Replays:
             count = replay.command.rewind.messages if replay.command.rewind is not None else None
             page = await self._read(replay, count)
             self._welcome(newcomer, replay, page)
-            encode = newcomer.audience.encode
-            subscriber.write_ahead(b"".join([encode(self._channel, message) for message in page.messages]))
+            subscriber.write_ahead(newcomer.audience.encode(self._channel, page.messages))
             if not page.more:
                 break
             replay.since = Position(self._log.epoch, page.messages[-1].serial)

@@ -16,15 +16,15 @@ from sower.core.command import Appear, Subscribe
 from sower.core.grants import Can
 from sower.core.message import Delivery, Did
 from sower.inbox import MetaChange, Subscription
-from tests.test_channel_tree import House, Listener, a_house, settle
+from tests.test_channel_tree import Audience, House, Listener, a_house, settle
 
 CONFIG = Config(apps=(App(id="1", key="k", secret="s" * 16),), channels=(ChannelRule(match="*"),))
 
 
-class Numbers:
+class Numbers(Audience):
     """Says how many connections, publishers and members there are."""
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+    def word(self, channel: str, delivery: Delivery) -> bytes:
         match delivery:
             case Attendance(connections=all_of_them, publish=publish, members=members):
                 return f"{all_of_them}/{publish}/{members} ".encode()
@@ -32,8 +32,8 @@ class Numbers:
                 return b""
 
 
-class Deaf:
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+class Deaf(Audience):
+    def word(self, channel: str, delivery: Delivery) -> bytes:
         assert not isinstance(delivery, Attendance) or channel
         return b""
 

@@ -16,7 +16,7 @@ from sower.core.command import Publish, Subscribe
 from sower.core.happening import Fact, Happening
 from sower.core.message import CacheMiss, Counted, Delivery, Joined, Left, Message
 from sower.inbox import Publication, Subscription
-from tests.test_channel_tree import House, Listener, Waiting, a_house, settle
+from tests.test_channel_tree import Audience, House, Listener, Waiting, a_house, settle
 
 CONFIG = Config(
     apps=(App(id="1", key="k", secret="s" * 16, subscription_count=True),),
@@ -27,10 +27,10 @@ CONFIG = Config(
 )
 
 
-class Spoken:
+class Spoken(Audience):
     """Everything in a word: messages by their data, the rest by what they are."""
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+    def word(self, channel: str, delivery: Delivery) -> bytes:
         match delivery:
             case Message():
                 return delivery.data + b" "

@@ -136,8 +136,18 @@ class Listener:
         return "".join(word for word in self.said if isinstance(word, str) and word != "welcome")
 
 
-class Plain:
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+class Audience:
+    """An encoding in which every delivery has a word of its own."""
+
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
+        return b"".join([self.word(channel, delivery) for delivery in deliveries])
+
+    def word(self, channel: str, delivery: Delivery) -> bytes:
+        raise NotImplementedError
+
+
+class Plain(Audience):
+    def word(self, channel: str, delivery: Delivery) -> bytes:
         if isinstance(delivery, Message):
             return delivery.data + b" "
         return b"" if isinstance(delivery, Appearance) else f"{type(delivery).__name__}({delivery.user}) ".encode()

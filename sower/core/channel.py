@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Generic, Protocol, TypeVar
 
 from sower.core.attendance import EVERY_USE, Attendance, Use, Uses
@@ -24,8 +25,8 @@ IDS_REMEMBERED = 1000
 class Audience(Protocol):
     """An encoding that many subscribers share."""
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The bytes for one delivery, as they go to each socket; empty where this audience is told nothing."""
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
+        """The bytes for deliveries, as they go to each socket; empty where this audience is told nothing."""
         ...
 
 
@@ -151,25 +152,27 @@ class Channel(Generic[S]):
         )
 
     def parcels(self, deliveries: Sequence[Delivery], *, besides: Iterable[S] = ()) -> list[Parcel[S]]:
-        """What goes to whom: each delivery encoded once per audience, each message kept from its own sender.
+        """What goes to whom: each delivery encoded once per audience, beside its neighbours of the same sender; each
+        message kept from its own sender.
 
         besides: subscribers that get none of it
         """
         senders = {d.sender for d in deliveries if isinstance(d, Message) and d.sender is not None}
         aside = senders.union(besides)
+        runs = [list(run) for _, run in groupby(deliveries, _sender)] if senders else [deliveries]
         parcels: list[Parcel[S]] = []
         for audience, followers in self.audiences.items():
-            parts = [audience.encode(self.name, delivery) for delivery in deliveries]
+            parts = [audience.encode(self.name, run) for run in runs]
             data = b"".join(parts)
             if not data:
                 continue  # a newcomer whom nobody is told of costs no walk through those who are here
             # A copy of the set, because the fan-out yields and the channel's followers may change meanwhile.
             others = [f for f in followers if f not in aside] if aside else list(followers)
-            parcels.append(Parcel(data, iter(others), len(parts)))
+            parcels.append(Parcel(data, iter(others), len(deliveries)))
             for sender in followers.intersection(senders):
-                own = [p for p, d in zip(parts, deliveries, strict=True) if _is_for(sender, d)]
-                if any(own):
-                    parcels.append(Parcel(b"".join(own), iter((sender,)), len(own)))
+                own = [(p, run) for p, run in zip(parts, runs, strict=True) if _sender(run[0]) is not sender]
+                if data := b"".join(part for part, _ in own):
+                    parcels.append(Parcel(data, iter((sender,)), sum(len(run) for _, run in own)))
         return parcels
 
     def begin_tap(self, tap: Tap) -> None:
@@ -211,5 +214,5 @@ class Channel(Generic[S]):
             del self._ids[next(iter(self._ids))]
 
 
-def _is_for(recipient: Hashable, delivery: Delivery) -> bool:
-    return not (isinstance(delivery, Message) and delivery.sender is recipient)
+def _sender(delivery: Delivery) -> Hashable | None:
+    return delivery.sender if isinstance(delivery, Message) else None

@@ -5,7 +5,7 @@ A dialect makes Commands out of bytes and bytes out of Answers. Nothing between 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,7 +28,7 @@ class Wording(Protocol):
     @property
     def is_text(self) -> bool: ...
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes: ...
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> Sequence[bytes]: ...
 
 
 class OwnWording(Wording, Protocol):

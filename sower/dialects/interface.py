@@ -172,8 +172,10 @@ class Encoder(Protocol):
         """Whether payloads go out as text messages."""
         ...
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The payload of one message for one delivery; empty where the protocol does not say it."""
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> Sequence[bytes]:
+        """The payloads of the messages that say deliveries to the same sockets, in their order: one each, or one for
+        several where the format has such; empty where the protocol does not say a thing.
+        """
         ...
 
 

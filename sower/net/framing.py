@@ -6,6 +6,7 @@ Rule 2: a session is the same whatever its framing: its backlog, its bounds, its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from sower.core.command import Wording
@@ -123,9 +124,9 @@ class Silent:
 
     is_text = True
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> Sequence[bytes]:
         """Nothing."""
-        return b""
+        return ()
 
 
 SILENT = Silent()
@@ -162,10 +163,9 @@ class FramedAudience:
         """Sessions of this kind that may be there, and are told nothing."""
         return self.of(SILENT)
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The whole frame for a delivery; empty where the protocol does not say it."""
-        payload = self._encoder.encode(channel, delivery)
-        return self.frame(payload) if payload else b""
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
+        """The whole frames for deliveries; empty where the protocol does not say them."""
+        return b"".join([self.frame(payload) for payload in self._encoder.encode(channel, deliveries) if payload])
 
 
 class StreamFraming:

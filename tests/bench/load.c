@@ -305,8 +305,8 @@ static void frame(struct connection *c, int opcode, const char *bytes, size_t le
         acknowledged(c, at);
         return;
     }
-    int64_t number = number_in(bytes, len);
-    if (number >= 0) delivered(c, number, at);
+    size_t from = 0; /* a frame may hold several deliveries */
+    for (int64_t number; (number = number_in(bytes, len, &from)) >= 0;) delivered(c, number, at);
 }
 
 /* Take one frame off the front. Returns its bytes, 0 when it is not whole. */

@@ -49,17 +49,21 @@ static bool holds(const char *bytes, size_t len, const struct template *part) {
     return memmem(bytes, len, part->bytes, part->len) != NULL;
 }
 
-/* The number after MARK, or -1. The place where the last one stood is tried first. */
-static int64_t number_in(const char *bytes, size_t len) {
-    static size_t usual;
+/* The number after the next MARK, or -1; `*from` is then behind it. The place where the last first one stood, or the
+ * last further one, is tried first. */
+static int64_t number_in(const char *bytes, size_t len, size_t *from) {
+    static size_t usual_first, usual_further;
+    size_t *usual = *from ? &usual_further : &usual_first;
     const size_t mark = sizeof MARK - 1;
-    const char *at = bytes + usual;
-    if (usual + mark + DIGITS > len || memcmp(at, MARK, mark) != 0) {
+    bytes += *from, len -= *from;
+    const char *at = bytes + *usual;
+    if (*usual + mark + DIGITS > len || memcmp(at, MARK, mark) != 0) {
         at = memmem(bytes, len, MARK, mark);
         if (!at || (size_t)(at - bytes) + mark + DIGITS > len) return -1;
-        usual = (size_t)(at - bytes);
+        *usual = (size_t)(at - bytes);
     }
     int64_t number = 0;
     for (int i = 0; i < DIGITS; i++) number = number * 10 + (at[mark + i] - '0');
+    *from += (size_t)(at - bytes) + mark + DIGITS;
     return number;
 }

@@ -22,9 +22,9 @@ class Spelled:
         self.word = word
         self.encoded = 0
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
         self.encoded += 1
-        return self.word + delivery.data + b";" if isinstance(delivery, Message) else b""
+        return b"".join([self.word + d.data + b";" for d in deliveries if isinstance(d, Message)])
 
 
 def channel(name: str = "room", **rule: object) -> Channel[str]:
@@ -47,7 +47,7 @@ def test_a_batch_is_encoded_once_for_each_audience() -> None:
     room.add("dan", long)
     got = received(room, [Message(1, "e", b"1"), Message(2, "e", b"2")])
     assert got == {"ada": b"s1;s2;", "bob": b"s1;s2;", "cy": b"s1;s2;", "dan": b"l1;l2;"}
-    assert (short.encoded, long.encoded) == (2, 2)
+    assert (short.encoded, long.encoded) == (1, 1)
 
 
 def test_a_sender_gets_all_of_a_batch_but_its_own() -> None:
@@ -171,8 +171,8 @@ class Named:
     def __init__(self, *, deaf: bool = False) -> None:
         self.deaf = deaf
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        return b"" if self.deaf else channel.encode()
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
+        return b"" if self.deaf else channel.encode() * len(deliveries)
 
 
 def test_a_parcel_says_how_many_deliveries_are_in_it_and_a_deaf_audience_keeps_nobody_from_theirs() -> None:
@@ -232,3 +232,16 @@ def test_a_publish_id_that_is_said_again_is_the_youngest_and_as_many_as_the_boun
     room.remember_id("new", 8, until=20.0)
     assert room.known_id("0", now=0.0) == 7
     assert room.known_id("1", now=0.0) is None
+
+
+def test_neighbours_of_one_sender_are_encoded_together_and_what_a_sender_gets_is_encoded_once_with_the_rest() -> None:
+    room, audience = channel(), Spelled()
+    for name in ("ada", "bob"):
+        room.add(name, audience)
+    senders = (None, None, "ada", "ada", None)
+    parcels = room.parcels([Message(n, "e", b"%d" % n, sender=sender) for n, sender in enumerate(senders)])
+    assert [(parcel.data, list(parcel.recipients), parcel.count) for parcel in parcels] == [
+        (b"0;1;2;3;4;", ["bob"], 5),
+        (b"0;1;4;", ["ada"], 3),
+    ]
+    assert audience.encoded == 3

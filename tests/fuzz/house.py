@@ -200,11 +200,11 @@ def tell(channel: str, *deliveries: Delivery) -> None:
     """Every protocol can say what this one brought in."""
     for delivery in deliveries:
         for encoder in ENCODERS:
-            word = encoder.encode(channel, delivery)
-            if encoder.is_text and word:
-                word.decode()
-            if encoder in (NATIVE, PUSHER) and word:
-                is_json(word)
+            for word in filter(None, encoder.encode(channel, [delivery])):
+                if encoder.is_text:
+                    word.decode()
+                if encoder in (NATIVE, PUSHER):
+                    is_json(word)
         if isinstance(delivery, Message):
             is_json(POLLED.envelope(channel, delivery) + b"}")
         else:

@@ -42,8 +42,8 @@ BOUNDS = Bounds(
 class Plain:
     is_text = True
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        return b""
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
+        return []
 
 
 class Parrot(Conversation):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from sower.core.attendance import Attendance, Use
@@ -39,6 +40,13 @@ OCCUPANCY = "[meta]occupancy"
 
 MOST_REWOUND = 100
 """Messages that rewind by count may ask for."""
+
+MOST_TOGETHER = 100
+"""Messages in one frame, as members in one of SYNC."""
+
+ROOM = messages.MAX_MESSAGE
+"""Bytes of data in a frame of several messages, so that it is never much longer than one message may be. The Python
+package websockets, and so ably-python, takes frames of 1 MiB at most."""
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -146,42 +154,46 @@ class ChannelWords:
     def __hash__(self) -> int:
         return hash(self._key)
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """MESSAGE and PRESENCE frames. Users as such are not told: each connection is a member."""
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """MESSAGE, ANNOTATION and PRESENCE frames. Users as such are not told: each connection is a member.
+
+        Neighbours of one kind are one frame: much of a small message is its frame.
+        """
         name = self.written or channel
-        if isinstance(delivery, Message):
-            return self._message(name, delivery)
-        if isinstance(delivery, Appearance) and Flag.PRESENCE_SUBSCRIBE in self.modes:
-            presence = [messages.out_presence(delivery, self._format)]
+        return [
+            self._frame(name, action, told)
+            for action, run in groupby(deliveries, _action_of)
+            for told in _portions(run)
+        ]
+
+    def _frame(self, name: str, action: Action | None, told: Sequence[Any]) -> bytes:
+        """Deliveries of one kind. The frame bears the position after the last: SDKs keep one for each frame."""
+        epoch, wire, modes = self._epoch, self._format, self.modes
+        if action is Action.MESSAGE and Flag.SUBSCRIBE in modes:
+            serial = serials.write(told[-1].serial, epoch)
+            sent = [messages.out(message, epoch, wire) for message in told]
+            return wire.encode(OutFrame(action, channel=name, channelSerial=serial, messages=sent))
+        if action is Action.ANNOTATION and Flag.ANNOTATION_SUBSCRIBE in modes:
+            serial = serials.write(told[-1].serial, epoch)
+            noted = [annotating.out(message, message.about, epoch, wire) for message in told]
+            return wire.encode(OutFrame(action, channel=name, channelSerial=serial, annotations=noted))
+        if action is Action.PRESENCE and Flag.PRESENCE_SUBSCRIBE in modes:
             # Without a channelSerial: SDKs take theirs from any frame, and presence is not part of the message order.
-            return self._format.encode(OutFrame(Action.PRESENCE, channel=name, presence=presence))
-        if isinstance(delivery, Attendance) and "occupancy" in self.params and Flag.SUBSCRIBE in self.modes:
-            return self._format.encode(self._occupancy(name, delivery))
+            seen = [messages.out_presence(appearance, wire) for appearance in told]
+            return wire.encode(OutFrame(action, channel=name, presence=seen))
+        if action is None and isinstance(told[0], Attendance):
+            return self._occupancy(name, told[0])
         return b""
 
-    def _occupancy(self, name: str, there: Attendance) -> OutFrame:
+    def _occupancy(self, name: str, there: Attendance) -> bytes:
         """A message that is not part of the order: it repeats the position, which SDKs take from every message."""
+        if "occupancy" not in self.params or Flag.SUBSCRIBE not in self.modes:
+            return b""
         metrics, (_, _, only) = metrics_of(there), self.params["occupancy"].partition(".")
         told = {"metrics": {only: metrics[only]} if only else metrics}
         message = messages.announcement(there.serial, OCCUPANCY, told)
         serial = serials.write(there.head, self._epoch)
-        return OutFrame(Action.MESSAGE, channel=name, channelSerial=serial, messages=[message])
-
-    def _message(self, name: str, message: Message) -> bytes:
-        """A message, a change of one, a summary or an annotation; each at its own place in the channel's order."""
-        epoch, wire, about = self._epoch, self._format, message.about
-        serial = serials.write(message.serial, epoch)
-        if isinstance(about, Annotation):
-            if Flag.ANNOTATION_SUBSCRIBE not in self.modes:
-                return b""
-            told = [annotating.out(message, about, epoch, wire)]
-            return wire.encode(OutFrame(Action.ANNOTATION, channel=name, channelSerial=serial, annotations=told))
-        if Flag.SUBSCRIBE not in self.modes:
-            return b""
-        frame = OutFrame(
-            Action.MESSAGE, channel=name, channelSerial=serial, messages=[messages.out(message, epoch, wire)]
-        )
-        return wire.encode(frame)
+        return self._format.encode(OutFrame(Action.MESSAGE, channel=name, channelSerial=serial, messages=[message]))
 
     def within(self, can: frozenset[Can]) -> ChannelWords:
         """How it is told to who may do only this."""
@@ -194,3 +206,30 @@ class ChannelWords:
 def granted(modes: Flag, can: frozenset[Can]) -> Flag:
     """The modes of these that the client may have."""
     return Flag(sum(mode for mode in modes if CAPABILITIES[mode] in can))
+
+
+def _action_of(delivery: Delivery) -> Action | None:
+    """The frame that a delivery goes into with its neighbours; None for what stands alone, or is not told."""
+    if isinstance(delivery, Message):
+        return Action.ANNOTATION if isinstance(delivery.about, Annotation) else Action.MESSAGE
+    return Action.PRESENCE if isinstance(delivery, Appearance) else None
+
+
+def _portions(run: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """What goes into a frame at a time."""
+    portion: list[Delivery] = []
+    room = ROOM
+    for delivery in run:
+        room -= _size(delivery)
+        if portion and (room < 0 or len(portion) == MOST_TOGETHER or _action_of(delivery) is None):
+            yield portion
+            portion, room = [], ROOM - _size(delivery)
+        portion.append(delivery)
+    yield portion
+
+
+def _size(delivery: Delivery) -> int:
+    """About how many bytes it has."""
+    if isinstance(delivery, Message):
+        return len(delivery.data) + len(delivery.extra or b"")
+    return len(delivery.meta) if isinstance(delivery, Appearance) else 0

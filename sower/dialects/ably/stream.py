@@ -46,7 +46,11 @@ class StreamEncoder(msgspec.Struct, frozen=True):
         """JSON."""
         return True
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """A message each."""
+        return [self._said(channel, delivery) for delivery in deliveries]
+
+    def _said(self, channel: str, delivery: Delivery) -> bytes:
         """One message, or a change of one, which bare data could not say; presence is not part of a stream."""
         if not isinstance(delivery, Message) or isinstance(delivery.about, Annotation):
             return b""

@@ -18,7 +18,7 @@ from sower.core.message import Delivery, Joined, Left, Message, Position, Update
 from sower.dialects.interface import EVENT_STREAM, Conversation, HttpCall, Named, Opened, StreamRoute
 from sower.dialects.native.credentials import read_credentials
 from sower.dialects.native.socket import NativeConversation
-from sower.dialects.native.words import ENCODER
+from sower.dialects.native.words import said
 from sower.errors import SowerError
 
 RETRY = 2000
@@ -37,9 +37,13 @@ class StreamEncoder:
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The event for a delivery. Only messages have a position."""
-        word = ENCODER.encode(channel, delivery)
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """An event each."""
+        return [self._event(delivery) for delivery in deliveries]
+
+    def _event(self, delivery: Delivery) -> bytes:
+        """Only messages have a position."""
+        word = said(delivery)
         if not word:
             return b""
         position = Position(self._epoch, delivery.serial) if isinstance(delivery, Message) else None

@@ -6,6 +6,7 @@ Data is passed on verbatim: the JSON that a publisher sent is the JSON that a su
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import msgspec
 
@@ -52,22 +53,27 @@ def event_frame(message: Message) -> EventFrame:
     return EventFrame(message.event, msgspec.Raw(data), serial, message.time_ms, message.user, encoding, extra)
 
 
+def said(delivery: Delivery) -> bytes:
+    """The frame for a delivery; empty for what only other protocols say."""
+    if isinstance(delivery, Message):
+        return b"" if delivery.follows_up else _encode(event_frame(delivery))
+    if isinstance(delivery, Joined):
+        return _encode(JoinFrame(delivery.user, msgspec.Raw(delivery.meta)))
+    if isinstance(delivery, Left):
+        return _encode(LeaveFrame(delivery.user))
+    if isinstance(delivery, Updated):
+        return _encode(UpdateFrame(delivery.user, msgspec.Raw(delivery.meta)))
+    return b""
+
+
 class NativeEncoder:
     """JSON text, one message a delivery. There is one of it."""
 
     is_text = True
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The frame for a delivery."""
-        if isinstance(delivery, Message):
-            return b"" if delivery.follows_up else _encode(event_frame(delivery))
-        if isinstance(delivery, Joined):
-            return _encode(JoinFrame(delivery.user, msgspec.Raw(delivery.meta)))
-        if isinstance(delivery, Left):
-            return _encode(LeaveFrame(delivery.user))
-        if isinstance(delivery, Updated):
-            return _encode(UpdateFrame(delivery.user, msgspec.Raw(delivery.meta)))
-        return b""  # what else there is, only other protocols say
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """A frame each."""
+        return [said(delivery) for delivery in deliveries]
 
 
 ENCODER = NativeEncoder()

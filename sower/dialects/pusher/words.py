@@ -10,6 +10,7 @@ Rule 3: nobody but the server speaks in the names that begin with pusher: or pus
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import msgspec
 
@@ -98,23 +99,28 @@ class PusherEncoder:
 
     is_text = True
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        """The frame for a delivery."""
-        if isinstance(delivery, Message):
-            return b"" if delivery.follows_up else _event(channel, delivery)
-        if isinstance(delivery, CacheMiss):
-            return _encode({"event": "pusher:cache_miss", "channel": channel})
-        if isinstance(delivery, Counted):
-            return _internal("subscription_count", channel, {"subscription_count": delivery.subscribers})
-        if isinstance(delivery, Joined) and is_presence(channel):
-            member = {"user_id": delivery.user, "user_info": msgspec.Raw(delivery.meta)}
-            return _internal("member_added", channel, member)
-        if isinstance(delivery, Left) and is_presence(channel):
-            return _internal("member_removed", channel, {"user_id": delivery.user})
-        return b""  # what else there is, this protocol does not say
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """A frame each."""
+        return [said(channel, delivery) for delivery in deliveries]
 
 
 ENCODER = PusherEncoder()
+
+
+def said(channel: str, delivery: Delivery) -> bytes:
+    """The frame for a delivery; empty for what this protocol does not say."""
+    if isinstance(delivery, Message):
+        return b"" if delivery.follows_up else _event(channel, delivery)
+    if isinstance(delivery, CacheMiss):
+        return _encode({"event": "pusher:cache_miss", "channel": channel})
+    if isinstance(delivery, Counted):
+        return _internal("subscription_count", channel, {"subscription_count": delivery.subscribers})
+    if isinstance(delivery, Joined) and is_presence(channel):
+        member = {"user_id": delivery.user, "user_info": msgspec.Raw(delivery.meta)}
+        return _internal("member_added", channel, member)
+    if isinstance(delivery, Left) and is_presence(channel):
+        return _internal("member_removed", channel, {"user_id": delivery.user})
+    return b""
 
 
 def said_data(message: Message) -> tuple[str | msgspec.Raw, str | None]:

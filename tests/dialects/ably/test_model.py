@@ -29,14 +29,17 @@ CLIENTS = ("ada", "bob")
 KEPT = 4
 
 
-class Lines(ChannelWords):
+class Lines:
     """A frame a line, so that they are told apart without a socket."""
 
-    def encode(self, channel: str, delivery: Delivery) -> bytes:
-        return super().encode(channel, delivery) + b"\n"
+    def __init__(self, words: ChannelWords) -> None:
+        self._words = words
+
+    def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
+        return b"".join([frame + b"\n" for frame in self._words.encode(channel, deliveries)])
 
 
-WORDS = Lines(JSON, "e0")
+WORDS = Lines(ChannelWords(JSON, "e0"))
 
 
 class ShortJournal(MemoryJournal):
@@ -96,7 +99,7 @@ class Client(Listener):
             elif said != "gap":
                 for line in said.splitlines():
                     frame = msgspec.json.decode(line)
-                    self.streams[frame["channel"]].append(frame["messages"][0]["serial"])
+                    self.streams[frame["channel"]] += [message["serial"] for message in frame["messages"]]
                     self.state[frame["channel"]] = frame["channelSerial"]
         self.said.clear()
 

@@ -55,7 +55,7 @@ def test_an_acknowledgement_has_its_count_and_one_result_for_each_frame() -> Non
 
 def test_every_message_says_its_action_id_time_and_serial() -> None:
     for wire, words in WORDS.items():
-        told = wire.decoder(dict)(words.encode("room", Message(17323008000000000, "e", b"text", Kind.TEXT)))
+        told = wire.decoder(dict)(words.encode("room", [Message(17323008000000000, "e", b"text", Kind.TEXT)])[0])
         (message,) = told["messages"]
         assert (message["action"], message["timestamp"]) == (0, 1732300800000)
         assert message["serial"] == told["channelSerial"]
@@ -64,7 +64,7 @@ def test_every_message_says_its_action_id_time_and_serial() -> None:
 
 def test_messagepack_has_text_as_str_bytes_as_bin_and_times_as_integers() -> None:
     def told(data: bytes, kind: Kind) -> dict[str, object]:
-        encoded = WORDS[MSGPACK].encode("room", Message(17323008000000000, "e", data, kind))
+        (encoded,) = WORDS[MSGPACK].encode("room", [Message(17323008000000000, "e", data, kind)])
         return msgspec.msgpack.decode(encoded)["messages"][0]
 
     assert told(b"\xff\x00", Kind.BINARY)["data"] == b"\xff\x00"

@@ -29,7 +29,7 @@ from sower.errors import (
 
 
 def told(channel: str, delivery: Any) -> Any:
-    payload = words.ENCODER.encode(channel, delivery)
+    payload = words.said(channel, delivery)
     return json.loads(payload) if payload else None
 
 

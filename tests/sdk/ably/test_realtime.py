@@ -40,6 +40,29 @@ async def test_several_messages_in_one_publish_are_acknowledged_together_and_sta
         assert [m["extras"] for m in got] == [m["extras"] for m in messages]
 
 
+@pytest.mark.parametrize(("wire", "sdk"), [("json", "sdk.cjs"), ("msgpack", "sdk.py")])
+async def test_messages_that_share_a_frame_come_one_by_one_and_a_client_goes_on_behind_the_last(
+    tmp_path: Path, wire: str, sdk: str
+) -> None:
+    async with world(tmp_path, wire, sdk=sdk) as (_, script):
+        ada = await connected(script, "ada", clientId="ada")
+        await connected(script, "bob")
+        await ok(script, "attach", client="bob", channel="room")
+        messages = [{"name": str(n), "data": "x" * 400} for n in range(150)]
+        result = await ok(script, "publish", client="ada", channel="room", messages=messages)
+        got = [await heard(script, "bob", "room") for _ in messages]
+        assert [m["name"] for m in got] == [m["name"] for m in messages]
+        assert {(m["user"], m["connection"]) for m in got} == {("ada", ada)}
+        assert [m["serial"] for m in got] == result["serials"]
+        assert len({m["id"] for m in got}) == len(messages)
+        await script.do("drop", client="bob")
+        await script.hear("state", client="bob", state="disconnected")
+        await ok(script, "publish", client="ada", channel="room", messages=messages)
+        got = [await heard(script, "bob", "room") for _ in messages]
+        assert [m["name"] for m in got] == [m["name"] for m in messages]
+        assert script.told("message", client="bob") == []
+
+
 async def test_who_wants_no_echo_gets_none_of_its_own(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
         await connected(script, "quiet", echoMessages=False)
