@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import select
+from collections import deque
 from functools import partial
 from types import CoroutineType
 from typing import Literal
@@ -26,7 +27,7 @@ import trio
 from sower.errors import HandshakeTimeout, RequestTimeout, SowerError
 from sower.net.held import Held, Waiter
 from sower.net.host import Host
-from sower.net.http import Response
+from sower.net.http import Request, Response
 from sower.net.keepalive import TICK
 from sower.net.parser import RequestParser
 from sower.net.routing import SocketEndpoint, Taken
@@ -134,26 +135,44 @@ class Connection:
             if not data:
                 self.close()
                 return
-            if parser is None:
-                parser = self._parser = self._site.lend(self.wire.address)
-            parser.feed(data)
+            if parser is not None:
+                parser.feed(data)
+            else:
+                known = self._site.heads.read(data, self.wire.address) if self.state == "rest" else None
+                if known is not None:
+                    self.state = "turn"
+                    self._begin(known)
+                    self._answer()
+                    return
+                parser = self._read_first(data)
         if parser.requests:
-            self._begin(parser)
+            self.state = "turn"
+            self._begin_all(parser.requests)
             self._answer()
         else:
             self._wait()
 
-    def _begin(self, parser: RequestParser) -> None:
+    def _read_first(self, data: bytes) -> RequestParser:
+        """Read bytes with a parser that has read none yet."""
+        parser = self._parser = self._site.lend(self.wire.address)
+        parser.feed(data)
+        if self.state == "rest":
+            self._site.heads.learn(data, parser)
+        return parser
+
+    def _begin_all(self, requests: deque[Request]) -> None:
         """Begin the requests that wait, up to one that takes the connection over.
 
         So pipelined publishes are posted in their order, and none waits for the commit of the one before it.
         """
-        self.state = "turn"
-        while parser.requests and len(self._begun) < BEGIN_AT_ONCE:
-            begun = self._site.begin(parser.requests.popleft())
-            if isinstance(begun, Taking):
-                self._taking = begun
-                return
+        while requests and len(self._begun) < BEGIN_AT_ONCE and self._taking is None:
+            self._begin(requests.popleft())
+
+    def _begin(self, request: Request) -> None:
+        begun = self._site.begin(request)
+        if isinstance(begun, Taking):
+            self._taking = begun
+        else:
             self._begun.append(begun)
 
     # What is answered

@@ -45,7 +45,7 @@ class Request:
 
     path:       raw, percent-encoded, without the query
     search:     the query as it came, without its question mark
-    headers:    lower-case names; several of one name joined by ", "
+    headers:    lower-case names; several of one name joined by ", "; without Content-Length
     address:    the peer's IP address
     keep_alive: whether the client wants another request on this connection
     upgrade:    whether it asks for another protocol

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Mapping
 from functools import lru_cache
 
 import httptools
@@ -40,6 +41,18 @@ HOSTS_AT_HAND = 64
 @lru_cache(HOSTS_AT_HAND)
 def _is_host(host: str) -> bool:
     return HOST.fullmatch(host) is not None
+
+
+def client_of(settings: Server, peer: str, headers: Mapping[str, str]) -> str:
+    """Who a request is from: the peer, or whom a trusted proxy names."""
+    proxies = settings.trusted_proxies
+    return trusted(proxies).client(peer, headers.get("x-forwarded-for", "")) if proxies else peer
+
+
+def path_of(settings: Server, target: str) -> str:
+    """The target without server.path_prefix, which clients sign and routes match without it."""
+    prefix = settings.path_prefix
+    return target[len(prefix) :] if prefix and target.startswith(prefix + "/") else target
 
 
 class RequestParser:
@@ -95,7 +108,12 @@ class RequestParser:
     @property
     def idle(self) -> bool:
         """Whether all that was read is taken, so that another parser may go on in this one's place, or it elsewhere."""
-        return not (self.requests or self.in_head or self.in_body or self.fault)
+        return not self.requests and self.whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is behind the requests that are complete."""
+        return not (self.in_head or self.in_body or self.fault)
 
     def close(self) -> None:
         """Let go of httptools' parser, which refers to this one: a cycle would wait for the collector."""
@@ -179,31 +197,20 @@ class RequestParser:
         self.in_body = False
         self.wants_continue = False
         self._in_trailers = False
+        self._headers.pop("content-length", None)
         keep_alive, upgrade = self._parser.should_keep_alive(), self._parser.should_upgrade()
         self.spent = upgrade or not keep_alive
         self.requests.append(
             Request(
                 self._parser.get_method().decode("ascii"),
-                self._path(self._target.decode("ascii")),
+                path_of(self._settings, self._target.decode("ascii")),
                 self._headers,
                 bytes(self._body),
-                address=self._client(),
+                address=client_of(self._settings, self.address, self._headers),
                 keep_alive=keep_alive,
                 upgrade=upgrade,
             )
         )
-
-    def _client(self) -> str:
-        """Who the request is from: the peer, or whom a trusted proxy names."""
-        proxies = self._settings.trusted_proxies
-        if not proxies:
-            return self.address
-        return trusted(proxies).client(self.address, self._headers.get("x-forwarded-for", ""))
-
-    def _path(self, target: str) -> str:
-        """The target without server.path_prefix, which clients sign and routes match without it."""
-        prefix = self._settings.path_prefix
-        return target[len(prefix) :] if prefix and target.startswith(prefix + "/") else target
 
     def _refuse_ambiguous(self, version: str) -> None:
         """Rule 1, for what llhttp lets through."""

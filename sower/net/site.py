@@ -15,6 +15,7 @@ import structlog
 from sower.config import Server
 from sower.errors import BadUpgrade, Draining, OriginRefused, SowerError
 from sower.net.handshake import accept
+from sower.net.heads import Heads
 from sower.net.http import Header, Request, Response
 from sower.net.parser import RequestParser
 from sower.net.routing import Router, SocketEndpoint, TakingEndpoint
@@ -80,6 +81,7 @@ class Site:
 
     def __init__(self, router: Router, settings: Server) -> None:
         self.settings = settings
+        self.heads = Heads(settings)
         self._router = router
         self._spare: RequestParser | None = None
 

@@ -458,3 +458,14 @@ async def test_a_long_target_that_comes_in_pieces_counts_once() -> None:
         request = b"GET /name/" + b"x" * (length - 6) + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
         answer = await exchange(request, chunks=700, settings=settings)
         assert answer.startswith(b"HTTP/1.1 " + status), answer[:80]
+
+
+async def test_requests_with_a_known_head_are_answered_as_the_first_ones_were() -> None:
+    async with served() as peer:
+        for n in (1, 2, 30, 400):
+            body = b"x" * n
+            await peer.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (n, body))
+            assert b"Content-Length: %d\r\n" % n in await peer.read(b"\r\n\r\n" + body)
+            assert not peer.server.connections[0].reads
+        await peer.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1234")
+        assert b"400 Bad Request" in await peer.rest()
