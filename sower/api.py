@@ -64,7 +64,6 @@ from sower.errors import (
     SowerError,
     TooLarge,
     UserMismatch,
-    UserTerminated,
 )
 from sower.hub import Hub
 from sower.inbox import Publication
@@ -298,10 +297,7 @@ class Api:
     def _terminate(self, grant: Grant, address: str, command: Terminate) -> Acknowledged:
         if not grant.server:
             raise Forbidden("Only a server may end a user's connections.")
-        sessions = list(self._clients.users.sessions(grant.app, command.user))
-        for session in sessions:
-            session.end(UserTerminated(f"A server ended all connections of {command.user[:64]!r}."))
-        self._activity.terminated(grant, address, command.user, len(sessions))
+        self._activity.terminated(grant, address, command.user, self._clients.users.end(grant.app, command.user))
         return Acknowledged()
 
     def _issue(self, grant: Grant, address: str, command: Issue) -> Issued:

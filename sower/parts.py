@@ -14,16 +14,7 @@ from sower.apps import AddedApps, Apps
 from sower.clients import Clients
 from sower.collector import Collector
 from sower.config import Config
-from sower.core.command import (
-    AddApp,
-    ListApps,
-    ListChannels,
-    PublishAll,
-    ReadOccupancy,
-    ReadPresence,
-    RemoveApp,
-    Revoke,
-)
+from sower.core.command import AddApp, ListApps, RemoveApp, Revoke
 from sower.core.revising import ReadMessage, ReadVersions
 from sower.dialects.ably import ably
 from sower.dialects.interface import Dialect
@@ -59,6 +50,7 @@ from sower.web.dashboard import SESSION, dashboard, sign_out, tell_cookie
 from sower.webhooks import Webhooks
 
 if TYPE_CHECKING:
+    from sower.cluster.joining import Joined
     from sower.cluster.node import Node
 
 
@@ -108,8 +100,7 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
-        if node is not None:
-            _survey(api, self.hub, node)
+        self._joined = None if node is None else _join(node, self.hub, api, self.clients, activity, self._revoking)
         revising = Revising(self.hub, access)
         api.learn(ReadMessage, revising.message)
         api.learn(ReadVersions, revising.versions)
@@ -167,6 +158,8 @@ class Parts:
         """Read what is kept on disk and held in memory. Raises JournalFailed."""
         await self._polling.load()
         await self._revoking.read(self._audit)
+        if self._joined is not None:
+            await self._joined.load()
 
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -181,6 +174,7 @@ class Parts:
             "reader": self.clients.reader.run,
             "http": self.server.run,
             "polls": self._polling.run,
+            **(self._joined.services if self._joined is not None else {}),
         }
 
     def welcome(self, wire: Wire) -> None:
@@ -204,18 +198,11 @@ def _hub(config: Config, journal: Journal, node: Node, parts: Parts, *, now: Cal
     return hub
 
 
-def _survey(api: Api, hub: Hub, node: Node) -> None:
-    """What is asked of all daemons of a cluster is answered for all."""
-    from sower.cluster.survey import Survey
+def _join(node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking) -> Joined:
+    """What is told to all daemons of a cluster, and answered for all. Imported as for _hub."""
+    from sower.cluster.joining import Joined
 
-    survey = Survey(api, hub, node)
-    for kind, do in (
-        (ReadPresence, survey.presence),
-        (ListChannels, survey.channels),
-        (ReadOccupancy, survey.occupancy),
-        (PublishAll, survey.publish),
-    ):
-        api.learn(kind, do)
+    return Joined(node, hub, api, clients, activity, revoking)
 
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import msgspec
@@ -27,13 +27,14 @@ _decode = msgspec.json.Decoder(Revocation).decode
 
 
 class Revoking:
-    """now: seconds since 1970."""
+    """now: seconds since 1970. spread: has a revocation apply, on every daemon that there is."""
 
     def __init__(self, access: Access, clients: Clients, activity: Activity, *, now: Callable[[], float]) -> None:
         self._access = access
         self._clients = clients
         self._activity = activity
         self._now = now
+        self.spread: Callable[[Revocation, float | None], Awaitable[None]] = self._here
 
     async def read(self, audit: Audit) -> None:
         """Take up what was revoked before this start."""
@@ -52,10 +53,17 @@ class Revoking:
         before = now if command.before is None else min(command.before, now)
         for by, value in command.targets:
             revocation = Revocation(command.key, by, value, before)
-            self._access.revocations.add(revocation)
+            await self.spread(revocation, now + command.margin if command.margin else None)
             self._activity.revoked(grant, address, revocation)
-            self._end(revocation, now + command.margin if command.margin else None)
         return Revoked(before, now + command.margin)
+
+    async def _here(self, revocation: Revocation, at: float | None) -> None:
+        self.apply(revocation, at)
+
+    def apply(self, revocation: Revocation, at: float | None) -> None:
+        """From now on. at: when whoever is connected with such a token ends, seconds since 1970, None for now."""
+        self._access.revocations.add(revocation)
+        self._end(revocation, at)
 
     def _end(self, revocation: Revocation, at: float | None) -> None:
         """End who is connected with such a token, at once or at a moment."""

@@ -6,11 +6,12 @@ Rule 2: a socket that watches users is told at once who of them is online, and l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sower.core.answer import Watched
 from sower.core.command import SignIn
+from sower.errors import UserTerminated
 from sower.net.session import Session
 
 User = tuple[str, str]
@@ -39,6 +40,13 @@ class Users:
         """The sockets that are signed in as a user."""
         return iter(tuple(self._sessions.get((app, user), ())))
 
+    def end(self, app: str, user: str) -> int:
+        """End all connections of a user. Returns how many there were."""
+        sessions = list(self.sessions(app, user))
+        for session in sessions:
+            session.end(UserTerminated(f"A server ended all connections of {user[:64]!r}."))
+        return len(sessions)
+
     def came(self, session: Session, command: SignIn) -> None:
         """A socket signed in: tell those who watch its user, and tell it of those whom it watches."""
         app = session.grant.app
@@ -50,13 +58,11 @@ class Users:
         sessions = self._sessions.setdefault(user, {})
         sessions[session] = None
         if anew and len(sessions) == 1:
-            self._say(user, Watched(online=(command.user,)))
+            self._appeared(user)
         for watched in watchlist:
             self._watchers.setdefault(watched, {})[session] = None
         if watchlist:
-            online = tuple(name for app, name in watchlist if (app, name) in self._sessions)
-            offline = tuple(name for app, name in watchlist if (app, name) not in self._sessions)
-            session.tell(Watched(online, offline))
+            self._begin(session, watchlist)
 
     def went(self, session: Session, *, quietly: bool = False) -> None:
         """A socket ended. quietly: it only signs in anew. Harmless for one that never signed in."""
@@ -64,9 +70,28 @@ class Users:
         if signed_in is None:
             return
         for watched in signed_in.watchlist:
-            _discard(self._watchers, watched, session)
+            if _discard(self._watchers, watched, session):
+                self._unwatched(watched)
         if _discard(self._sessions, signed_in.user, session) and not quietly:
-            self._say(signed_in.user, Watched(offline=(signed_in.user[1],)))
+            self._vanished(signed_in.user)
+
+    def _appeared(self, user: User) -> None:
+        self._say(user, Watched(online=(user[1],)))
+
+    def _vanished(self, user: User) -> None:
+        self._say(user, Watched(offline=(user[1],)))
+
+    def _unwatched(self, user: User) -> None:
+        """Nobody watches a user any more."""
+
+    def _begin(self, session: Session, watchlist: Sequence[User]) -> None:
+        """Tell a socket who of those whom it watches is online."""
+        self._tell(session, watchlist, [user in self._sessions for user in watchlist])
+
+    def _tell(self, session: Session, watchlist: Sequence[User], online: Sequence[bool]) -> None:
+        pairs = list(zip(watchlist, online, strict=True))
+        there = tuple(name for (_, name), is_online in pairs if is_online)
+        session.tell(Watched(there, tuple(name for (_, name), is_online in pairs if not is_online)))
 
     def _say(self, user: User, word: Watched) -> None:
         for watcher in tuple(self._watchers.get(user, ())):

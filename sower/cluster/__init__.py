@@ -13,6 +13,9 @@ copy.py       a channel's state, of which some is elsewhere
 replica.py    who is present, as the log says it
 archive.py    history, read from Redis
 hub.py        the channels of a node
+words.py      what is told to all nodes, and remembered: orders.py, users.py
+survey.py     what is asked of all of them
+joining.py    what of a daemon's parts is another here
 
 Rule 1: nothing of consensus, membership or replication is made by hand. Redis runs one script after the other:
         that is the one order, and its broadcasts leave in that order.

@@ -23,6 +23,7 @@ from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
 from sower.cluster.line import Line
 from sower.cluster.whereabouts import Whereabouts
+from sower.cluster.words import Words
 from sower.config import Cluster, History
 from sower.core.message import SERIALS_PER_SECOND, Message
 from sower.errors import ClusterFailed
@@ -113,7 +114,8 @@ class Node:
     """name: of this process. epoch: of all positions. heard: the serial up to which every broadcast has come.
 
     behind: how far Redis' clock is from trio's, in seconds. history_of: what a channel keeps.
-    renewed: told when there is another epoch
+    words: what is told to all nodes
+    renewed: told when there is another epoch; moved: when nodes came or went, or something was not heard
     """
 
     def __init__(self, config: Cluster, history_of: Callable[[str], History | None], remember_ids: float) -> None:
@@ -122,7 +124,7 @@ class Node:
         self.heard = 0
         self.living: tuple[str, ...] = ()
         self.renewed: Callable[[], None] = _nobody
-        self.returned: Callable[[], None] = _nobody
+        self.moved: list[Callable[[], None]] = []
         self.prefix = config.prefix
         self.line = Line(config.url, replicas=config.replicas, heard=self._hear)
         self.line.begun = self._begin
@@ -130,6 +132,9 @@ class Node:
         self._boards: list[Board] = []
         self.counts = Counts(self.board("followed"))
         self.whereabouts = Whereabouts(self.board("present"))
+        self.signed_in = self.board("signed_in")
+        self.words = Words(self.line, config.prefix)
+        self._listeners: dict[bytes, Callable[[bytes], None]] = {self.words.topic: self.words.hear}
         self._history_of = history_of
         self._remember = int(remember_ids * 1000)
         self._offset = 0.0
@@ -270,7 +275,21 @@ class Node:
 
     # Broadcasts
 
+    def listen(self, topic: bytes, hear: Callable[[bytes], None]) -> None:
+        """Have this told what is broadcast on a topic that is no channel's."""
+        self._listeners[topic] = hear
+        self.line.subscribe(topic)
+
+    def unlisten(self, topic: bytes) -> None:
+        """Not any more."""
+        del self._listeners[topic]
+        self.line.unsubscribe(topic)
+
     def _hear(self, topic: bytes, payload: bytes) -> None:
+        listener = self._listeners.get(topic)
+        if listener is not None:
+            listener(payload)
+            return
         tree = self._followed.get(topic)
         if payload[:1] == MARK:
             if tree is not None and sender_of(payload) != self.name:
@@ -290,7 +309,9 @@ class Node:
         self._say_again()
         for tree in tuple(self._followed.values()):
             tree.look_again(lost=lost)
-        self.returned()
+        if self.words.reading:
+            await self.words.read()
+        self._tell_moved()
 
     async def _has_acknowledged(self) -> bool:
         """Whether Redis has what it last acknowledged here, or may have had it: a replica copies in order.
@@ -349,11 +370,13 @@ class Node:
         if set(before_them) != set(self.living):
             for tree in tuple(self._followed.values()):
                 tree.count_again()
+            self._tell_moved()
         lost = bool(self.epoch) and self.epoch != epoch.decode()
         if lost:
             log.error("cluster_lost_data", epoch=epoch.decode(), before=self.epoch)
             self._owning.clear()
             self._say_again()
+            await self.words.say_again()
             self._whole_at = trio.current_time() + self._lease
         if self.epoch != epoch.decode():
             self.epoch = epoch.decode()
@@ -364,6 +387,10 @@ class Node:
             log.warning("cluster_node_gone", node=node.decode())
             await self._bury(node.decode())
         return lost
+
+    def _tell_moved(self) -> None:
+        for tell in self.moved:
+            tell()
 
     def _say_again(self) -> None:
         for board in self._boards:

@@ -214,4 +214,22 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]
 """
 """Begin another epoch, once."""
 
-ALL = (SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH)
+TELL = """
+-- KEYS: a stream. ARGV: topic, how many words are kept in it, the word
+local place = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'b', ARGV[3])
+redis.call('PUBLISH', ARGV[1], place .. ' ' .. ARGV[3])
+return place
+"""
+"""Tell a word to all nodes. Answers its place in the stream."""
+
+TELL_AGAIN = """
+-- KEYS: a stream. ARGV: words
+local there = {}
+for _, row in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do there[row[2][2]] = true end
+for i = 1, #ARGV do
+  if not there[ARGV[i]] then redis.call('XADD', KEYS[1], '*', 'b', ARGV[i]) end
+end
+"""
+"""Remember words again, where they were forgotten."""
+
+ALL = (SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH, TELL, TELL_AGAIN)
