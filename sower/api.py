@@ -246,6 +246,7 @@ class Api:
             limit=command.limit,
             newest_first=command.newest_first,
             history=history,
+            as_of=command.as_of.serial if command.as_of and not lost else None,
         )
         head = await log.head(app, channel)
         following = page.messages[-1].serial if page.more else None

@@ -382,12 +382,13 @@ class ChannelTree:
             self._tell(Happening(Fact.CACHE_MISS, self.name))
 
     def _cache(self, state: Channel[Subscriber], messages: Sequence[Message]) -> None:
-        """Remember the last of these that is no client's; messages are as old as their serials say."""
+        """Remember the last of these that is no client's, as it is now; messages are as old as their serials say."""
         events = (m for m in reversed(messages) if not (m.follows_up or m.event.startswith(CLIENT_EVENT)))
         last = next(events, None)
         if last is not None and self.rules.cache:
             age = max(0.0, self._node.now() - last.time_ms / 1000)
             state.cache(last, trio.current_time() + self.rules.cache - age)
+        state.revise(messages)
 
     def _tell(self, *happenings: Happening) -> None:
         for happening in happenings:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, Protocol, TypeVar
 
+from sower.core import versions
 from sower.core.attendance import EVERY_USE, Attendance, Use, Uses
-from sower.core.message import Delivery, Message
+from sower.core.message import Delivery, Message, Revision
 from sower.core.presence import Presence
 from sower.core.rules import Rules
 
@@ -199,6 +200,13 @@ class Channel(Generic[S]):
     def cache(self, message: Message, until: float) -> None:
         """Keep the last event for newcomers."""
         self._cached, self._cached_until, self.missed = message, until, False
+
+    def revise(self, changes: Iterable[Message]) -> None:
+        """Have the last event be as those of these that are about it leave it."""
+        if self._cached is not None:
+            serial = self._cached.serial
+            own = [c for c in changes if isinstance(c.about, Revision) and c.follows_up and c.about.of == serial]
+            self._cached = versions.as_of(self._cached, own)
 
     def cached(self, now: float) -> tuple[Message, float] | None:
         """The last event, and for how many seconds it is kept yet."""

@@ -250,7 +250,10 @@ class Ping(msgspec.Struct, frozen=True):
 
 
 class ReadHistory(msgspec.Struct, frozen=True):
-    """Read a channel's journal. since and before are exclusive serials. presence: that of its members' doings."""
+    """Read a channel's journal. since and before are exclusive serials. presence: that of its members' doings.
+
+    as_of: where each message is as it was then, and not as it is now
+    """
 
     channel: str
     since: Position | None = None
@@ -258,6 +261,7 @@ class ReadHistory(msgspec.Struct, frozen=True):
     limit: int = 100
     newest_first: bool = False
     presence: bool = False
+    as_of: Position | None = None
 
 
 class ReadPresence(msgspec.Struct, frozen=True):

@@ -120,6 +120,9 @@ def as_of(first: Message, versions: Iterable[Message]) -> Message:
     current = first
     for version in versions:
         about = version.about
+        if isinstance(about, Revision) and about.act is Act.SUMMARISED:
+            current = annotated(current, about.summary)
+            continue
         if isinstance(about, Revision) and about.act is Act.APPENDED:
             data, kind = joined(current, version)
             about = msgspec.structs.replace(about, act=Act.UPDATED)

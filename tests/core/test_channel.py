@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sower.config import ChannelRule
 from sower.core.channel import IDS_REMEMBERED, Channel
-from sower.core.message import Appearance, Delivery, Did, Joined, Message
+from sower.core.message import Act, Appearance, Delivery, Did, Joined, Kind, Message, Revision
 from sower.core.rules import RuleBook
 from sower.errors import TooMany
 
@@ -245,3 +245,17 @@ def test_neighbours_of_one_sender_are_encoded_together_and_what_a_sender_gets_is
         (b"0;1;4;", ["ada"], 3),
     ]
     assert audience.encoded == 3
+
+
+def test_the_last_event_is_kept_as_its_changes_left_it_and_no_longer_for_them() -> None:
+    room = channel("cache-room")
+    room.cache(Message(1, "e", b"draft", Kind.TEXT), until=10.0)
+    changes = [
+        Message(2, "e", b"other", Kind.TEXT, about=Revision(9, Act.UPDATED, 2)),
+        Message(3, "e", b"an", Kind.TEXT, about=Revision(1, Act.UPDATED, 3)),
+        Message(4, "e", b"swer", Kind.TEXT, about=Revision(1, Act.APPENDED, 4)),
+        Message(5, "e", b"null", about=Revision(1, Act.SUMMARISED, 4, summary=b"{}")),
+    ]
+    room.revise(changes)
+    revised = Message(1, "e", b"answer", Kind.TEXT, about=Revision(1, Act.UPDATED, 4, summary=b"{}"))
+    assert room.cached(0.0) == (revised, 10.0)

@@ -157,15 +157,15 @@ def _history(call: HttpCall, *, presence: bool) -> Asked:
     newest_first = directed(query, "backwards") == "backwards"
     since, before = bound(query.get("start"), -1), bound(query.get("end"), serials.TICKS)
     until = query.get("from_serial") or query.get("fromSerial")
-    if until:
-        last = serials.read(until)
+    last = serials.read(until) if until else None
+    if last is not None:
         before = Position(last.epoch, last.serial + 1)
     if query.get("cursor"):
         cursor = Position.parse(query["cursor"])
         since, before = (since, cursor) if newest_first else (cursor, before)
-    command = ReadHistory(
-        read_name(call.params["channel"]).name, since, before, limit_of(query), newest_first, presence
-    )
+    # With `untilAttach`, what was changed since is told live: it would be told twice.
+    channel, limit = read_name(call.params["channel"]).name, limit_of(query)
+    command = ReadHistory(channel, since, before, limit, newest_first, presence, as_of=last)
 
     def encode(answer: HttpAnswer) -> Reply:
         if not isinstance(answer, HistoryPage):

@@ -181,6 +181,27 @@ async def test_who_was_cut_off_is_told_what_changed_and_of_what_was_appended_the
         assert [(t["serial"], t["data"]) for t in told] == [(serial, "abcde"), (edited, "final")]
 
 
+async def test_history_up_to_where_a_client_attached_and_what_it_is_told_live_make_the_message_together(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada", clientId="ada")
+        await connected(script, "bob")
+        await ok(script, "attach", client="ada", channel="room")
+        serial, other = [await published(script, "room", data=data) for data in ("a", "x")]
+        await change(script, "room", "append", serial=serial, data="b")
+        await ok(script, "attach", client="bob", channel="room")
+        await change(script, "room", "append", serial=serial, data="c")
+        await change(script, "room", "update", serial=other, data="y")
+        live = [await heard(script, "bob", "room") for _ in range(2)]
+        assert [(told["action"], told["data"]) for told in live] == [("message.append", "c"), ("message.update", "y")]
+        before = {"untilAttach": True, "limit": 1}
+        pages = await ok(script, "history", client="bob", channel="room", params=before)
+        assert [m["data"] for page in pages for m in page] == ["x", "ab"]
+        pages = await ok(script, "history", client="bob", channel="room")
+        assert [m["data"] for page in pages for m in page] == ["y", "abc"]
+
+
 async def test_an_append_whose_acknowledgement_was_lost_is_sent_again_and_appended_once(tmp_path: Path) -> None:
     async with world(tmp_path) as (daemon, script), between(daemon.port) as proxy:
         await connected(script, "ada", clientId="ada", port=proxy.port, disconnectedRetryTimeout=200)
@@ -242,3 +263,33 @@ async def test_other_protocols_see_no_event_in_a_change_and_the_message_as_it_is
             "GET", f"/v2/subscribe/sub-{KEY}/room/0", auth=False, params={"tt": int(serial[:17]) - 1}
         )
         assert [m["d"] for m in polled.json()["m"]] == ["second", "third"]
+
+
+async def test_who_comes_to_a_cache_channel_begins_with_the_last_event_as_it_is_now_over_a_kill_too(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (daemon, script):
+        await connected(script, "ada", clientId="ada", disconnectedRetryTimeout=200)
+        await ok(script, "attach", client="ada", channel="cache-a")
+        await published(script, "cache-a", name="note", data="before")
+        serial = await published(script, "cache-a", name="note", data="draft")
+        await change(script, "cache-a", "update", serial=serial, data="an")
+        await change(script, "cache-a", "append", serial=serial, data="swer")
+        await ok(script, "annotate", client="ada", channel="cache-a", serial=serial, annotation={"type": "n:total.v1"})
+        for _ in range(3):
+            await heard(script, "ada", "cache-a")
+
+        async def begins_with() -> list[str]:
+            async with daemon.socket("cache-a") as newcomer:
+                await newcomer.expect("welcome")
+                return await newcomer.events(1)
+
+        assert await begins_with() == ["answer"]
+        await connected(script, "bob")
+        await ok(script, "attach", client="bob", channel="cache-a")
+        told = await heard(script, "bob", "cache-a")
+        assert (told["action"], told["data"], told["serial"]) == ("message.update", "answer", serial)
+        assert told["summary"] == {"n:total.v1": {"total": 1}}
+        await daemon.stop(signal.SIGKILL)
+        await daemon.start(keep_config=True)
+        assert await begins_with() == ["answer"]
