@@ -238,13 +238,16 @@ class ChannelTree:
                 await self._work.wait()
 
     async def _record(self) -> None:
-        """Have the journal keep what members did, before it is told."""
+        """Have the journal keep what members did, before it is told. It is done all the same where it cannot: who asked
+        for it is told so and may ask again, and of a client that is lost the journal has no leave.
+        """
         rows = self._members.unrecorded
         if self.rules.history is not None:
             try:
                 await self._node.journal.append(self.app, presence_of(self.name), rows, self.rules.history)
             except JournalFailed as error:
                 log.error("presence_unrecorded", channel=self.name, rows=len(rows), why=error.message)
+                self._members.refuse(error)
         self._members.unrecorded = self._members.unrecorded[len(rows) :]
 
     def _decide(self, state: Channel[Subscriber]) -> None:

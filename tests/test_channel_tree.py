@@ -16,14 +16,15 @@ import trio.testing
 from sower import channel_tree, replays
 from sower import hub as hub_module
 from sower.config import App, ChannelRule, Config, History, Limits
-from sower.core.answer import Receipt, SocketAnswer, Welcome
+from sower.core.answer import Acknowledged, Receipt, SocketAnswer, Welcome
 from sower.core.channel import Channel
-from sower.core.command import Publish, SocketCommand, Subscribe
-from sower.core.message import Appearance, Delivery, Left, Message, Position
+from sower.core.command import Appear, Publish, SocketCommand, Subscribe
+from sower.core.message import Appearance, Delivery, Did, Left, Message, Position
 from sower.core.presence import Presence
+from sower.core.rules import presence_of
 from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerError
 from sower.hub import Hub
-from sower.inbox import Publication, Subscriber, Subscription
+from sower.inbox import MetaChange, Publication, Subscriber, Subscription
 from sower.store.journal import Page, Stored
 
 
@@ -586,6 +587,26 @@ async def test_past_the_bound_of_its_queue_a_channel_is_busy_but_departures_alwa
         state = house.hub.tree("1", "kept-room").state
         assert state is not None
         assert state.subscribers == 0
+
+
+async def test_a_member_whose_record_the_journal_refuses_is_told_so_and_may_say_it_again() -> None:
+    async with a_house() as house:
+        listener, subscription = house.subscribe("kept-a")
+        await settle()
+
+        def fail(call: str) -> None:
+            raise JournalFailed("injected")
+
+        house.journal.fail = fail
+        for number in range(2):
+            said = Appear("kept-a", Did.ENTERED, "ada", b"null", id=f"c:{number}")
+            subscription.tree.post(MetaChange(subscription, said, "ada"))
+            await settle()
+            house.journal.fail = lambda _: None
+        assert listener.said[1:] == ["journal_failed", Acknowledged()]
+        assert JournalFailed.retry
+        (row,) = house.journal.rows["1", presence_of("kept-a")]
+        assert (row.user, row.event) == ("ada", "ENTERED")
 
 
 async def test_a_forgotten_channel_is_freed_by_its_counts(autojump_clock: trio.testing.MockClock) -> None:
