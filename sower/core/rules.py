@@ -112,6 +112,7 @@ class RuleBook:
 
     def __init__(self, rules: Sequence[ChannelRule]) -> None:
         self._rules = [(Pattern(rule.match), rule) for rule in rules]
+        self._alike: dict[Rules, Rules] = {}
         self.of = lru_cache(CACHED_NAMES)(self._of)
 
     def kept(self, name: str) -> History | None:
@@ -123,8 +124,12 @@ class RuleBook:
             return RESERVED_RULES
         for pattern, rule in self._rules:
             if pattern.matches(name):
-                return _rules(name, rule)
-        return _rules(name, ChannelRule(match="", grace=Duration(2)))
+                return self._shared(_rules(name, rule))
+        return self._shared(_rules(name, ChannelRule(match="", grace=Duration(2))))
+
+    def _shared(self, rules: Rules) -> Rules:
+        """One object for all channels that have the same; there are a few for each rule."""
+        return self._alike.setdefault(rules, rules)
 
 
 def _rules(name: str, rule: ChannelRule) -> Rules:

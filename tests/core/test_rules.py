@@ -140,3 +140,10 @@ def test_clients_may_be_members_unless_a_rule_says_no_or_the_channel_is_one_user
 
 def test_a_rule_makes_a_channel_private_whatever_it_is_called() -> None:
     assert RuleBook([ChannelRule(match="a", private=True)]).of("a").private
+
+
+def test_channels_that_have_the_same_rules_share_them() -> None:
+    book = RuleBook([ChannelRule(match="kept-*", history=History()), ChannelRule(match="*", presence=True)])
+    assert book.of("kept-a") is book.of("kept-b")
+    assert book.of("a") is book.of("b")
+    assert book.of("presence-a") is not book.of("a")
