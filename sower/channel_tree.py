@@ -238,9 +238,7 @@ class ChannelTree:
                 await self._work.wait()
 
     async def _record(self) -> None:
-        """Have the journal keep what members did, before it is told. It is done all the same where it cannot: who asked
-        for it is told so and may ask again, and of a client that is lost the journal has no leave.
-        """
+        """Have the journal keep what members did, before it is told. Where it cannot, who asked may ask again."""
         rows = self._members.unrecorded
         if self.rules.history is not None:
             try:

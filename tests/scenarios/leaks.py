@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +15,17 @@ from tests.scenarios.stage import Stage
 SETTLES_WITHIN = 40.0
 """Seconds: a channel is forgotten at the third look at most, and Ably's members stay for 15 s."""
 
-GRACE = 8 * 1024 * 1024
-"""Bytes of memory that may stay: what the allocator keeps in pieces, and caches that are bounded."""
+GRACE = 16 * 1024 * 1024
+"""Bytes of memory that may stay: what the allocator keeps in pieces, and caches of names, which are 10 MiB when full."""
+
+GARBAGE = 200
+"""Objects that may refer to each other alone: those of a few closures of the start. A channel would be 35 of them."""
+
+WARM_UP, JUDGED = 3, 6
+"""Rounds before memory is looked at for growth, and how many it takes then to tell growth from chance."""
+
+GROWTH = 256 * 1024
+"""Bytes that a round may add then: names in caches that are not full. Each of its 300 channels would be 17 KiB."""
 
 
 class Held(NamedTuple):
@@ -70,6 +80,26 @@ def _still(now: Held, baseline: Held | None) -> bool:
     tasks, files = now.tasks <= baseline.tasks, now.fds <= baseline.fds + 1  # that of the question may be there or not
     still = tasks and files and now.channels <= baseline.channels and now.threads <= baseline.threads
     return still and now.memory <= baseline.memory + GRACE
+
+
+async def garbage(stage: Stage) -> int:
+    """How many objects the daemon keeps that nothing refers to but each other. Raises AssertionError for many."""
+    found = stage.daemon.folder / "garbage"
+    found.unlink(missing_ok=True)
+    assert stage.daemon.process is not None
+    stage.daemon.process.send_signal(signal.SIGUSR1)
+    with trio.fail_after(SETTLES_WITHIN):
+        while not found.exists():  # noqa: ASYNC110 - it is another process that makes it
+            await trio.sleep(0.05)
+    count = int(found.read_text())
+    assert count <= GARBAGE, f"{count} objects refer to each other and to nothing else"
+    return count
+
+
+def growth(points: Sequence[tuple[float, int]]) -> float | None:
+    """Bytes that each round added once warm, None for too few rounds to tell."""
+    sizes = [(float(number), size) for number, (_, size) in enumerate(points[WARM_UP:])]
+    return slope(sizes) if len(sizes) >= JUDGED else None
 
 
 def slope(points: Sequence[tuple[float, int]]) -> float:

@@ -13,7 +13,7 @@ import trio
 
 from tests.e2e.daemon import Daemon
 from tests.scenarios.crowds import churn, presence_storm, slow_clients
-from tests.scenarios.leaks import Held, settled, slope
+from tests.scenarios.leaks import GROWTH, Held, garbage, growth, settled, slope
 from tests.scenarios.ordering import fan_out, mixed_dialects
 from tests.scenarios.returning import drain_under_load, recovery_storm
 from tests.scenarios.stage import CONFIG, PATIENT, PROGRAM, Stage
@@ -38,6 +38,8 @@ class Report(NamedTuple):
         lines = [f"seed {self.seed}, {self.rounds} rounds", f"before: {self.before}", f"after:  {self.after}"]
         if len(self.points) > 2:
             lines.append(f"memory: {slope(self.points) * 3600 / 2**20:+.2f} MiB an hour over {len(self.points)} rounds")
+        if (added := growth(self.points)) is not None:
+            lines.append(f"        {added / 2**10:+.0f} KiB a round once warm")
         return "\n".join(lines)
 
 
@@ -65,13 +67,15 @@ async def play(
                 after = await settled(stage, before if points else None)
                 if not points:
                     before = after  # the first round has loaded and cached what it needed
-                show(f"at rest: {after}")
+                show(f"at rest: {after}, {await garbage(stage)} objects of garbage")
                 points.append((time.monotonic() - began, after.memory))
                 stage.round += 1
             await stage.server.close()
             await daemon.stop()
     finally:
         daemon.process.kill()
+    added = growth(points)
+    assert added is None or added <= GROWTH, f"{added / 2**10:.0f} KiB of memory stay of each round: {points}"
     return Report(seed, stage.round, before, after, tuple(points))
 
 
