@@ -18,11 +18,12 @@ MAY_BE_ZERO = ("sleep_after", "grace")
 APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """soketi's apps have names. `sower key new` gives digits, because Pusher's SDK for Python takes nothing else."""
 
-SHARED = ("redis://", "rediss://", "unix:///", "redis+sentinel://", "rediss+sentinel://")
+SHARED = ("redis://", "rediss://", "unix:///")
 
-SENTINELS = re.compile(r"rediss?\+sentinel://([^/@]*@)?[^/@,]+(,[^/@,]+)*/[^/?#]+(/[0-9]+)?")
+_HOSTS = r"([^/@]*@)?[^/@,]+(,[^/@,]+)*"
+SEVERAL = re.compile(rf"rediss?\+(cluster://{_HOSTS}|sentinel://{_HOSTS}/[^/?#]+(/[0-9]+)?)")
 
-SENTINELS_ARE = "names Sentinels as redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB"
+SEVERAL_ARE = "is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://...HOST:PORT/SERVICE/DB"
 
 LEAST_SECRET = 16
 """Characters of a secret. Pusher's have 20, Ably's 43."""
@@ -83,9 +84,14 @@ def sense(config: Config) -> list[Problem]:
 
 def _cluster(config: Config) -> Iterator[Problem]:
     cluster = config.cluster
+    several = "+" in cluster.url.partition(":")[0]
     for wrong, name, text in (
-        (cluster.url and not cluster.url.startswith(SHARED), "url", f"begins with {' or '.join(SHARED)}"),
-        ("+sentinel:" in cluster.url and not SENTINELS.fullmatch(cluster.url), "url", SENTINELS_ARE),
+        (several and not SEVERAL.fullmatch(cluster.url), "url", SEVERAL_ARE),
+        (
+            cluster.url and not several and not cluster.url.startswith(SHARED),
+            "url",
+            f"begins with {' or '.join(SHARED)}",
+        ),
         (cluster.url and any(app.webhooks for app in config.apps), "url", "a cluster sends no webhooks yet"),
         (
             not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", cluster.prefix),

@@ -114,13 +114,12 @@ class Hub:
         self._last_serial = next_serial(self._last_serial, self.now())
         return self._last_serial
 
-    def cursor(self) -> int:
-        """A serial after all that was said, and before all that will be."""
+    def cursor(self, app: str) -> int:
+        """A serial after all that was said in an app, and before all that will be."""
         return self.next_serial()
 
-    @property
-    def settled(self) -> int:
-        """The serial up to which every message of this node was told, or never will be."""
+    def settled(self, app: str) -> int:
+        """The serial up to which every message of an app was told here, or never will be."""
         return min(self.in_flight.values()) - 1 if self.in_flight else self._last_serial
 
     def tree(self, app: str, name: str) -> ChannelTree:

@@ -278,11 +278,11 @@ async def test_messages_are_settled_once_all_before_them_are_told() -> None:
             house.subscribe(name)
         await settle()
         drawn = house.hub.next_serial()
-        assert house.hub.settled == drawn
+        assert house.hub.settled("1") == drawn
         house.journal.gate = trio.Event()
         first, second = house.publish("kept-a", "1"), house.publish("kept-b", "2")
         await settle()
-        waits = house.hub.settled
+        waits = house.hub.settled("1")
         assert not first.done.is_set()
         assert not second.done.is_set()
         house.journal.gate.set()
@@ -290,7 +290,7 @@ async def test_messages_are_settled_once_all_before_them_are_told() -> None:
         serials = [ticket.outcome.serial for ticket in (first, second) if isinstance(ticket.outcome, Receipt)]
         assert len(serials) == 2
         assert waits < min(serials)
-        assert house.hub.settled >= max(serials)
+        assert house.hub.settled("1") >= max(serials)
 
 
 AWAITS = ["append begins", "append ends", "head begins", "head ends", "since begins", "since ends"]

@@ -46,7 +46,7 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
         ),
         (
             APP + '[cluster]\nurl = "redis+sentinel://a:26379"\n',
-            "sower.toml:6: cluster.url: names Sentinels as redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE",
+            "sower.toml:6: cluster.url: is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://",
         ),
         (APP + '[cluster]\nprefix = "{a}"\n', "sower.toml:6: cluster.prefix: has 1 to 64 letters, digits, ., - and _"),
         (APP + '[cluster]\nlease = "1s"\n', "sower.toml:6: cluster.lease: is at least 2s"),

@@ -5,7 +5,10 @@
 
 scripts.py    what runs inside Redis, each script at once or not at all
 entries.py    what a channel's log is made of, as bytes
+keys.py       what is called what in Redis
+places.py     where Redis is, as a URL says it
 line.py       the one connection over which scripts go and broadcasts come, in the order of Redis
+links.py      such a line to each master of a Redis Cluster
 node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
 tree.py       a channel's tree that applies the log instead of deciding alone
 board.py      what each node says of itself: who follows what there, who is where (counts.py, whereabouts.py)

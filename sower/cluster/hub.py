@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sower.channel_tree import ChannelTree
 from sower.cluster.archive import Archive
+from sower.cluster.keys import shard_of
 from sower.cluster.node import Node
 from sower.cluster.replica import Replica
 from sower.cluster.tree import ClusterTree
@@ -19,6 +20,9 @@ from sower.store.rows import Log
 
 CLOCKS_APART = 50_000
 """100 ns units, 5 ms: how far behind Redis' clock a cursor begins, so that nothing is said before it afterwards."""
+
+SERVERS_APART = 10_000_000
+"""1 s: as much where several servers have a clock each."""
 
 
 class ClusterHub(Hub):
@@ -34,17 +38,17 @@ class ClusterHub(Hub):
 
     def next_serial(self) -> int:
         """Redis' time, or a serial after every earlier one that was made here."""
-        self._last_serial = max(self._last_serial + 1, self.node.heard, self.node.clock())
+        self._last_serial = max(self._last_serial + 1, *self.node.heard, self.node.clock())
         return self._last_serial
 
-    def cursor(self) -> int:
+    def cursor(self, app: str) -> int:
         """Redis' time, a little late, so that what is said from now on comes after it."""
-        return max(self.node.heard, self.node.clock() - CLOCKS_APART)
+        apart = SERVERS_APART if self.node.line.scattered else CLOCKS_APART
+        return max(self.node.heard[shard_of(app)], self.node.clock() - apart)
 
-    @property
-    def settled(self) -> int:
+    def settled(self, app: str) -> int:
         """The serial up to which all that channels here follow was told: broadcasts come in the order of serials."""
-        heard = self.node.heard
+        heard = self.node.heard[shard_of(app)]
         return min(heard, min(self.in_flight.values()) - 1) if self.in_flight else heard
 
     async def presence(self, app: str, name: str) -> Presence | None:

@@ -8,15 +8,16 @@ Rule 3: who does not answer in time is gone: the connection is dropped, and all 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha1
-from typing import Any
+from typing import Any, NamedTuple, Protocol, Self
 
 import structlog
 import trio
 from coredis.connection import BaseConnection
-from coredis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from coredis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from coredis.pool import ConnectionPool
 
 from sower.cluster import scripts
@@ -34,31 +35,113 @@ READERS = 8
 SUBSCRIBED_AT_ONCE = 1000
 """Channels in one SUBSCRIBE."""
 
-_names = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in scripts.ALL}
+BROADCAST, UNSUBSCRIBED = (b"message", b"smessage"), (b"unsubscribe", b"sunsubscribe")
+
+CHANGED: Mapping[type[Exception], str] = {
+    NoScriptError: "it has forgotten its scripts",
+    ReadOnlyError: "it is only a replica now",
+    MovedError: "a slot has moved to another master",
+}
+"""Errors that say that it is no longer what it was."""
 
 
-class Line:
-    """The line, which comes back by itself.
+class Script(NamedTuple):
+    """As a server runs it. name: by which it is called."""
 
-    heard: told of each broadcast: topic, payload. begun: run when it stands again, before it is used; lost: when it
-    is gone. fault: why it does not stand, empty while it does.
+    text: str
+    name: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """The script of this text."""
+        return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_plain = {script: Script.of(script) for script in scripts.ALL}
+_sharded = {script: Script.of(script.replace("'PUBLISH'", "'SPUBLISH'")) for script in scripts.ALL}
+
+
+class Line(Protocol):
+    """What a node has of Redis. It comes back by itself.
+
+    begun: run when it stands again, before it is used
+    fault: why it does not stand, empty while it does
+    scattered: whether keys are on several servers
     """
 
-    def __init__(self, url: str, *, replicas: int, heard: Callable[[bytes, bytes], None]) -> None:
-        self.fault = "no connection yet"
-        self.begun: Callable[[], Awaitable[None]] = _nothing
-        self.lost: Callable[[], None] = _nobody
-        self._replicas = replicas
-        self._heard = heard
-        self._topics: dict[bytes, None] = {}
-        self._connection: BaseConnection | None = None
-        self._place = Place.read(url)
-        self._pool: ConnectionPool[Any]
+    begun: Callable[[], Awaitable[None]]
+    scattered: bool = False
+
+    @property
+    def fault(self) -> str: ...
 
     @property
     def up(self) -> bool:
         """Whether it stands and what is said over it is heard."""
         return not self.fault
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Hold the connections until the block ends. Raises ClusterFailed where there is no Redis."""
+        ...
+
+    def subscribe(self, topic: bytes) -> None:
+        """Hear this topic from now on, over every connection."""
+        ...
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Hear it no more."""
+        ...
+
+    async def run(self, script: str, keys: Sequence[bytes], args: Sequence[Any], *, gated: bool = False) -> Any:
+        """Run a script. gated: its effect must be on the replicas that are asked for. Raises ClusterFailed."""
+        ...
+
+    async def ask(self, command: bytes, *args: Any) -> Any:
+        """Have one command done, of which the first argument is a key or a topic. Raises ClusterFailed."""
+        ...
+
+    async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """As `ask`, several side by side; the answers are in their order. Raises ClusterFailed."""
+        ...
+
+    async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
+        """Run a script whose answer may be long, on a connection of its own. Raises ClusterFailed."""
+        ...
+
+
+class OneLine(Line):
+    """To one server.
+
+    sharded: it is a master of a Redis Cluster, which broadcasts what is said in its slots
+    heard:   told of each broadcast: topic, payload
+    lost:    told when the connection is gone
+    """
+
+    def __init__(
+        self, place: Place, *, replicas: int, heard: Callable[[bytes, bytes], None], sharded: bool = False
+    ) -> None:
+        self._fault = "no connection yet"
+        self.begun = _nothing
+        self.lost: Callable[[], None] = _nobody
+        self._prefix = b"S" if sharded else b""
+        self._adapted = _sharded if sharded else _plain
+        self._leaving: Counter[bytes] = Counter()
+        self._replicas = replicas
+        self._heard = heard
+        self._topics: dict[bytes, None] = {}
+        self._connection: BaseConnection | None = None
+        self._place = place
+        self._pool: ConnectionPool[Any]
+
+    @property
+    def fault(self) -> str:
+        """Why it does not stand."""
+        return self._fault
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, which may be about to begin."""
+        return self._connection is not None
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
@@ -72,19 +155,20 @@ class Line:
             raise ClusterFailed(f"Redis cannot be reached: {failed}.")
 
     def subscribe(self, topic: bytes) -> None:
-        """Hear this topic from now on, over every connection."""
+        """As Line.subscribe."""
         self._topics[topic] = None
-        self._send(b"SUBSCRIBE", topic)
+        self._send(self._prefix + b"SUBSCRIBE", topic)
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Hear it no more."""
+        """As Line.unsubscribe."""
         self._topics.pop(topic, None)
-        self._send(b"UNSUBSCRIBE", topic)
+        self._leaving[topic] += 1
+        self._send(self._prefix + b"UNSUBSCRIBE", topic)
 
     async def run(self, script: str, keys: Sequence[bytes], args: Sequence[Any], *, gated: bool = False) -> Any:
-        """Run a script. gated: its effect must be on the replicas that are asked for. Raises ClusterFailed."""
+        """As Line.run."""
         connection = self._usable()
-        request = connection.create_request(b"EVALSHA", _names[script], len(keys), *keys, *args)
+        request = connection.create_request(b"EVALSHA", self._adapted[script].name, len(keys), *keys, *args)
         if not (gated and self._replicas):
             return await self._answer(connection, request)
         asked = connection.create_request(b"WAIT", self._replicas, int(ANSWERS_WITHIN * 500))
@@ -95,26 +179,36 @@ class Line:
         return answer
 
     async def ask(self, command: bytes, *args: Any) -> Any:
-        """Have one command done. Raises ClusterFailed."""
-        connection = self._usable()
-        return await self._answer(connection, connection.create_request(command, *args))
+        """As Line.ask."""
+        return await self.request(command, *args)
 
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """As `ask`, several side by side; the answers are in their order. Raises ClusterFailed."""
+        """As Line.ask_all."""
+        return [await answer for answer in [self.request(*command) for command in commands]]
+
+    def request(self, command: bytes, *args: Any) -> Awaitable[Any]:
+        """Send one command; its answer is awaited. Raises ClusterFailed."""
         connection = self._usable()
-        requests = [connection.create_request(*command) for command in commands]
-        return [await self._answer(connection, request) for request in requests]
+        if command == b"PUBLISH":
+            command = self._prefix + command
+        return self._answer(connection, connection.create_request(command, *args))
 
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
-        """Run a script whose answer may be long, on a connection of its own. Raises ClusterFailed."""
+        """As Line.read."""
         if not self.up:
             raise ClusterFailed(f"Redis cannot be read: {self.fault}.")
         try:
             async with self._pool.acquire() as connection:
-                request = connection.create_request(b"EVAL", script, len(keys), *keys, *args)
+                request = connection.create_request(b"EVAL", self._adapted[script].text, len(keys), *keys, *args)
                 return await request
         except (RedisError, OSError, TimeoutError) as error:
             raise ClusterFailed(f"Redis could not be read: {error}.") from error
+
+    def forget(self, why: str) -> None:
+        """Begin anew, and follow nothing yet."""
+        self._topics.clear()
+        if self._connection is not None:
+            self._drop(self._connection, why)
 
     def _usable(self) -> BaseConnection:
         if self._connection is None or not self._connection.usable:
@@ -128,8 +222,8 @@ class Line:
     async def _answer(self, connection: BaseConnection, request: Awaitable[Any]) -> Any:
         try:
             return await request
-        except (NoScriptError, ReadOnlyError) as error:
-            why = "it has forgotten its scripts" if isinstance(error, NoScriptError) else "it is only a replica now"
+        except (NoScriptError, ReadOnlyError, MovedError) as error:
+            why = CHANGED[type(error)]
             self._drop(connection, why)
             raise ClusterFailed(f"Redis was changed: {why}.") from error
         except ResponseError as error:
@@ -140,8 +234,15 @@ class Line:
 
     def _drop(self, connection: BaseConnection, why: str) -> None:
         if connection is self._connection:
-            self.fault = why
+            self._fault = why
         connection.invalidate(why)
+
+    def _unsubscribed(self, connection: BaseConnection, topic: bytes) -> None:
+        """As was asked for, or because its slot is another master's now."""
+        if self._leaving[topic]:
+            self._leaving[topic] -= 1
+        elif topic in self._topics:
+            self._drop(connection, CHANGED[MovedError])
 
     async def _hold(self, *, task_status: trio.TaskStatus[str | None] = trio.TASK_STATUS_IGNORED) -> None:
         """Connect, hear what is broadcast, and connect again."""
@@ -154,8 +255,10 @@ class Line:
                         started = True
                         task_status.started(None)
                     async for push in connection.push_messages:
-                        if push[0] == b"message":
+                        if push[0] in BROADCAST:
                             self._heard(push[1], push[2])
+                        elif push[0] in UNSUBSCRIBED:
+                            self._unsubscribed(connection, push[1])
             except (RedisError, OSError, TimeoutError, ClusterFailed) as error:
                 self._end(str(error))
                 if not started:
@@ -164,21 +267,24 @@ class Line:
             await trio.sleep(TRY_EVERY)
 
     async def _begin(self, connection: BaseConnection) -> None:
-        for script in scripts.ALL:
-            await connection.create_request(b"SCRIPT LOAD", script)
+        """Subscribe first: where that is refused, the answer to what follows says so."""
         topics = list(self._topics)
-        for at in range(0, len(topics), SUBSCRIBED_AT_ONCE):
-            connection.send_command(b"SUBSCRIBE", *topics[at : at + SUBSCRIBED_AT_ONCE])
+        self._leaving.clear()
+        at_once = 1 if self._prefix else SUBSCRIBED_AT_ONCE  # a command is for one slot
+        for at in range(0, len(topics), at_once):
+            connection.send_command(self._prefix + b"SUBSCRIBE", *topics[at : at + at_once])
+        for script in scripts.ALL:
+            await connection.create_request(b"SCRIPT LOAD", self._adapted[script].text)
         self._connection = connection
         await self.begun()
-        self.fault = ""
+        self._fault = ""
         log.info("cluster_connected", channels=len(topics))
 
     def _end(self, why: str) -> None:
         if self._connection is None:
-            self.fault = why
+            self._fault = why
             return
-        self.fault = self.fault or why
+        self._fault = self._fault or why
         log.warning("cluster_disconnected", why=self.fault)
         self._connection.invalidate(why)
         self._connection = None

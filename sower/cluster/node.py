@@ -21,7 +21,8 @@ from sower.cluster import entries, scripts
 from sower.cluster.board import Board
 from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
-from sower.cluster.line import Line
+from sower.cluster.keys import SHARDS, Keys, clock_of
+from sower.cluster.links import line_to
 from sower.cluster.whereabouts import Whereabouts
 from sower.cluster.words import Words
 from sower.config import Cluster, History
@@ -49,19 +50,6 @@ STATE_OF_HISTORY_KEPT = 30 * 86400.0
 
 REMOVED_AT_ONCE = 500
 """Members of a dead node in one script."""
-
-
-class Keys:
-    """What a channel's keys are called. All are in one slot of a Redis Cluster."""
-
-    __slots__ = ("here", "ids", "kept", "latest", "past", "state", "topic")
-
-    def __init__(self, prefix: str, app: str, channel: str) -> None:
-        base = f"{prefix}:{{{app}/{channel}}}".encode()
-        self.topic = base
-        self.state, self.latest, self.kept, self.past, self.here, self.ids = (
-            base + end for end in (b":s", b":r", b":m", b":p", b":h", b":i:")
-        )
 
 
 class Snapshot(NamedTuple):
@@ -111,7 +99,7 @@ class Follower(Protocol):
 
 
 class Node:
-    """name: of this process. epoch: of all positions. heard: the serial up to which every broadcast has come.
+    """name: of this process. epoch: of all positions. heard: for each shard the serial up to which all broadcasts came.
 
     behind: how far Redis' clock is from trio's, in seconds. history_of: what a channel keeps.
     words: what is told to all nodes
@@ -121,12 +109,12 @@ class Node:
     def __init__(self, config: Cluster, history_of: Callable[[str], History | None], remember_ids: float) -> None:
         self.name = secrets.token_hex(entries.NODE // 2)
         self.epoch = ""
-        self.heard = 0
+        self.heard = [0] * SHARDS
         self.living: tuple[str, ...] = ()
         self.renewed: Callable[[], None] = _nobody
         self.moved: list[Callable[[], None]] = []
         self.prefix = config.prefix
-        self.line = Line(config.url, replicas=config.replicas, heard=self._hear)
+        self.line = line_to(config.url, replicas=config.replicas, heard=self._hear)
         self.line.begun = self._begin
         self._lease = float(config.lease)
         self._boards: list[Board] = []
@@ -139,11 +127,11 @@ class Node:
         self._remember = int(remember_ids * 1000)
         self._offset = 0.0
         self._clock, self._epoch, self._nodes = (
-            f"{config.prefix}:{name}".encode() for name in ("clock", "epoch", "nodes")
+            f"{config.prefix}:{{all}}:{name}".encode() for name in ("clock", "epoch", "nodes")
         )
         self._followed: dict[bytes, Follower] = {}
-        self._acknowledged: tuple[Keys, int, float] | None = None
-        """The first serial of what was last acknowledged here, and when."""
+        self._acknowledged: dict[int, tuple[Keys, int, float]] = {}
+        """Of each shard the first serial of what was last acknowledged here, and when."""
         self._owning: set[tuple[str, str]] = set()
         self._known = False
         self._refused = ""
@@ -218,8 +206,10 @@ class Node:
 
     async def load(self, keys: Keys, name: str) -> Snapshot:
         """A channel as it is. Raises ClusterFailed."""
-        args = (self.heard, self._state_kept(self._history_of(name)))
-        head, cached, members = await self.line.run(scripts.LOAD, (self._clock, keys.state, keys.here), args)
+        args = (self.heard[keys.shard], self._state_kept(self._history_of(name)))
+        answer = await self.line.run(scripts.LOAD, (keys.clock, keys.state, keys.here), args)
+        clock, head, cached, members = answer
+        self.heard[keys.shard] = max(self.heard[keys.shard], int(clock))
         return Snapshot(int(head), entries.cached(cached), entries.here(members))
 
     async def missed(self, keys: Keys, since: int) -> Missed:
@@ -241,8 +231,8 @@ class Node:
         """Append entries in the name of a node. Raises ClusterFailed."""
         history = self._history_of(name)
         most, age = (history.messages, int(history.age * 1000)) if history is not None else (0, 0)
-        names = [self._clock, keys.state, keys.latest, keys.kept, keys.past, keys.here]
-        args: list[Any] = [keys.topic, self.heard, node, most, age, self._remember]
+        names = [keys.clock, keys.state, keys.latest, keys.kept, keys.past, keys.here]
+        args: list[Any] = [keys.topic, self.heard[keys.shard], node, most, age, self._remember]
         args += [int(LATEST_KEPT * 1000), self._state_kept(history)]
         for entry, how in said:
             if not isinstance(entry, Spoken):
@@ -258,7 +248,7 @@ class Node:
         outcomes = [_outcome(answer) for answer in answers]
         first = min((outcome.serial for outcome in outcomes if outcome.fresh), default=0)
         if first:
-            self._acknowledged = keys, first, trio.current_time()
+            self._acknowledged[keys.shard] = keys, first, trio.current_time()
         return outcomes
 
     def _state_kept(self, history: History | None) -> int:
@@ -297,14 +287,15 @@ class Node:
             return
         if tree is not None:
             tree.hear(payload)
-        self.heard = max(self.heard, entries.last_of(payload))
+            shard = tree.keys.shard
+            self.heard[shard] = max(self.heard[shard], entries.last_of(payload))
 
     # The lease
 
     async def _begin(self) -> None:
         """The line stands again."""
-        if self.epoch and not await self._has_acknowledged():
-            await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
+        if self.epoch and not await self._has_all():
+            await self._renew_epoch()
         lost = await self._renew()
         self._say_again()
         for tree in tuple(self._followed.values()):
@@ -313,19 +304,31 @@ class Node:
             await self.words.read()
         self._tell_moved()
 
-    async def _has_acknowledged(self) -> bool:
+    async def _renew_epoch(self) -> None:
+        self.heard = [0] * SHARDS
+        await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
+
+    async def _has_all(self) -> bool:
+        """Whether Redis has what it acknowledged here, in each shard."""
+        return all([await self._has(*acknowledged) for acknowledged in tuple(self._acknowledged.values())])
+
+    async def _has(self, keys: Keys, first: int, when: float) -> bool:
         """Whether Redis has what it last acknowledged here, or may have had it: a replica copies in order.
 
-        Not where it started from an older copy, or where Sentinel chose a replica that had not got so far.
+        Not where it started from an older copy, or where a replica took over that had not got so far.
         """
-        if self._acknowledged is None:
-            return True
-        keys, first, when = self._acknowledged
         missed = await self.missed(keys, first - 1)
         if any(entries.first_of(payload) == first for payload in missed.payloads):
             return True
         gone = len(missed.payloads) >= LATEST_AT_MOST or trio.current_time() - when > LATEST_KEPT
         return gone and missed.snapshot.head >= first
+
+    async def _clocks_stand(self) -> bool:
+        """Whether no server has lost all. It is seen by the epoch where there is but one."""
+        if not self.line.scattered:
+            return True
+        asked = [(b"GET", clock_of(self.prefix, shard)) for shard, heard in enumerate(self.heard) if heard]
+        return None not in await self.line.ask_all(asked)
 
     async def _beat(self) -> None:
         while True:
@@ -339,6 +342,8 @@ class Node:
 
     async def look(self) -> None:
         """See whether Redis is as it was. Raises ClusterFailed."""
+        if not await self._clocks_stand():
+            await self._renew_epoch()
         known, whole_at = self._known, self._whole_at
         if await self._renew():
             for tree in tuple(self._followed.values()):
@@ -360,11 +365,10 @@ class Node:
         answer = await self.line.run(
             scripts.BEAT,
             (self._clock, self._epoch, self._nodes),
-            (self.name, int(self._lease * 1000), secrets.token_hex(4), self.heard),
+            (self.name, int(self._lease * 1000), secrets.token_hex(4), max(self.heard)),
         )
         clock, epoch, known, dead, living = answer
         self._offset = int(clock) / SERIALS_PER_SECOND - (before + trio.current_time()) / 2
-        self.heard = max(self.heard, int(clock))
         self._known = bool(known)
         before_them, self.living = self.living, tuple(name.decode() for name in living)
         if set(before_them) != set(self.living):

@@ -1,9 +1,11 @@
 """Where Redis is: what a URL means.
 
-    redis://USER:PASSWORD@HOST:PORT/DB      one server; rediss:// is TLS, unix:///PATH a socket
-    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB     whichever server Sentinels name; rediss+sentinel://
+    redis://USER:PASSWORD@HOST:PORT/DB               one server; rediss:// is TLS, unix:///PATH a socket
+    redis+cluster://USER:PASSWORD@HOST:PORT,...      the masters of a Redis Cluster, as one of these says
+    redis+sentinel://USER:PASSWORD@HOST:PORT,.../SERVICE/DB    whichever server one of these Sentinels names
 
-User, password and database are those of the servers, not of Sentinels. What they hold is percent-encoded.
+rediss+cluster:// and rediss+sentinel:// are TLS to the servers. User, password and database are theirs, not those of
+Sentinels; what they hold is percent-encoded.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ from coredis.pool import ConnectionPool, SentinelConnectionPool
 ANSWERS_WITHIN = 2.0
 """Seconds for an answer, and for a connection. A healthy Redis takes a millisecond."""
 
-SENTINEL_PORT = 26379
+PORT, SENTINEL_PORT = 6379, 26379
 
 
 class Place(NamedTuple):
-    """What a URL says. service: the name under which Sentinels know the servers, empty where there are none."""
+    """What a URL says.
+
+    named:   Sentinels, or servers of a Redis Cluster
+    service: the name under which Sentinels know the servers, empty where there are none
+    """
 
     url: str
-    sentinels: tuple[TCPLocation, ...] = ()
+    named: tuple[TCPLocation, ...] = ()
     service: str = ""
     database: int = 0
 
@@ -36,11 +42,16 @@ class Place(NamedTuple):
     def read(cls, url: str) -> Self:
         """A URL of the config, which has been checked (sower/config_sense.py)."""
         parts = urlsplit(url)
-        if not parts.scheme.endswith("+sentinel"):
+        if "+" not in parts.scheme:
             return cls(url)
         service, _, database = parts.path.strip("/").partition("/")
-        sentinels = tuple(map(_location, parts.netloc.rpartition("@")[2].split(",")))
-        return cls(url, sentinels, unquote(service), int(database or 0))
+        port = SENTINEL_PORT if service else PORT
+        named = tuple(_location(host, port) for host in parts.netloc.rpartition("@")[2].split(","))
+        return cls(url, named, unquote(service), int(database or 0))
+
+    def at(self, server: TCPLocation) -> Self:
+        """One server of a Redis Cluster."""
+        return self._replace(named=(server,))
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -57,20 +68,24 @@ class Place(NamedTuple):
             "connect_timeout": ANSWERS_WITHIN,
             "ssl_context": self.tls,
         }
-        if not self.sentinels:
+        if not self.named:
             async with ConnectionPool[Any].from_url(self.url, decode_components=True, **common) as pool:
                 yield pool
             return
-        asked = {"connect_timeout": ANSWERS_WITHIN / 2, "stream_timeout": ANSWERS_WITHIN / 2}
         user, _, password = urlsplit(self.url).netloc.rpartition("@")[0].partition(":")
-        credentials = {"username": unquote(user) or None, "password": unquote(password) or None}
+        common |= {"username": unquote(user) or None, "password": unquote(password) or None}
+        if not self.service:
+            async with ConnectionPool[Any](location=self.named[0], **common) as pool:
+                yield pool
+            return
+        asked = {"connect_timeout": ANSWERS_WITHIN / 2, "stream_timeout": ANSWERS_WITHIN / 2}
         async with (
-            Sentinel(self.sentinels, sentinel_kwargs=asked) as sentinel,
-            SentinelConnectionPool(self.service, sentinel, db=self.database, **credentials, **common) as pool,
+            Sentinel(self.named, sentinel_kwargs=asked) as sentinel,
+            SentinelConnectionPool(self.service, sentinel, db=self.database, **common) as pool,
         ):
             yield pool
 
 
-def _location(host: str) -> TCPLocation:
+def _location(host: str, port: int) -> TCPLocation:
     parts = urlsplit(f"//{host}")
-    return TCPLocation(parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT)
+    return TCPLocation(parts.hostname or "127.0.0.1", parts.port or port)

@@ -1,8 +1,10 @@
 """What runs inside Redis. A script is run whole, alone, and by the clock of Redis.
 
+All keys and the topic of a script are in one slot of a Redis Cluster, see keys.py.
+
 Serials are text of 17 digits here: numbers in Lua have 53 bits, and a serial has 54.
 
-    clock      the last serial of all: they rise over all channels, so one cursor can stand for many of them
+    clock      the last serial of a shard: they rise over all its channels, so one cursor stands for many of an app
     epoch      changes when Redis lost data
     nodes      when each node's lease ends, in milliseconds
     :s         a channel's head, the serial it was born at, the last that was kept and the last that was trimmed
@@ -119,17 +121,18 @@ LOAD = (
     _TIME
     + """
 -- KEYS: clock, :s, :h. ARGV: floor, state kept (ms)
+local clock = later(redis.call('GET', KEYS[1]), later(now, ARGV[1]))
+redis.call('SET', KEYS[1], clock)
 local head = redis.call('HGET', KEYS[2], 'head')
 if not head then
-  head = later(redis.call('GET', KEYS[1]), later(now, ARGV[1]))
-  redis.call('SET', KEYS[1], head)
+  head = clock
   redis.call('HSET', KEYS[2], 'head', head, 'born', head)
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
 end
-return {head, redis.call('HGET', KEYS[2], 'cached') or '', redis.call('HGETALL', KEYS[3])}
+return {clock, head, redis.call('HGET', KEYS[2], 'cached') or '', redis.call('HGETALL', KEYS[3])}
 """
 )
-"""How far a channel's log is, the last event that newcomers begin with, and who is here, all at one moment."""
+"""The clock, how far a channel's log is, its last event for newcomers, and who is here, all at one moment."""
 
 MISSED = """
 -- KEYS: :s, :r, :h. ARGV: after which serial

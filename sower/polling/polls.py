@@ -65,6 +65,7 @@ class HeldPoll:
 
     __slots__ = (
         "_keeper",
+        "app",
         "attendees",
         "cursor",
         "grant",
@@ -85,6 +86,7 @@ class HeldPoll:
         places: tuple[Track | Bundle, ...],
         attendees: tuple[Attendee, ...],
     ) -> None:
+        self.app = grant.app
         self.words = polled.words
         self.passes = polled.poll.passes
         self.seconds = polled.poll.seconds
@@ -147,11 +149,11 @@ class Polls:
         if poll.user is not None:
             attendees = self._roster.attend(app, poll.user, channels, poll.seconds, states)
         if not poll.cursor:
-            return _response(polled.words, self._hub.cursor(), ())
+            return _response(polled.words, self._hub.cursor(app), ())
         held = HeldPoll(self, polled, grant, places, attendees)
         held.cursor = min(held.cursor, self._hub.next_serial())  # a clock ahead of ours would miss what is to come
         behind = self._is_behind(held)
-        response = None if behind else self._collect(held, self._hub.settled)
+        response = None if behind else self._collect(held, self._hub.settled(app))
         if response is not None:
             return response
         self._hold(held, taken, grant.expires)
@@ -216,7 +218,7 @@ class Polls:
         shared: dict[tuple[object, ...], Response] = {}
         for number, poll in enumerate(woken, 1):
             if isinstance(poll, HeldPoll) and poll.held is not None and not poll.reading:
-                settled = self._hub.settled
+                settled = self._hub.settled(poll.app)
                 if self._is_behind(poll):
                     self._catch_up_soon(poll)
                 elif (response := self._collect(poll, settled, shared)) is not None:
@@ -308,7 +310,7 @@ class Polls:
             bound = min(bound, await self._read_track(poll, place, track, floor, pieces))
         if any(track.floor != floor for track, floor in floors):
             bound = min(bound, *(floor for _, floor in floors))  # a ring moved on meanwhile
-        bound = min(bound, self._hub.settled)
+        bound = min(bound, self._hub.settled(poll.app))
         pieces = {serial: piece for serial, piece in pieces.items() if serial <= bound}
         for serial, piece in self._from_rings(poll, bound).items():
             pieces.setdefault(serial, piece)

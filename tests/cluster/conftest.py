@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -85,6 +86,66 @@ class Sentinel(Redis):
         return (str(file), "--sentinel")
 
 
+class Master(Redis):
+    """One of a Redis Cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._bus = free_port()
+
+    def options(self, *more: str) -> tuple[str, ...]:
+        return super().options(
+            "--cluster-enabled", "yes", "--cluster-port", str(self._bus), "--cluster-node-timeout", "1000",
+            "--cluster-require-full-coverage", "no", *more,
+        )  # fmt: skip
+
+
+class RedisCluster(NamedTuple):
+    """Three masters, each with a third of the slots."""
+
+    masters: list[Master]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{master.port}" for master in self.masters)
+
+    def command(self, *words: str) -> str:
+        """On whichever master it is for."""
+        return self.masters[0].command("-c", *words)
+
+    def manage(self, *words: str) -> None:
+        """`redis-cli --cluster`."""
+        subprocess.run(["redis-cli", "--cluster", *words], capture_output=True, check=True, timeout=3 * PATIENCE)
+
+    def master_of(self, key: bytes) -> Master:
+        """Who has a key's slot."""
+        slot = self.masters[0].command("CLUSTER", "KEYSLOT", key.decode())
+        for line in self.masters[0].command("CLUSTER", "NODES").splitlines():
+            fields = line.split()
+            ranges = [part.split("-") for part in fields[8:] if not part.startswith("[")]
+            if any(int(part[0]) <= int(slot) <= int(part[-1]) for part in ranges):
+                return next(one for one in self.masters if f":{one.port}@" in fields[1])
+        raise AssertionError(f"nobody has slot {slot}")
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[RedisCluster]:
+    """Three masters for as long as the block runs."""
+    masters: list[Master] = []
+    for number in range(3):
+        home = folder / f"master{number}"
+        home.mkdir()
+        masters.append(Master(home))
+    with servers(*masters):
+        for master in masters:
+            master.start()
+        whole = RedisCluster(masters)
+        whole.manage("create", *(f"127.0.0.1:{master.port}" for master in masters), "--cluster-yes")
+        while any("cluster_state:ok" not in master.command("CLUSTER", "INFO") for master in masters):
+            pass
+        yield whole
+
+
 @contextmanager
 def servers(*some: Redis) -> Iterator[None]:
     """They end with the block."""
@@ -131,7 +192,9 @@ history = {messages = 5, age = "1h"}
 """
 
 
-def made(folder: Path, redis: Redis, count: int, config: str, lease: str, prefix: str, more: str = "") -> list[Daemon]:
+def made(
+    folder: Path, redis: Redis | RedisCluster, count: int, config: str, lease: str, prefix: str, more: str = ""
+) -> list[Daemon]:
     """Daemons that share a Redis, not started yet. more: lines of their [cluster]."""
     shared = f'[cluster]\nurl = "{redis.url}"\nlease = "{lease}"\nprefix = "{prefix}"\n{more}'
     daemons: list[Daemon] = []
@@ -152,7 +215,7 @@ async def start_all(daemons: list[Daemon]) -> None:
 @asynccontextmanager
 async def cluster(
     folder: Path,
-    redis: Redis,
+    redis: Redis | RedisCluster,
     count: int = 2,
     config: str = CONFIG,
     lease: str = "2s",

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from sower.cluster.archive import Archive
 from sower.cluster.entries import Entry, Spoken, unpack
-from sower.cluster.node import Keys, Node
+from sower.cluster.keys import Keys
+from sower.cluster.node import Node
 from sower.cluster.replica import Replica
 from sower.config import Cluster, Duration, History
 from sower.core.message import Appearance, Did, Message, next_serial

@@ -1,0 +1,40 @@
+"""What is called what in Redis.
+
+    PREFIX:{SHARD}:...    of the channels of an app
+    PREFIX:{all}:...      of all nodes
+
+Rule 1: all keys of a script, and the topic that it broadcasts on, have the same between { and }. Then they are in one
+        slot, which one master of a Redis Cluster decides.
+"""
+
+from __future__ import annotations
+
+from binascii import crc32
+
+SHARDS = 64
+"""Slots of a Redis Cluster that are used. All channels of an app are in one: there its serials rise by one clock."""
+
+
+def shard_of(app: str) -> int:
+    """Where an app's channels are."""
+    return crc32(app.encode()) % SHARDS
+
+
+class Keys:
+    """What a channel's keys are called. All that a script has of them are in one slot of a Redis Cluster."""
+
+    __slots__ = ("clock", "here", "ids", "kept", "latest", "past", "shard", "state", "topic")
+
+    def __init__(self, prefix: str, app: str, channel: str) -> None:
+        self.shard = shard_of(app)
+        self.clock = clock_of(prefix, self.shard)
+        base = f"{prefix}:{{{self.shard}}}:{app}/{channel}".encode()
+        self.topic = base
+        self.state, self.latest, self.kept, self.past, self.here, self.ids = (
+            base + end for end in (b":s", b":r", b":m", b":p", b":h", b":i:")
+        )
+
+
+def clock_of(prefix: str, shard: int) -> bytes:
+    """The last serial of a shard."""
+    return f"{prefix}:{{{shard}}}:clock".encode()
