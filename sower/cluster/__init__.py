@@ -10,6 +10,7 @@ places.py     where Redis is, as a URL says it
 line.py       the one connection over which scripts go and broadcasts come, in the order of Redis
 links.py      such a line to each master of a Redis Cluster
 node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
+memory.py     whether Redis still has what it had
 tree.py       a channel's tree that applies the log instead of deciding alone
 board.py      what each node says of itself: who follows what there, who is where (counts.py, whereabouts.py)
 copy.py       a channel's state, of which some is elsewhere

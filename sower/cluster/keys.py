@@ -35,6 +35,11 @@ class Keys:
         )
 
 
+def mark_of(prefix: str, shard: int) -> bytes:
+    """By which it is known that its server was not emptied."""
+    return f"{prefix}:{{{shard}}}:mark".encode()
+
+
 def clock_of(prefix: str, shard: int) -> bytes:
     """The last serial of a shard."""
     return f"{prefix}:{{{shard}}}:clock".encode()

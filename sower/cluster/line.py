@@ -170,28 +170,28 @@ class OneLine(Line):
         connection = self._usable()
         request = connection.create_request(b"EVALSHA", self._adapted[script].name, len(keys), *keys, *args)
         if not (gated and self._replicas):
-            return await self._answer(connection, request)
+            return await self.answer(connection, request)
         asked = connection.create_request(b"WAIT", self._replicas, int(ANSWERS_WITHIN * 500))
-        answer = await self._answer(connection, request)
-        count = await self._answer(connection, asked)
+        answer = await self.answer(connection, request)
+        count = await self.answer(connection, asked)
         if count < self._replicas:
             raise ClusterFailed(f"{count} replicas have it, and cluster.replicas asks for {self._replicas}.")
         return answer
 
     async def ask(self, command: bytes, *args: Any) -> Any:
         """As Line.ask."""
-        return await self.request(command, *args)
+        return await self.request(command, *args).answer()
 
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """As Line.ask_all."""
-        return [await answer for answer in [self.request(*command) for command in commands]]
+        return [await asked.answer() for asked in [self.request(*command) for command in commands]]
 
-    def request(self, command: bytes, *args: Any) -> Awaitable[Any]:
-        """Send one command; its answer is awaited. Raises ClusterFailed."""
+    def request(self, command: bytes, *args: Any) -> Asked:
+        """Send one command. Raises ClusterFailed."""
         connection = self._usable()
         if command == b"PUBLISH":
             command = self._prefix + command
-        return self._answer(connection, connection.create_request(command, *args))
+        return Asked(self, connection, connection.create_request(command, *args))
 
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """As Line.read."""
@@ -219,7 +219,8 @@ class OneLine(Line):
         if self._connection is not None and self._connection.usable:
             self._connection.send_command(command, *args)
 
-    async def _answer(self, connection: BaseConnection, request: Awaitable[Any]) -> Any:
+    async def answer(self, connection: BaseConnection, request: Awaitable[Any]) -> Any:
+        """Wait for an answer. Raises ClusterFailed."""
         try:
             return await request
         except (NoScriptError, ReadOnlyError, MovedError) as error:
@@ -289,6 +290,18 @@ class OneLine(Line):
         self._connection.invalidate(why)
         self._connection = None
         self.lost()
+
+
+class Asked(NamedTuple):
+    """A command that was sent."""
+
+    line: OneLine
+    connection: BaseConnection
+    request: Awaitable[Any]
+
+    async def answer(self) -> Any:
+        """Wait for what it answers. Raises ClusterFailed."""
+        return await self.line.answer(self.connection, self.request)
 
 
 async def _nothing() -> None:

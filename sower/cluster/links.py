@@ -8,7 +8,7 @@ Rule 3: who says that a slot has moved is believed: the masters are asked anew, 
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -109,8 +109,7 @@ class Links(Line):
 
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """As Line.ask_all."""
-        answers: list[Awaitable[Any]] = [self._of(command[1]).request(*command) for command in commands]
-        return [await answer for answer in answers]
+        return [await asked.answer() for asked in [self._of(command[1]).request(*command) for command in commands]]
 
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """As Line.read."""

@@ -21,8 +21,9 @@ from sower.cluster import entries, scripts
 from sower.cluster.board import Board
 from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
-from sower.cluster.keys import SHARDS, Keys, clock_of
+from sower.cluster.keys import SHARDS, Keys
 from sower.cluster.links import line_to
+from sower.cluster.memory import LATEST_KEPT, Memory
 from sower.cluster.whereabouts import Whereabouts
 from sower.cluster.words import Words
 from sower.config import Cluster, History
@@ -36,12 +37,6 @@ BEATS_IN_A_LEASE = 5
 
 SLOWEST_BEAT = 1.0
 """Seconds between two looks at Redis, at most: so soon is it seen that it went, or lost its data."""
-
-LATEST_KEPT = 60.0
-"""Seconds that broadcasts can be read again."""
-
-LATEST_AT_MOST = 256
-"""Broadcasts of a channel that can be read again (SAY in scripts.py)."""
 
 STATE_KEPT = 86400.0
 """Seconds that a silent channel without history is known; with history it is 30 days, as in the journal."""
@@ -130,8 +125,7 @@ class Node:
             f"{config.prefix}:{{all}}:{name}".encode() for name in ("clock", "epoch", "nodes")
         )
         self._followed: dict[bytes, Follower] = {}
-        self._acknowledged: dict[int, tuple[Keys, int, float]] = {}
-        """Of each shard the first serial of what was last acknowledged here, and when."""
+        self._memory = Memory(self.line, config.prefix)
         self._owning: set[tuple[str, str]] = set()
         self._known = False
         self._refused = ""
@@ -206,6 +200,7 @@ class Node:
 
     async def load(self, keys: Keys, name: str) -> Snapshot:
         """A channel as it is. Raises ClusterFailed."""
+        await self._memory.mark(keys)
         args = (self.heard[keys.shard], self._state_kept(self._history_of(name)))
         answer = await self.line.run(scripts.LOAD, (keys.clock, keys.state, keys.here), args)
         clock, head, cached, members = answer
@@ -229,6 +224,7 @@ class Node:
 
     async def append(self, name: str, keys: Keys, said: Sequence[tuple[Entry, bytes]], node: str) -> list[Outcome]:
         """Append entries in the name of a node. Raises ClusterFailed."""
+        await self._memory.mark(keys)
         history = self._history_of(name)
         most, age = (history.messages, int(history.age * 1000)) if history is not None else (0, 0)
         names = [keys.clock, keys.state, keys.latest, keys.kept, keys.past, keys.here]
@@ -248,7 +244,7 @@ class Node:
         outcomes = [_outcome(answer) for answer in answers]
         first = min((outcome.serial for outcome in outcomes if outcome.fresh), default=0)
         if first:
-            self._acknowledged[keys.shard] = keys, first, trio.current_time()
+            self._memory.note(keys, first)
         return outcomes
 
     def _state_kept(self, history: History | None) -> int:
@@ -294,41 +290,18 @@ class Node:
 
     async def _begin(self) -> None:
         """The line stands again."""
-        if self.epoch and not await self._has_all():
+        if self.epoch and not await self._memory.is_whole():
             await self._renew_epoch()
         lost = await self._renew()
         self._say_again()
-        for tree in tuple(self._followed.values()):
-            tree.look_again(lost=lost)
         if self.words.reading:
             await self.words.read()
+        for tree in tuple(self._followed.values()):  # last, so that the line is up when they look
+            tree.look_again(lost=lost)
         self._tell_moved()
 
     async def _renew_epoch(self) -> None:
-        self.heard = [0] * SHARDS
         await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
-
-    async def _has_all(self) -> bool:
-        """Whether Redis has what it acknowledged here, in each shard."""
-        return all([await self._has(*acknowledged) for acknowledged in tuple(self._acknowledged.values())])
-
-    async def _has(self, keys: Keys, first: int, when: float) -> bool:
-        """Whether Redis has what it last acknowledged here, or may have had it: a replica copies in order.
-
-        Not where it started from an older copy, or where a replica took over that had not got so far.
-        """
-        missed = await self.missed(keys, first - 1)
-        if any(entries.first_of(payload) == first for payload in missed.payloads):
-            return True
-        gone = len(missed.payloads) >= LATEST_AT_MOST or trio.current_time() - when > LATEST_KEPT
-        return gone and missed.snapshot.head >= first
-
-    async def _clocks_stand(self) -> bool:
-        """Whether no server has lost all. It is seen by the epoch where there is but one."""
-        if not self.line.scattered:
-            return True
-        asked = [(b"GET", clock_of(self.prefix, shard)) for shard, heard in enumerate(self.heard) if heard]
-        return None not in await self.line.ask_all(asked)
 
     async def _beat(self) -> None:
         while True:
@@ -342,7 +315,7 @@ class Node:
 
     async def look(self) -> None:
         """See whether Redis is as it was. Raises ClusterFailed."""
-        if not await self._clocks_stand():
+        if not await self._memory.marks_stand():
             await self._renew_epoch()
         known, whole_at = self._known, self._whole_at
         if await self._renew():

@@ -129,8 +129,12 @@ async def test_a_master_that_lost_its_data_is_another_epoch(tmp_path: Path, mast
         assert await client.events(1) == ["before"]
         master_of(masters, APPS[0]).command("FLUSHALL")
         await client.expect("gap")
-        page = (await one.request("GET", "/history/kept-news")).json()
-        assert page["position"].partition(":")[0] != position.partition(":")[0]
+
+        async def renewed() -> bool:
+            page = (await one.request("GET", "/history/kept-news")).json()
+            return page["position"].partition(":")[0] != position.partition(":")[0]
+
+        await until(renewed)
         await publish(one, APPS[0], "after")
         assert await hear_until_last(client) == "after"
 
