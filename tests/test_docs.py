@@ -109,3 +109,14 @@ def test_the_readme_begins_with_what_it_is_and_the_two_commands() -> None:
     assert text.index("./install.sh serve") < text.index("./install.sh test")
     for word in re.findall(r"`?sower ([a-z]+)", text):
         assert word in COMMANDS, f"README.md speaks of `sower {word}`"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "first"), [("Ably", ["new Ably.Realtime", "AblyRealtime", "jwt.sign"]), ("PubNub", ["new PubNub"])]
+)
+def test_the_readme_says_what_changes_for_a_team_that_comes_in_three_lines(vendor: str, first: list[str]) -> None:
+    _, _, section = (ROOT / "README.md").read_text().partition(f"## Coming from {vendor}")
+    diffs = re.findall(r"```diff\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    for call in first:
+        diff = next(text for text in diffs if call in text)
+        assert sum(line.startswith("+") for line in diff.splitlines()) <= 3

@@ -68,6 +68,11 @@ async def test_an_ably_key_becomes_an_app_that_keeps_it_and_whose_channels_keep_
     again = await sower(tmp_path, "migrate", "ably", "-", stdin=ABLY)
     assert (again.code, "is there already" in again.err) == (0, True)
     assert len(load(tmp_path / "sower.toml").config.apps) == 1
+    (tmp_path / "key.txt").write_text("AppId3.KeyId4:another-Secret_0123456789\n")
+    assert (await sower(tmp_path, "migrate", "ably", "key.txt")).code == 0
+    assert [app.ably.key for app in load(tmp_path / "sower.toml").config.apps][1:] == [
+        "AppId3.KeyId4:another-Secret_0123456789"
+    ]
     nothing = await sower(tmp_path, "migrate", "ably", "-", stdin="no key\n")
     assert (nothing.code, "APPID.KEYID:SECRET" in nothing.err) == (1, True)
 

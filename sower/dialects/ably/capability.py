@@ -33,7 +33,12 @@ OPERATIONS: Mapping[str, Can] = {
     "annotation-publish": Can.ANNOTATE,
     "annotation-subscribe": Can.ANNOTATIONS,
 }
-"""Operations that mean something here. The vendor's other ones may be granted, and allow nothing."""
+"""Operations that mean something here."""
+
+OTHERS = frozenset(
+    ("*", "stats", "object-subscribe", "object-publish", "push-subscribe", "push-admin", "privileged-headers")
+)
+"""The vendor's other ones: all of them; and those that may be granted, and allow nothing."""
 
 SHARED = 1024
 """Claims that grants share."""
@@ -102,6 +107,18 @@ def read(text: str) -> dict[str, list[str]]:
         return msgspec.json.decode(text or "{}", type=dict[str, list[str]])
     except (ValueError, RecursionError) as error:  # no JSON, or half a surrogate pair in a token
         raise BadParameter(f"The capability is not JSON of resource -> operations: {error}.") from error
+
+
+def requested(text: str) -> dict[str, list[str]]:
+    """What a token is asked for with, where the vendor would give one. Raises BadParameter."""
+    capability = read(text)
+    for resource, operations in capability.items():
+        unknown = next((name for name in operations if name not in OPERATIONS and name not in OTHERS), None)
+        if unknown is not None:
+            raise BadParameter(f"{unknown[:64]!r}, asked for on {resource[:64]!r}, is no operation.")
+        if not operations or ("*" in operations and len(operations) > 1):
+            raise BadParameter(f"On {resource[:64]!r} either * is asked for, or one operation at least.")
+    return capability
 
 
 def write(capability: Capability) -> str:

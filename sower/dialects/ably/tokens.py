@@ -135,7 +135,7 @@ def issue(request: TokenRequest) -> Issue:
     user = None if not request.clientId else request.clientId
     if user is not None and user != NOBODY:
         checked_user(user)
-    asked = capabilities.read(request.capability) if request.capability else None
+    asked = capabilities.requested(request.capability) if request.capability else None
 
     def make(credential: Credential, now: float, token_id: str) -> str:
         allowed = capabilities.of_claims(credential.claims)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.core.grants import Can
-from sower.dialects.ably.capability import Resource, claims_of, cut, of_claims, read, write
+from sower.dialects.ably.capability import Resource, claims_of, cut, of_claims, read, requested, write
 from sower.errors import BadParameter, Forbidden
 
 
@@ -58,3 +58,11 @@ def test_a_capability_is_written_in_one_way_only_and_survives_being_asked() -> N
     assert write(of_claims(claims_of(read(text)))) == write(read(text))
     with pytest.raises(BadParameter):
         read("[1]")
+
+
+def test_a_token_is_asked_for_with_operations_that_there_are() -> None:
+    asked = '{"a":["publish","stats","object-publish"],"b":["*"]}'
+    assert requested(asked) == read(asked)
+    for refused in ('{"a":["publish_"]}', '{"a":["*","publish"]}', '{"a":[]}'):
+        with pytest.raises(BadParameter):
+            requested(refused)

@@ -14,6 +14,7 @@ from tests.cli.shell import sower
 from tests.e2e.daemon import Daemon
 from tests.sdk.ably.test_auth import token
 from tests.sdk.ably.world import ABLY_KEY, RULES, connected, heard, ok, refused, world
+from tests.sdk.pusher.world import established
 
 
 async def test_what_members_did_is_kept_and_survives_a_restart(tmp_path: Path) -> None:
@@ -149,6 +150,24 @@ async def test_a_native_client_an_ably_client_and_their_members_meet_on_one_chan
             got = [await heard(script, "ada", "presence-room") for _ in range(4)][-1]
             assert (got["name"], got["data"], got["user"]) == ("from native", {"b": 2}, "bob")
         assert (await script.hear("presence", client="ada"))["presence"]["action"] == "leave"
+
+
+async def test_what_an_ably_client_sends_and_a_pusher_client_sends_is_in_the_others_shape(tmp_path: Path) -> None:
+    async with world(tmp_path, "msgpack") as (daemon, script), established(daemon) as pusher:
+        await connected(script, "ada", clientId="ada")
+        await ok(script, "attach", client="ada", channel="private-room")
+        assert (await pusher.subscribe("private-room"))["event"] == "pusher_internal:subscription_succeeded"
+        for value, shape in (
+            ({"bytes": "AAH/"}, {"data": "AAH/", "encoding": "base64"}),
+            ({"a": 1}, {"data": '{"a":1}'}),
+            ("text", {"data": "text"}),
+        ):
+            await ok(script, "publish", client="ada", channel="private-room", messages=[{"name": "e", "data": value}])
+            assert await pusher.hear() == {"event": "e", "channel": "private-room", **shape}
+            await heard(script, "ada", "private-room")
+        await pusher.send("client-wave", {"b": [2]}, channel="private-room")
+        got = await heard(script, "ada", "private-room")
+        assert (got["name"], got["data"]) == ("client-wave", {"b": [2]})
 
 
 async def test_the_command_lines_token_opens_what_it_says(tmp_path: Path) -> None:
