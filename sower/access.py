@@ -64,8 +64,8 @@ class Access:
 
         Raises UnknownKey, WrongSecret, BadToken, BadSignature, TokenExpired, TokenRevoked, UserMismatch, AppDisabled.
         """
-        grant = self._grant(shown)
-        if self.revocations.hit(grant):
+        grant = self._grant(shown) if shown.signature is None else self._by_signature(shown.signature)
+        if not grant.keyed and self.revocations.hit(grant):
             raise TokenRevoked()
         if not self.apps[grant.app].enabled:
             raise AppDisabled(f"The app {grant.app} is switched off.")
@@ -74,8 +74,6 @@ class Access:
     def _grant(self, shown: Credentials) -> Grant:
         if shown.token is not None:
             return self._by_token(shown)
-        if shown.signature is not None:
-            return self._by_signature(shown.signature)
         key = self._first if shown.key is None else shown.key
         credential = self._known(key)
         if shown.secret is not None:
@@ -111,7 +109,7 @@ class Access:
         return credential
 
     def _by_signature(self, shown: Signature) -> Grant:
-        credential = self._known(shown.key)
+        credential = self._credentials.get(shown.key) or self._known(shown.key)
         if shown.app is not None and shown.app != credential.app:
             raise BadSignature(f"The key {shown.key!r} is not of the app {shown.app!r}.")
         off = self._now() - shown.timestamp

@@ -75,7 +75,7 @@ class Activity:
     def published(self, grant: Grant, publish: Publish, receipt: Receipt) -> None:
         """A message was accepted: counted for the audit, told to the feed."""
         self._audit.published(grant.app, grant.key)
-        if self._followed(grant.app):
+        if self._hub.look(grant.app, FEED) is not None:
             self._say(
                 grant.app,
                 "published",

@@ -180,9 +180,8 @@ class Api:
         if wait:
             raise RateLimited("This key publishes faster than limits.publishes.", retry_after=wait)
         receipts = [self._hub.pass_by(grant.app, publish) for publish in publishes]
-        passed = [receipt for receipt in receipts if receipt is not None]
-        if len(passed) == len(publishes):
-            return self._published(grant, command, passed)
+        if None not in receipts:
+            return self._published(grant, command, cast("list[Receipt]", receipts))
         gathering = Gathering(receipts)
         for place, publish in enumerate(publishes):
             if receipts[place] is None:
@@ -214,7 +213,7 @@ class Api:
         if about is not None:
             user = publish.user or grant.user
             about = versions.demand(grant, about, user, publish.channel, rules, client_events)
-        else:
+        elif not grant.server:
             grant.demand(Can.PUBLISH, publish.channel, rules, client_events)
         if publish.channel.startswith("[meta]"):
             raise Forbidden(f"{publish.channel!r} is the daemon's own: nobody else publishes on it.")

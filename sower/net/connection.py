@@ -31,7 +31,7 @@ from sower.net.http import Request, Response
 from sower.net.keepalive import TICK
 from sower.net.parser import RequestParser
 from sower.net.routing import SocketEndpoint, Taken
-from sower.net.site import Begun, Site, Taking, Terms, failed
+from sower.net.site import USUAL, Begun, Site, Taking, Terms, failed
 from sower.net.wire import READ_AT_ONCE, Wire
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -140,9 +140,7 @@ class Connection:
             else:
                 known = self._site.heads.read(data, self.wire.address) if self.state == "rest" else None
                 if known is not None:
-                    self.state = "turn"
-                    self._begin(known)
-                    self._answer()
+                    self._begin_known(known)
                     return
                 parser = self._read_first(data)
         if parser.requests:
@@ -151,6 +149,18 @@ class Connection:
             self._answer()
         else:
             self._wait()
+
+    def _begin_known(self, request: Request) -> None:
+        """Begin a request that has come alone. Mostly its answer is there at once, and it rests as before."""
+        begun = self._site.begin(request)
+        answer = begun.answer if isinstance(begun, Begun) and begun.terms is USUAL else None
+        if isinstance(answer, Response) and answer.status != 500 and not self._host.closing:
+            self._host.send_soon(self)
+            self._words = answer.encode(keep_alive=True)
+            return
+        self.state = "turn"
+        self._keep(begun)
+        self._answer()
 
     def _read_first(self, data: bytes) -> RequestParser:
         """Read bytes with a parser that has read none yet."""
@@ -166,10 +176,9 @@ class Connection:
         So pipelined publishes are posted in their order, and none waits for the commit of the one before it.
         """
         while requests and len(self._begun) < BEGIN_AT_ONCE and self._taking is None:
-            self._begin(requests.popleft())
+            self._keep(self._site.begin(requests.popleft()))
 
-    def _begin(self, request: Request) -> None:
-        begun = self._site.begin(request)
+    def _keep(self, begun: Begun | Taking) -> None:
         if isinstance(begun, Taking):
             self._taking = begun
         else:
@@ -197,7 +206,11 @@ class Connection:
     def send(self) -> None:
         """Send what was answered, and go on."""
         words, self._words = self._words, b""
-        if self.state != "over" and self._send(words):
+        if self.state == "over" or not self._send(words):
+            return
+        if self.state == "rest":
+            self._allow("rest")
+        else:
             self._said()
 
     def _worded(self, terms: Terms, response: Response, *, last: bool) -> bytes:

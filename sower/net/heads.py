@@ -36,6 +36,7 @@ class Heads:
 
     def __init__(self, settings: Server) -> None:
         self._settings = settings
+        self._direct = not settings.trusted_proxies and not settings.path_prefix
         self._known: dict[Key, Mapping[str, str]] = {}
 
     def read(self, data: bytes, address: str) -> Request | None:
@@ -47,8 +48,9 @@ class Heads:
         headers = self._known.get(key)
         if headers is None:
             return None
-        settings = self._settings
-        return Request(key[0], path_of(settings, target), headers, body, address=client_of(settings, address, headers))
+        if not self._direct:
+            target, address = path_of(self._settings, target), client_of(self._settings, address, headers)
+        return Request(key[0], target, headers, body, address=address)
 
     def learn(self, data: bytes, parser: RequestParser) -> None:
         """Remember the head of the request that a fresh parser made of these bytes, where it is that one alone."""

@@ -80,8 +80,11 @@ class Request:
         """Percent-decoded, the last of a name wins. Raises BadRequest for what is not UTF-8."""
         search = self.search
         if "%" not in search and "+" not in search and search.count("&") < MAX_FIELDS:
-            pairs = [field.partition("=") for field in search.split("&") if field]
-            return {name: value for name, _, value in pairs}
+            try:
+                return dict([field.split("=", 1) for field in search.split("&")])
+            except ValueError:  # a field that is empty, or has no value
+                pairs = [field.partition("=") for field in search.split("&") if field]
+                return {name: value for name, _, value in pairs}
         try:
             return dict(parse_qsl(search, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
         except ValueError as error:
@@ -132,6 +135,8 @@ class Response:
 
     def encode(self, *, keep_alive: bool, head_only: bool = False, more: tuple[Header, ...] = ()) -> bytes:
         """The bytes on the wire. head_only: the answer to HEAD."""
+        if keep_alive and not head_only and not more and self.status == 200:  # most
+            return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(self.body), self.body)
         length = b"" if self.status in (204, 304) else b"Content-Length: %d\r\n" % len(self.body)
         close = b"" if keep_alive else CLOSE
         body = b"" if head_only else self.body

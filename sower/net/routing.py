@@ -74,7 +74,7 @@ class Match(NamedTuple):
 
 
 PATHS_AT_HAND = 256
-"""Paths whose routes are remembered: a server that publishes has a few, and they are looked up with each request."""
+"""Paths whose matches are remembered: a server that publishes has a few, and they are looked up with each request."""
 
 REST = "..."
 """What the name of a segment ends with that takes all that follow it."""
@@ -92,11 +92,14 @@ class _Route:
     def endpoint(self, method: str, request: Request) -> Endpoint | None:
         """The endpoint of a request. Where a socket and something else share a path, an upgrade goes to the socket."""
         given = self.endpoints.get(method, ())
-        if len(given) == 1 and given[0].when is None:
-            return given[0].endpoint
         candidates = [c.endpoint for c in given if c.when is None or c.when(request)]
         fitting = (e for e in candidates if isinstance(e, SocketEndpoint) == request.upgrade)
         return next(fitting, next(iter(candidates), None))
+
+    def alone(self, method: str) -> Endpoint | None:
+        """The endpoint of all requests with this method, where there is one for all."""
+        given = self.endpoints.get(method, ())
+        return given[0].endpoint if len(given) == 1 and given[0].when is None else None
 
     def params(self, given: list[str]) -> dict[str, str] | None:
         """The raw values of the named segments, None where the path is another one."""
@@ -150,29 +153,31 @@ class Router:
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
         try:
-            return self._match(request)
+            route, params, alone = self._find(request.method, request.path)
+            return alone or self._choose(route, params, request)
         except (NotFound, MethodNotAllowed) as error:
             refuse = next((refuse for when, refuse in self._unserved if when(request)), None)
             if refuse is None:
                 raise
             return Match(_answering(refuse, error), {})
 
-    def _match(self, request: Request) -> Match:
-        route, params = self._find(request.path)
+    def _choose(self, route: _Route, params: Mapping[str, str], request: Request) -> Match:
         method = "GET" if request.method == "HEAD" else request.method
         endpoint = route.endpoint(method, request)
         if endpoint is None or (isinstance(endpoint, TakingEndpoint) and method != request.method):
             raise MethodNotAllowed(f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints))
         return Match(endpoint, params)
 
-    def _look_for(self, path: str) -> tuple[_Route, Mapping[str, str]]:
-        """The route of a path, and its parameters."""
+    def _look_for(self, method: str, path: str) -> tuple[_Route, Mapping[str, str], Match | None]:
+        """The route of a path, its parameters, and the match where that does hang on more."""
         segments = path.split("/")[1:]
         first = segments[0] if segments else ""
         for route in (*self._routes.get((first, len(segments)), ()), *self._rests.get(first, ())):
             params = route.params(segments)
             if params is not None:
-                return route, {name: decode_segment(value) for name, value in params.items()}
+                params = {name: decode_segment(value) for name, value in params.items()}
+                alone = route.alone(method)
+                return route, params, Match(alone, params) if alone is not None else None
         raise NotFound(f"There is no route {path[:100]!r}.{self._nearest(path)}")
 
     def _nearest(self, path: str) -> str:

@@ -102,9 +102,11 @@ class Site:
 
     def begin(self, request: Request) -> Begun | Taking:
         """Begin a request. What its endpoint does before it first waits is done here."""
-        terms = self._terms(request)
+        headers = request.headers
+        plain = request.keep_alive and not request.upgrade and "origin" not in headers and request.method != "HEAD"
+        terms = USUAL if plain else self._terms(request)
         try:
-            if request.method == "OPTIONS" and "origin" in request.headers:
+            if not plain and request.method == "OPTIONS" and "origin" in headers:
                 return Begun(request, terms, Response(204, headers=PREFLIGHT_HEADERS))
             endpoint, params = self._router.match(request)
             if isinstance(endpoint, TAKERS):
@@ -136,8 +138,6 @@ class Site:
 
     def _terms(self, request: Request) -> Terms:
         origin = request.headers.get("origin")
-        if origin is None and request.keep_alive and not request.upgrade and request.method != "HEAD":
-            return USUAL
         allowed = origin is not None and origin_allowed(origin, self.settings.origins)
         more = (("Access-Control-Allow-Origin", origin), ("Vary", "Origin")) if origin is not None and allowed else ()
         return Terms(request.keep_alive, request.upgrade, request.method == "HEAD", more)

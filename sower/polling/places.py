@@ -204,7 +204,7 @@ class Places:
 
     def followed(self, app: str, name: str) -> bool:
         """Whether a wildcard is followed that has this channel."""
-        return bool(self._following(app, name))
+        return app in self._prefixes and bool(self._following(app, name))
 
     def _following(self, app: str, name: str) -> list[Bundle]:
         prefixes = self._prefixes.get(app)

@@ -87,10 +87,11 @@ class HttpApi:
 
     def _signed(self, read: Read, app_of: Callable[[HttpCall], App] | None = None) -> Callable[[HttpCall], Asked]:
         """How a signed request is decoded. What else is wrong with it, those alone are told who signed it."""
+        app_of = app_of or self._app
 
         @wraps(read)
         def decode(call: HttpCall) -> Asked:
-            app = (app_of or self._app)(call)
+            app = app_of(call)
             signature = read_signature(call, app.id, app.pusher.clock_skew)
             try:
                 wanted = read(call, app)
@@ -106,9 +107,10 @@ class HttpApi:
         Answers {}, or with info {"channels": {name: attributes}}.
         """
         event = _read(call.body, _decode_event)
+        if not event.info:
+            return Wanted(PublishAll(_publishes(app, event)), _done)
         info = _info(event.info)
-        command = PublishAll(_publishes(app, event), counted=bool(info))
-        return Wanted(command, partial(_event_reply, info))
+        return Wanted(PublishAll(_publishes(app, event), counted=True), partial(_event_reply, info))
 
     def read_batch(self, call: HttpCall, app: App) -> Wanted:
         """Publish several events, each on one channel.
@@ -191,7 +193,7 @@ def _publishes(app: App, event: _Event) -> tuple[Publish, ...]:
         size, most = len(data), app.pusher.event_data
         raise MessageTooLarge(f"The event's data has {size} bytes; event_data in [apps.pusher] is {most}.")
     exclude = session_of(event.socket_id) if event.socket_id else None
-    return tuple(Publish(check_channel(channel), name, data, kind, exclude=exclude) for channel in channels)
+    return tuple([Publish(check_channel(channel), name, data, kind, exclude=exclude) for channel in channels])
 
 
 def _data(name: str, given: msgspec.Raw) -> tuple[bytes, Kind]:
@@ -199,18 +201,12 @@ def _data(name: str, given: msgspec.Raw) -> tuple[bytes, Kind]:
     data = bytes(given)
     if data.startswith(b'"'):
         data = _read(data, _decode_text).encode()
-        if not _is_json(data):
+        try:
+            _decode_json(data)
+        except (msgspec.DecodeError, RecursionError):
             return data, Kind.TEXT
     # Of a server's event, even one that is called as a client's, the data is told as a string.
     return data, Kind.TEXT if name.startswith(CLIENT) else Kind.JSON
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        _decode_json(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
 
 
 def _info(given: str | None) -> Info:
