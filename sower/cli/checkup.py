@@ -51,12 +51,22 @@ async def examine(loaded: Loaded, public: str | None) -> list[Finding]:
     daemon = find_daemon(loaded.path, None, None, None, None)
     findings = [_config(loaded), _files(loaded.config), _disk(loaded.config), _wal(loaded.config), await _clock()]
     findings.append(await _daemon(daemon))
+    if loaded.config.cluster.url:
+        findings += await _redis(loaded.config)
     certificate = await _certificate(loaded.config)
     if certificate is not None:
         findings.append(certificate)
     if public is not None:
         findings += [await _stream(daemon, public), await _address(daemon, loaded.config, public)]
     return findings
+
+
+async def _redis(config: Config) -> list[Finding]:
+    try:
+        from sower.cli.redis import examine_redis
+    except ImportError:
+        return [Finding("redis", BAD, "the extra of a [cluster] is missing", "pip install 'sower[cluster]'")]
+    return await examine_redis(config.cluster)
 
 
 def _config(loaded: Loaded) -> Finding:

@@ -121,6 +121,7 @@ class OneLine(Line):
         self, place: Place, *, replicas: int, heard: Callable[[bytes, bytes], None], sharded: bool = False
     ) -> None:
         self._fault = "no connection yet"
+        self._why = ""
         self.begun = _nothing
         self.lost: Callable[[], None] = _nobody
         self._prefix = b"S" if sharded else b""
@@ -235,7 +236,7 @@ class OneLine(Line):
 
     def _drop(self, connection: BaseConnection, why: str) -> None:
         if connection is self._connection:
-            self._fault = why
+            self._fault = self._why = why
         connection.invalidate(why)
 
     def _unsubscribed(self, connection: BaseConnection, topic: bytes) -> None:
@@ -282,11 +283,11 @@ class OneLine(Line):
         log.info("cluster_connected", channels=len(topics))
 
     def _end(self, why: str) -> None:
+        """why: what is seen of it here, unless it was dropped for a reason."""
+        self._fault, self._why = self._why or why, ""
         if self._connection is None:
-            self._fault = why
             return
-        self._fault = self._fault or why
-        log.warning("cluster_disconnected", why=self.fault)
+        log.warning("cluster_disconnected", why=self._fault)
         self._connection.invalidate(why)
         self._connection = None
         self.lost()

@@ -130,14 +130,14 @@ class Links(Line):
         """Know who has which slots, until cancelled."""
         while True:
             self._doubt = trio.Event()
-            owners = await self._ask_owners()
+            owners = await self.ask_owners()
             if owners and owners != self._owners:
                 self._arrange(owners, nursery)
             with trio.move_on_after(LOOK_EVERY):
                 await self._doubt.wait()
                 await trio.sleep(TRY_EVERY)
 
-    async def _ask_owners(self) -> Owners:
+    async def ask_owners(self) -> Owners:
         """What the first server says that answers; nothing where none does."""
         for server in dict.fromkeys((*self._lines, *self._place.named)):
             try:

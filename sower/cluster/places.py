@@ -10,6 +10,7 @@ Sentinels; what they hold is percent-encoded.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from coredis.pool import ConnectionPool, SentinelConnectionPool
 
 ANSWERS_WITHIN = 2.0
 """Seconds for an answer, and for a connection. A healthy Redis takes a millisecond."""
+
+logging.getLogger("coredis").setLevel(logging.CRITICAL)  # what fails is raised too, and told by whoever asked
 
 PORT, SENTINEL_PORT = 6379, 26379
 
