@@ -92,7 +92,6 @@ def _cluster(config: Config) -> Iterator[Problem]:
             "url",
             f"begins with {' or '.join(SHARED)}",
         ),
-        (cluster.url and any(app.webhooks for app in config.apps), "url", "a cluster sends no webhooks yet"),
         (
             not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", cluster.prefix),
             "prefix",

@@ -143,10 +143,12 @@ def _node(config: Config, rules: RuleBook) -> AbstractAsyncContextManager[Node |
     if not config.cluster.url:
         return nullcontext()
     try:
+        from sower.cluster.facts import Facts
         from sower.cluster.node import Node
     except ImportError as error:
         raise ConfigError("A [cluster] needs the extra of that name: pip install 'sower[cluster]'.") from error
-    return Node.open(config.cluster, rules.kept, float(config.store.remember_ids))
+    facts = Facts(config.apps, rules)
+    return Node.open(config.cluster, rules.kept, float(config.store.remember_ids), facts)
 
 
 async def _until_told_to_end(signals: AsyncIterator[int], reloader: Reloader | None = None) -> None:

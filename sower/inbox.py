@@ -149,11 +149,13 @@ class MetaChange:
 class Publication:
     """A message on its way.
 
-    ticket: None once it was answered
-    about:  what it changes or annotates, as it is allowed
+    sender:  the client that does not get it, because it published it
+    ticket:  None once it was answered
+    about:   what it changes or annotates, as it is allowed
+    speaker: the client that published it over its socket
     """
 
-    __slots__ = ("about", "command", "sender", "ticket", "user")
+    __slots__ = ("about", "command", "sender", "speaker", "ticket", "user")
 
     def __init__(
         self,
@@ -162,10 +164,12 @@ class Publication:
         sender: Subscriber | None,
         ticket: Ticket | None,
         about: Revision | Annotation | None = None,
+        speaker: Subscriber | None = None,
     ) -> None:
         self.command = command
         self.user = user
         self.sender = sender
+        self.speaker = speaker
         self.ticket = ticket
         self.about = about
 

@@ -7,6 +7,7 @@ Rule 2: a label has a few values that the daemon chooses: no channel, user, addr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import trio
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
@@ -21,13 +22,22 @@ from sower.net.listen import Caps
 from sower.net.server import HttpServer
 from sower.net.session import State
 from sower.store.journal import Journal
-from sower.webhooks import Webhooks
+from sower.webhook_sender import Sender
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 disable_created_metrics()  # when each histogram was made would be one more series for each of them
 
 Labelled = Mapping[tuple[str, ...], float]
+
+
+class Hooked(Protocol):
+    """What sends webhooks. senders: one for each URL. dropped: events that a full queue had no room for."""
+
+    @property
+    def senders(self) -> Mapping[tuple[str, str], Sender]: ...
+    @property
+    def dropped(self) -> int: ...
 
 
 class Metrics(Collector):
@@ -38,7 +48,7 @@ class Metrics(Collector):
         hub: Hub,
         clients: Clients,
         journal: Journal,
-        webhooks: Webhooks,
+        webhooks: Hooked,
         caps: Caps,
         server: HttpServer,
         health: Health,

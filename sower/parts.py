@@ -50,6 +50,7 @@ from sower.web.dashboard import SESSION, dashboard, sign_out, tell_cookie
 from sower.webhooks import Webhooks
 
 if TYPE_CHECKING:
+    from sower.cluster.hooks import Hooks
     from sower.cluster.joining import Joined
     from sower.cluster.node import Node
 
@@ -88,7 +89,11 @@ class Parts:
         self.server = HttpServer(connections, self._keepalive)
         self._collector = Collector()
         activity = Activity(self.hub, audit, now=now)
-        self._webhooks = Webhooks(config.apps, Outbox(journal), audit, now=now, ages=journal.ages)
+        self._webhooks = (
+            Webhooks(config.apps, Outbox(journal), audit, now=now, ages=journal.ages)
+            if node is None
+            else _hooks(config, node, audit, now=now)
+        )
         self.hub.failed = activity.failed
         self.hub.hears, self.hub.happened = self._webhooks.hears, self._webhooks.happened
         access = self._access = Access(config.apps, config.limits, now=now)
@@ -196,6 +201,13 @@ def _hub(config: Config, journal: Journal, node: Node, parts: Parts, *, now: Cal
     hub.session = lambda session_id: parts.clients.find(session_id)
     node.renewed = parts.renew
     return hub
+
+
+def _hooks(config: Config, node: Node, audit: Audit, *, now: Callable[[], float]) -> Hooks:
+    """The webhooks of one daemon of several."""
+    from sower.cluster.hooks import Hooks
+
+    return Hooks(config.apps, node, audit, now=now)
 
 
 def _join(node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking) -> Joined:

@@ -91,7 +91,7 @@ class Publishing:
         about: Revision | Annotation | None = None,
     ) -> None:
         sender = None if command.echo else session
-        self._hub.publish(session.grant.app, Publication(command, user, sender, ticket, about))
+        self._hub.publish(session.grant.app, Publication(command, user, sender, ticket, about, session))
 
     def _told(self, session: Session, command: Publish, user: str | None) -> Told:
         """What else is told of a publish that was accepted."""

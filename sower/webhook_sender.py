@@ -23,7 +23,7 @@ from sower.config import App, Webhook
 from sower.core.lanes import Lanes, Place
 from sower.dialects.pusher.webhooks import headers
 from sower.errors import JournalFailed
-from sower.store.outbox import Notice, Outbox
+from sower.store.outbox import Kept, Notice
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Sender:
         self,
         app: App,
         webhook: Webhook,
-        outbox: Outbox,
+        outbox: Kept,
         *,
         gave_up: Callable[[Notice], None],
         ages: Callable[[], float],

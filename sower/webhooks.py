@@ -25,7 +25,7 @@ from sower.core.rules import Pattern
 from sower.dialects.pusher.webhooks import body, event
 from sower.errors import JournalFailed
 from sower.store.audit import Audit
-from sower.store.outbox import Notice, Outbox
+from sower.store.outbox import Kept, Notice
 from sower.webhook_sender import STORE_AGAIN, Sender
 
 log = structlog.get_logger(__name__)
@@ -59,6 +59,12 @@ BEGINS = {end: begin for begin, end in ENDS.items()}
 TWIN = ENDS | BEGINS
 
 
+def wanted(apps: Sequence[App]) -> frozenset[tuple[str, Fact]]:
+    """What some webhook of an app may want to know, and what is needed to know that."""
+    told = {(app.id, fact) for app in apps for webhook in app.webhooks for fact in webhook.events}
+    return frozenset(told | {(app, TWIN[fact]) for app, fact in told if fact in TWIN})
+
+
 class Hook:
     """One webhook of one app: what it wants to know."""
 
@@ -87,7 +93,7 @@ class Webhooks:
     def __init__(
         self,
         apps: Sequence[App],
-        outbox: Outbox,
+        outbox: Kept,
         audit: Audit,
         *,
         now: Callable[[], float],
@@ -98,8 +104,7 @@ class Webhooks:
             for app in apps
             for webhook in app.webhooks
         ]
-        wanted = {(hook.app, fact) for hook in self._hooks for fact in hook.facts}
-        self._wanted = frozenset(wanted | {(app, TWIN[fact]) for app, fact in wanted if fact in TWIN})
+        self._wanted = wanted(apps)
         self.senders = {(hook.app, hook.sender.webhook.url): hook.sender for hook in self._hooks}
         self.dropped = 0
         self._outbox = outbox
@@ -144,7 +149,7 @@ class Webhooks:
         """Store and send until cancelled; what was noted by then is stored."""
         notices, standing = await self._outbox.load()
         self._last_id = notices[-1].id if notices else 0
-        self._holdback.restore(standing, trio.current_time() + BACK_WITHIN)
+        await self._restore(standing)
         await self._resume(notices)
         async with trio.open_nursery() as nursery:
             for sender in self.senders.values():
@@ -154,6 +159,10 @@ class Webhooks:
             finally:
                 with trio.CancelScope(shield=True):
                     await self._store_last()
+
+    async def _restore(self, standing: Sequence[Standing]) -> None:
+        """Hold what the last daemon told; its clients are coming back."""
+        self._holdback.restore(standing, trio.current_time() + BACK_WITHIN)
 
     async def _resume(self, notices: Sequence[Notice]) -> None:
         """Go on with what the last daemon left."""
@@ -229,7 +238,7 @@ class Webhooks:
             return False
         one = Standing(app, channel, happening.user or "")
         if fact in BEGINS:
-            self._holdback.ends(one, trio.current_time() + HELD_BACK)
+            self._holdback.ends(one, trio.current_time() + (BACK_WITHIN if happening.parting else HELD_BACK))
             return False
         if self._holdback.begins(one):
             told.began.append(one)

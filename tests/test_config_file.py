@@ -51,10 +51,6 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
         (APP + '[cluster]\nprefix = "{a}"\n', "sower.toml:6: cluster.prefix: has 1 to 64 letters, digits, ., - and _"),
         (APP + '[cluster]\nlease = "1s"\n', "sower.toml:6: cluster.lease: is at least 2s"),
         (APP + "[cluster]\nreplicas = -1\n", "sower.toml:6: cluster.replicas: must not be below 0"),
-        (
-            APP + HOOK + '[cluster]\nurl = "redis://a"\n',
-            "sower.toml:8: cluster.url: a cluster sends no webhooks yet",
-        ),
         (APP + "[serve]\n", "sower.toml:5: serve: unknown key; did you mean server?"),
         (APP + '[[channels]]\nmach = "*"\n', "sower.toml:6: channels[0].mach: unknown key; did you mean match?"),
         (APP + "[[channels]]\n", "sower.toml:5: channels[0].match: is missing"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 
 import msgspec
+import trio
 
 from sower.cli.client import ConfigOption, JsonOption
 from sower.cli.terminal import moment, print_json, print_table
+from sower.config import Config
 from sower.config_file import find_config
+from sower.errors import ConfigError
 from sower.store.outbox import Notice, waiting
 
 
 def webhooks(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """List the webhooks that wait, from the database, whether the daemon runs or not.
+    """List the webhooks that wait, from the database or a cluster's Redis, whether a daemon runs or not.
 
     \b
       sower webhooks
@@ -23,7 +26,8 @@ def webhooks(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     urls = {(app.id, webhook.url) for app in loaded.config.apps for webhook in app.webhooks}
     busy: dict[tuple[str, str, str], int] = {}
     rows: list[list[str]] = []
-    for notice in waiting(loaded.config.store.path):
+    sender, notices = _waiting(loaded.config)
+    for notice in notices:
         before = [busy[lane] for lane in _lanes(notice) if lane in busy]
         why = _why(notice, min(before, default=None), (notice.app, notice.url) in urls)
         busy.update((lane, notice.id) for lane in _lanes(notice))
@@ -32,6 +36,19 @@ def webhooks(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         rows.append(row(notice, why))
     if not as_json:
         print_table(["id", "since", "app", "channel", "attempts", "next try", "why", "url"], rows)
+        if loaded.config.cluster.url:
+            print(f"The daemon {sender} sends them." if sender else "No daemon sends them now.")
+
+
+def _waiting(config: Config) -> tuple[str, list[Notice]]:
+    """Which daemon of a cluster sends, and what waits. Raises SowerError."""
+    if not config.cluster.url:
+        return "", waiting(config.store.path)
+    try:
+        from sower.cluster.outbox import waiting as waiting_there
+    except ImportError as error:
+        raise ConfigError("A [cluster] needs the extra of that name: pip install 'sower[cluster]'.") from error
+    return trio.run(waiting_there, config.cluster)
 
 
 def row(notice: Notice, why: str) -> list[str]:

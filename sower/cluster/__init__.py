@@ -11,6 +11,7 @@ line.py       the one connection over which scripts go and broadcasts come, in t
 links.py      such a line to each master of a Redis Cluster
 node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
 memory.py     whether Redis still has what it had
+estate.py     where a node has members, so that another takes them away when it is gone
 tree.py       a channel's tree that applies the log instead of deciding alone
 board.py      what each node says of itself: who follows what there, who is where (counts.py, whereabouts.py)
 copy.py       a channel's state, of which some is elsewhere
@@ -20,6 +21,8 @@ hub.py        the channels of a node
 words.py      what is told to all nodes, and remembered: orders.py, users.py
 survey.py     what is asked of all of them
 joining.py    what of a daemon's parts is another here
+facts.py      what webhooks are to be told, written together with what it is about
+hooks.py      the one node that sends webhooks; outbox.py: from where, and who takes it over
 
 Rule 1: nothing of consensus, membership or replication is made by hand. Redis runs one script after the other:
         that is the one order, and its broadcasts leave in that order.

@@ -21,7 +21,12 @@ NODE = 8
 
 
 class Spoken(msgspec.Struct, frozen=True, array_like=True, tag="m"):
-    """A message. told: whether subscribers get it. sender: the session that does not get it."""
+    """A message.
+
+    told:    whether subscribers get it
+    sender:  the session that does not get it
+    speaker: the client's session that published it, where webhooks are told
+    """
 
     event: str
     data: bytes
@@ -31,6 +36,7 @@ class Spoken(msgspec.Struct, frozen=True, array_like=True, tag="m"):
     extra: bytes | None
     told: bool = True
     sender: str | None = None
+    speaker: str | None = None
 
     def message(self, serial: int, sender: Any = None) -> Message:
         """The message that it is in the log."""
@@ -136,6 +142,21 @@ class Here(NamedTuple):
     node: str
     serial: int
     entry: Entered
+
+
+class Snapshot(NamedTuple):
+    """A channel at one moment. cached: the event that newcomers begin with."""
+
+    head: int
+    cached: Message | None
+    members: list[Here]
+
+
+class Missed(NamedTuple):
+    """Broadcasts that are still there, and the channel after them."""
+
+    payloads: list[bytes]
+    snapshot: Snapshot
 
 
 def here(members: Sequence[bytes]) -> list[Here]:

@@ -81,6 +81,7 @@ class ClusterHub(Hub):
         super()._forget(tree)
         if isinstance(tree, ClusterTree):
             self.node.unfollow(tree)
+            self.node.estate.end(tree.app, tree.name)
 
 
 def _nobody(session_id: str) -> None:

@@ -23,16 +23,19 @@ def shard_of(app: str) -> int:
 class Keys:
     """What a channel's keys are called. All that a script has of them are in one slot of a Redis Cluster."""
 
-    __slots__ = ("clock", "here", "ids", "kept", "latest", "past", "shard", "state", "topic")
+    __slots__ = (
+        *("clock", "facts", "here", "ids", "kept", "latest", "nodes", "past", "shard", "state", "topic", "users"),
+    )
 
     def __init__(self, prefix: str, app: str, channel: str) -> None:
         self.shard = shard_of(app)
         self.clock = clock_of(prefix, self.shard)
         base = f"{prefix}:{{{self.shard}}}:{app}/{channel}".encode()
         self.topic = base
-        self.state, self.latest, self.kept, self.past, self.here, self.ids = (
-            base + end for end in (b":s", b":r", b":m", b":p", b":h", b":i:")
+        self.state, self.latest, self.kept, self.past, self.here, self.users, self.nodes, self.ids = (
+            base + end for end in (b":s", b":r", b":m", b":p", b":h", b":u", b":f", b":i:")
         )
+        self.facts = facts_of(prefix, self.shard)
 
 
 def mark_of(prefix: str, shard: int) -> bytes:
@@ -43,3 +46,8 @@ def mark_of(prefix: str, shard: int) -> bytes:
 def clock_of(prefix: str, shard: int) -> bytes:
     """The last serial of a shard."""
     return f"{prefix}:{{{shard}}}:clock".encode()
+
+
+def facts_of(prefix: str, shard: int) -> bytes:
+    """What webhooks are told of a shard: the stream, and the topic on which it is said that there is more."""
+    return f"{prefix}:{{{shard}}}:facts".encode()

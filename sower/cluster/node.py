@@ -20,14 +20,16 @@ import trio
 from sower.cluster import entries, scripts
 from sower.cluster.board import Board
 from sower.cluster.counts import MARK, Counts, sender_of
-from sower.cluster.entries import Entry, Gone, Here, Spoken, TakenOver
+from sower.cluster.entries import Entry, Missed, Snapshot, Spoken, TakenOver
+from sower.cluster.estate import Estate
+from sower.cluster.facts import Facts, Report
 from sower.cluster.keys import SHARDS, Keys
 from sower.cluster.links import line_to
 from sower.cluster.memory import LATEST_KEPT, Memory
 from sower.cluster.whereabouts import Whereabouts
 from sower.cluster.words import Words
 from sower.config import Cluster, History
-from sower.core.message import SERIALS_PER_SECOND, Message
+from sower.core.message import SERIALS_PER_SECOND
 from sower.errors import ClusterFailed
 
 log = structlog.get_logger(__name__)
@@ -42,24 +44,6 @@ STATE_KEPT = 86400.0
 """Seconds that a silent channel without history is known; with history it is 30 days, as in the journal."""
 
 STATE_OF_HISTORY_KEPT = 30 * 86400.0
-
-REMOVED_AT_ONCE = 500
-"""Members of a dead node in one script."""
-
-
-class Snapshot(NamedTuple):
-    """A channel at one moment. cached: the event that newcomers begin with."""
-
-    head: int
-    cached: Message | None
-    members: list[Here]
-
-
-class Missed(NamedTuple):
-    """Broadcasts that are still there, and the channel after them."""
-
-    payloads: list[bytes]
-    snapshot: Snapshot
 
 
 class Outcome(NamedTuple):
@@ -97,11 +81,19 @@ class Node:
     """name: of this process. epoch: of all positions. heard: for each shard the serial up to which all broadcasts came.
 
     behind: how far Redis' clock is from trio's, in seconds. history_of: what a channel keeps.
-    words: what is told to all nodes
+    words: what is told to all nodes. estate: where it has members, and what those who are gone left
     renewed: told when there is another epoch; moved: when nodes came or went, or something was not heard
+    facts: what of all this webhooks are told
     """
 
-    def __init__(self, config: Cluster, history_of: Callable[[str], History | None], remember_ids: float) -> None:
+    def __init__(
+        self,
+        config: Cluster,
+        history_of: Callable[[str], History | None],
+        remember_ids: float,
+        facts: Facts | None = None,
+    ) -> None:
+        self.facts = facts or Facts()
         self.name = secrets.token_hex(entries.NODE // 2)
         self.epoch = ""
         self.heard = [0] * SHARDS
@@ -126,7 +118,7 @@ class Node:
         )
         self._followed: dict[bytes, Follower] = {}
         self._memory = Memory(self.line, config.prefix)
-        self._owning: set[tuple[str, str]] = set()
+        self.estate = Estate(self)
         self._known = False
         self._refused = ""
         self._whole_at: float | None = None
@@ -135,10 +127,14 @@ class Node:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: Cluster, history_of: Callable[[str], History | None], remember_ids: float
+        cls,
+        config: Cluster,
+        history_of: Callable[[str], History | None],
+        remember_ids: float,
+        facts: Facts | None = None,
     ) -> AsyncGenerator[Self]:
         """Be a node until the block ends. Raises ClusterFailed where Redis cannot be reached."""
-        node = cls(config, history_of, remember_ids)
+        node = cls(config, history_of, remember_ids, facts)
         async with node.line.open(), trio.open_nursery() as nursery:
             nursery.start_soon(node._beat, name="cluster heartbeat")
             for board in node._boards:
@@ -170,6 +166,16 @@ class Node:
     def whole(self) -> bool:
         """Whether who is not in Redis is not here: not while nodes say their members again."""
         return self._whole_at is None
+
+    @property
+    def lease(self) -> float:
+        """For how many seconds the others take it to be alive without a sign of life."""
+        return self._lease
+
+    @property
+    def beats_every(self) -> float:
+        """Seconds between two signs of life."""
+        return min(self._lease / BEATS_IN_A_LEASE, SLOWEST_BEAT)
 
     def clock(self) -> int:
         """Redis' time as a serial, as well as this node knows it."""
@@ -213,33 +219,40 @@ class Node:
         head, payloads, members = answer
         return Missed(payloads, Snapshot(int(head or 0), None, entries.here(members)))
 
-    async def say(self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry, bytes]]) -> list[Outcome]:
+    async def say(self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry | Report, bytes]]) -> list[Outcome]:
         """Append entries to a channel's log, all at once. Raises ClusterFailed: then it is not known which are there.
 
         said: each with how: m a message that is kept, n one that is not, c one that newcomers begin with; else see SAY
         """
-        if any(isinstance(entry, entries.Entered | TakenOver) for entry, _ in said):
-            await self._own(app, name)
-        return await self.append(name, keys, said, self.name)
+        if any(isinstance(entry, entries.Entered | TakenOver | Report) for entry, _ in said):
+            await self.estate.note(app, name)
+        return await self.append(app, name, keys, said, self.name)
 
-    async def append(self, name: str, keys: Keys, said: Sequence[tuple[Entry, bytes]], node: str) -> list[Outcome]:
+    async def append(
+        self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry | Report, bytes]], node: str
+    ) -> list[Outcome]:
         """Append entries in the name of a node. Raises ClusterFailed."""
         await self._memory.mark(keys)
         history = self._history_of(name)
         most, age = (history.messages, int(history.age * 1000)) if history is not None else (0, 0)
         names = [keys.clock, keys.state, keys.latest, keys.kept, keys.past, keys.here]
+        names += [keys.users, keys.nodes, keys.facts, keys.facts + b":lost"]
         args: list[Any] = [keys.topic, self.heard[keys.shard], node, most, age, self._remember]
         args += [int(LATEST_KEPT * 1000), self._state_kept(history)]
         for entry, how in said:
+            fact = self.facts.of(app, name, entry)
+            if isinstance(entry, Report):
+                args += [how, entry.count, b"", b"", fact]
+                continue
             if not isinstance(entry, Spoken):
-                args += [how, entries.field(entry), b"", entries.pack(entry)]
+                args += [how, entries.field(entry), entry.user, entries.pack(entry), fact]
                 continue
             index: Any = b""
             if entry.id is not None:
                 names.append(keys.ids + entry.id.encode())
                 index = len(names)
             kept = b"0" if how == b"n" else b"1"
-            args += [b"c" if how == b"c" else b"m", kept, index, entries.pack(entry)]
+            args += [b"c" if how == b"c" else b"m", kept, index, entries.pack(entry), fact]
         answers = await self.line.run(scripts.SAY, names, args, gated=True)
         outcomes = [_outcome(answer) for answer in answers]
         first = min((outcome.serial for outcome in outcomes if outcome.fresh), default=0)
@@ -249,15 +262,6 @@ class Node:
 
     def _state_kept(self, history: History | None) -> int:
         return int((STATE_KEPT if history is None else STATE_OF_HISTORY_KEPT) * 1000)
-
-    async def _own(self, app: str, name: str) -> None:
-        """Note that a channel has members of this node, before it has."""
-        if (app, name) not in self._owning:
-            await self.line.ask(b"SADD", self._members_of(self.name), _joined(app, name))
-            self._owning.add((app, name))
-
-    def _members_of(self, node: str) -> bytes:
-        return f"{self.prefix}:members:{node}".encode()
 
     # Broadcasts
 
@@ -305,7 +309,7 @@ class Node:
 
     async def _beat(self) -> None:
         while True:
-            await trio.sleep(min(self._lease / BEATS_IN_A_LEASE, SLOWEST_BEAT))
+            await trio.sleep(self.beats_every)
             if self.up:
                 try:
                     await self.look()
@@ -324,7 +328,7 @@ class Node:
         elif known and not self._known:
             log.warning("cluster_lease_lost", node=self.name)
             self._known = True
-            self._owning.clear()
+            self.estate.say_again()
             for tree in tuple(self._followed.values()):
                 tree.look_again(lost=False)
         elif whole_at is not None and trio.current_time() > whole_at:
@@ -351,7 +355,7 @@ class Node:
         lost = bool(self.epoch) and self.epoch != epoch.decode()
         if lost:
             log.error("cluster_lost_data", epoch=epoch.decode(), before=self.epoch)
-            self._owning.clear()
+            self.estate.say_again()
             self._say_again()
             await self.words.say_again()
             self._whole_at = trio.current_time() + self._lease
@@ -360,9 +364,10 @@ class Node:
             self.renewed()
         for board in self._boards:
             await board.renew()
+        await self.estate.renew()
         for node in dead:
             log.warning("cluster_node_gone", node=node.decode())
-            await self._bury(node.decode())
+            await self._bury(node)
         return lost
 
     def _tell_moved(self) -> None:
@@ -373,23 +378,13 @@ class Node:
         for board in self._boards:
             board.say_again()
 
-    async def _bury(self, node: str) -> None:
-        """Take away the members of a node whose lease is over."""
-        for one in await self.line.ask(b"SMEMBERS", self._members_of(node)):
-            app, _, name = one.decode().partition("\0")
-            keys = self.keys(app, name)
-            snapshot = await self.load(keys, name)
-            gone: list[tuple[Entry, bytes]] = [
-                (Gone(one.entry.user, one.entry.connection), b"l") for one in snapshot.members if one.node == node
-            ]
-            for at in range(0, len(gone), REMOVED_AT_ONCE):
-                await self.append(name, keys, gone[at : at + REMOVED_AT_ONCE], node)
-        await self.line.ask(b"DEL", self._members_of(node))
-        await self.line.ask(b"ZREM", self._nodes, node)
+    async def _bury(self, name: bytes) -> None:
+        await self.estate.bury(name.decode())
+        await self.line.ask(b"ZREM", self._nodes, name)
 
     async def _leave(self) -> None:
         """A daemon that ends takes its own members away."""
-        await self._bury(self.name)
+        await self._bury(self.name.encode())
 
 
 def scripts_within(config: Cluster) -> float:
@@ -401,10 +396,6 @@ def _outcome(answer: bytes) -> Outcome:
     if answer == b"-":
         return Outcome(0, fresh=False)
     return Outcome(int(answer.lstrip(b"=")), fresh=not answer.startswith(b"="))
-
-
-def _joined(app: str, name: str) -> bytes:
-    return f"{app}\0{name}".encode()
 
 
 def _nobody() -> None:

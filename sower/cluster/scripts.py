@@ -12,6 +12,15 @@ Serials are text of 17 digits here: numbers in Lua have 53 bits, and a serial ha
     :m         its history
     :p         what its members did, where it keeps history
     :h         who is here: user and connection -> node, serial, appearance
+    :u         how many connections each user has here
+    :f         on which nodes somebody is here, and how many follow it there
+    facts      what webhooks are to be told, of all channels that share a slot
+
+The webhooks of all nodes, see webhooks.py:
+    owner      the node that sends them
+    notices    what their receivers have not accepted yet, and bodies
+    standing   what they were told and still holds
+    read       up to which fact each stream of facts was read
 """
 
 from __future__ import annotations
@@ -34,10 +43,11 @@ local function later(a, b) if a and a > b then return a end return b end
 SAY = (
     _TIME
     + """
--- KEYS: clock, :s, :r, :m, :p, :h, ids...
--- ARGV: topic, floor, node, messages kept, age kept (ms), ids kept (ms), latest kept (ms), state kept (ms), then four
--- for each entry: what it is, a field of :h or whether it is kept, which of KEYS is its id, its bytes
-local clock, state, latest, kept, past, here = unpack(KEYS, 1, 6)
+-- KEYS: clock, :s, :r, :m, :p, :h, :u, :f, facts, facts:lost, ids...
+-- ARGV: topic, floor, node, messages kept, age kept (ms), ids kept (ms), latest kept (ms), state kept (ms), then five
+-- for each entry: what it is, a field of :h or whether it is kept, its user or which of KEYS is its id, its bytes, and
+-- what webhooks are told where it is news
+local clock, state, latest, kept, past, here, users, nodes, facts, lost = unpack(KEYS, 1, 10)
 local topic, floor, node, most, age = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local head = redis.call('HGET', state, 'head')
 local last = later(redis.call('GET', clock), later(head, floor))
@@ -54,10 +64,36 @@ local function keep(stream, ...)
   redis.call('PEXPIRE', stream, age)
 end
 
-for i = 9, #ARGV, 4 do
-  local kind, field, id, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+local news = {}
+local function tell(fact, count)
+  if fact ~= '' then news[#news + 1] = {fact, count or ''} end
+end
+
+local function report(kind, count, fact)
+  local before = redis.call('HGET', nodes, node)
+  if kind == 'o' and not before then
+    redis.call('HSET', nodes, node, '0')
+    if redis.call('HLEN', nodes) == 1 then tell(fact) end
+  elseif kind == 'v' and before then
+    redis.call('HDEL', nodes, node)
+    if redis.call('HLEN', nodes) == 0 then tell(fact) end
+  elseif kind == 'n' and before ~= count then
+    if before then redis.call('HSET', nodes, node, count) end
+    local all = 0
+    for _, one in ipairs(redis.call('HVALS', nodes)) do all = all + tonumber(one) end
+    tell(fact, all)
+  elseif kind == 'x' and redis.call('HSETNX', state, 'missed', '1') == 1 then
+    tell(fact)
+  end
+end
+
+for i = 9, #ARGV, 5 do
+  local kind, field, id, bytes, fact = unpack(ARGV, i, i + 4)
   local answer = nil
-  if kind == 'm' or kind == 'c' then
+  if kind == 'o' or kind == 'v' or kind == 'n' or kind == 'x' then
+    report(kind, field, fact)
+    answer = '-'
+  elseif kind == 'm' or kind == 'c' then
     local known = id ~= '' and redis.call('GET', KEYS[tonumber(id)])
     if known then
       answer = '=' .. known
@@ -67,7 +103,11 @@ for i = 9, #ARGV, 4 do
         keep(kept, 'b', bytes)
         redis.call('HSET', state, 'kept', at)
       end
-      if kind == 'c' then redis.call('HSET', state, 'cached', at .. bytes) end
+      if kind == 'c' then
+        redis.call('HSET', state, 'cached', at .. bytes)
+        redis.call('HDEL', state, 'missed')
+      end
+      tell(fact)
     end
   else
     local there = redis.call('HGET', here, field)
@@ -75,8 +115,13 @@ for i = 9, #ARGV, 4 do
     if kind == 'e' or (kind == 'a' and there and not own) or (kind == 'r' and not own) then
       local said = kind == 'a' and string.sub(there, #node + 18) or bytes
       redis.call('HSET', here, field, node .. at .. said)
+      if not there and redis.call('HINCRBY', users, id, 1) == 1 then tell(fact) end
     elseif kind == 'l' and own then
       redis.call('HDEL', here, field)
+      if redis.call('HINCRBY', users, id, -1) < 1 then
+        redis.call('HDEL', users, id)
+        tell(fact)
+      end
     else
       answer = '-'
     end
@@ -108,6 +153,16 @@ if #told > 0 then
   redis.call('PEXPIRE', state, ARGV[8])
   redis.call('PUBLISH', topic, payload)
 end
+if #news > 0 then
+  for _, one in ipairs(news) do
+    if redis.call('XLEN', facts) < 10000 then
+      redis.call('XADD', facts, '*', 'f', one[1], 'n', one[2])
+    else
+      redis.call('INCR', lost)
+    end
+  end
+  redis.call('PUBLISH', facts, '')
+end
 return answers
 """
 )
@@ -115,6 +170,7 @@ return answers
 message with its id, or `-` where it changes nothing.
 
 `e` enters, `r` is said again by its node, `a` is taken over from another node, `l` leaves where it is its node's.
+What a node reports for webhooks alone: `o` somebody is here, `v` nobody is, `n` so many follow, `x` found no event.
 """
 
 LOAD = (
@@ -235,4 +291,56 @@ end
 """
 """Remember words again, where they were forgotten."""
 
-ALL = (SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH, TELL, TELL_AGAIN)
+FACTS = """
+-- KEYS: facts, facts:lost. ARGV: after which, how many
+if ARGV[1] ~= '-' then redis.call('XTRIM', KEYS[1], 'MINID', string.sub(ARGV[1], 2)) end
+return {redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2]), redis.call('GETDEL', KEYS[2]) or 0}
+"""
+"""Facts after the last one whose end is stored, which those before it need no more; and how many had no room."""
+
+STANDS = """
+-- KEYS: :f or :u of channels. ARGV: for each nothing, or the user
+local stands = {}
+for i = 1, #KEYS do
+  stands[i] = ARGV[i] == '' and redis.call('EXISTS', KEYS[i]) or redis.call('HEXISTS', KEYS[i], ARGV[i])
+end
+return stands
+"""
+"""Whether somebody is on channels, or users are."""
+
+CLAIM = """
+-- KEYS: owner. ARGV: node, lease (ms)
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+"""Be the node that sends webhooks, or go on being it. Whether it is."""
+
+RELEASE = """
+-- KEYS: owner. ARGV: node
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+"""Be it no longer."""
+
+OWNED = """
+-- KEYS: owner, notices, bodies, standing, read. ARGV: node, then commands: how many words, the words
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('OTHER another daemon sends webhooks now') end
+local at, answer = 2, nil
+while at <= #ARGV do
+  local words = tonumber(ARGV[at])
+  answer = redis.call(ARGV[at + 1], KEYS[tonumber(ARGV[at + 2])], unpack(ARGV, at + 3, at + words))
+  at = at + words + 1
+end
+return answer
+"""
+"""Do what only the node that sends webhooks may do, all or nothing of it. Answers what the last command does.
+
+The second word of each command is which of KEYS it is for.
+"""
+
+ALL = (
+    *(SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH),
+    *(TELL, TELL_AGAIN),
+    *(FACTS, STANDS, CLAIM, RELEASE, OWNED),
+)

@@ -19,12 +19,14 @@ import trio
 from sower.channel_tree import CLIENT_EVENT, ChannelTree
 from sower.cluster.copy import Copy
 from sower.cluster.counts import Numbers
-from sower.cluster.entries import Batch, Entered, Entry, Spoken, first_of, unpack
-from sower.cluster.node import Node, Outcome, Snapshot
+from sower.cluster.entries import Batch, Entered, Entry, Snapshot, Spoken, first_of, unpack
+from sower.cluster.facts import HOW, Report, Reports
+from sower.cluster.node import Node, Outcome
 from sower.cluster.replica import Replica
 from sower.config import History
 from sower.core.answer import Receipt
 from sower.core.channel import Channel
+from sower.core.happening import Fact, Happening
 from sower.core.message import Delivery, Message, Position
 from sower.core.rules import Rules
 from sower.errors import ClusterFailed, NotSpoken, SowerError
@@ -85,13 +87,14 @@ class ClusterTree(ChannelTree):
         self._heard = 0
         self._counted = Numbers()
         self._entering: dict[tuple[str, str], Arrival] = {}
+        self._reports = Reports()
 
     # What others see and ask
 
     @property
     def has_work(self) -> bool:
         """Whether something waits that no task is doing."""
-        return super().has_work or self._behind or bool(self._intents)
+        return super().has_work or self._behind or bool(self._intents or self._reports.due)
 
     @property
     def _intents(self) -> list[tuple[Entry, bytes]]:
@@ -156,7 +159,7 @@ class ClusterTree(ChannelTree):
                 self._announce(state)
             elif self._behind and self.following and node.up:
                 await self._catch_up(state)
-            elif self._accepted or (self._intents and node.up):
+            elif self._accepted or ((self._intents or self._reports.due) and node.up):
                 await self._store(state)
             elif self._members.unanswered:
                 self._members.answer()
@@ -164,12 +167,13 @@ class ClusterTree(ChannelTree):
                 if not self.following and any(not isinstance(item, Publication) for item in self._inbox):
                     await self._follow(state)
                 self._decide(state)
-            elif self._retiring and not self._intents:
+            elif self._retiring and not (self._intents or self._reports.due):
                 return
             else:
                 self._node.in_flight.pop(self, None)
                 self._count(state)
                 self._work = trio.Event()
+                self._tell(Happening(Fact.VACATED if state.vacant else Fact.OCCUPIED, self.name))
                 await self._work.wait()
 
     def _count(self, state: Copy) -> None:
@@ -222,6 +226,25 @@ class ClusterTree(ChannelTree):
         here = replica.is_own(user)
         self._around.node.whereabouts.set(self.app, user, self.name, here=here)
 
+    # What webhooks are told
+
+    def _tell(self, *happenings: Happening) -> None:
+        """Report what is so here, where it is not reported already; what members and messages do is in the log."""
+        for happening in happenings:
+            fact, state = happening.fact, self._state
+            if fact not in HOW or state is None or not self._node.hears(self.app, fact):
+                continue
+            if self._reports.note(Report(fact, state.subscribers if fact is Fact.COUNTED else 0)):
+                self._work.set()
+
+    def _report_again(self, state: Copy) -> None:
+        """Redis may have forgotten it, or others have taken this node for dead."""
+        facts = self._reports.forget()
+        if facts:
+            self._tell(Happening(Fact.VACATED if state.vacant else Fact.OCCUPIED, self.name))
+        if Fact.COUNTED in facts:
+            self._tell(Happening(Fact.COUNTED, self.name))
+
     # What is said
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
@@ -256,18 +279,22 @@ class ClusterTree(ChannelTree):
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Append what is to be said, then tell publishers. Members come before messages."""
         assert isinstance(state, Copy)
-        intents, accepted = self._intents[:SAID_AT_ONCE], self._turn()
-        said = intents + [self._spoken(publication, message) for publication, message in accepted]
+        reports, intents, accepted = self._reports.due[:SAID_AT_ONCE], self._intents[:SAID_AT_ONCE], self._turn()
+        spoken = [self._spoken(publication, message) for publication, message in accepted]
+        said: list[tuple[Entry | Report, bytes]] = [*reports, *intents, *spoken]
         outcomes: list[Outcome] = []
         try:
             with trio.CancelScope(shield=True):  # so that nothing is said twice
                 outcomes = await self._around.node.say(self.app, self.name, self.keys, said)
         except ClusterFailed as error:
             self._unsaid(state, error)
+            if reports or intents:
+                await trio.sleep(0.1)  # Redis may be there and refuse
             return
+        del self._reports.due[: len(reports)]
         del self._intents[: len(intents)]
         del self._accepted[: len(accepted)]
-        self._settle(accepted, outcomes[len(intents) :])
+        self._settle(accepted, outcomes[len(reports) + len(intents) :])
 
     def _turn(self) -> list[tuple[Publication, Message]]:
         """As many messages as go into one script."""
@@ -282,6 +309,7 @@ class ClusterTree(ChannelTree):
     def _spoken(self, publication: Publication, message: Message) -> tuple[Entry, bytes]:
         command, sender = publication.command, publication.sender
         excluded = sender.id if sender is not None else command.exclude
+        speaker = publication.speaker if self._node.hears(self.app, Fact.CLIENT_EVENT) else None
         entry = Spoken(
             message.event,
             message.data,
@@ -291,6 +319,7 @@ class ClusterTree(ChannelTree):
             message.extra,
             command.told,
             excluded,
+            None if speaker is None else speaker.id,
         )
         if self.rules.cache and command.told and not message.event.startswith(CLIENT_EVENT):
             return entry, b"c"
@@ -367,6 +396,7 @@ class ClusterTree(ChannelTree):
                 await self._around.node.look()  # a broken chain is how lost data is seen first
                 if not self._lost:
                     await self._start_over(state, payloads, lost=False)
+            self._report_again(state)
         except ClusterFailed as error:
             log.warning("channel_behind", channel=self.name, why=error.message)
             self._behind, self._lost = True, lost

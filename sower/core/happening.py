@@ -30,6 +30,7 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     data:    the data of a client's event; `kind` says how to read it
     session: the session that published it
     count:   subscriptions, for Fact.COUNTED
+    parting: its daemon is ending, so that whoever is gone comes back to another
     """
 
     fact: Fact
@@ -40,6 +41,7 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     session: str | None = None
     count: int | None = None
     kind: Kind = Kind.JSON
+    parting: bool = False
 
 
 def comings_and_goings(

@@ -26,7 +26,7 @@ class Holdback:
 
     def __init__(self) -> None:
         self._standing: set[Standing] = set()
-        self._ending: dict[Standing, int] = {}
+        self._ending: dict[Standing, tuple[float, int]] = {}
         self._heap: list[tuple[float, int, Standing]] = []
         self._numbers = count()
 
@@ -45,17 +45,17 @@ class Holdback:
         return True
 
     def ends(self, one: Standing, until: float) -> None:
-        """It may be over, which is certain at `until`. Nothing where its begin was not told."""
-        if one in self._standing and one not in self._ending:
-            number = self._ending[one] = next(self._numbers)
-            heapq.heappush(self._heap, (until, number, one))
+        """It may be over, which is certain at `until`, or at an earlier one. Nothing where its begin was not told."""
+        if one in self._standing and (one not in self._ending or until < self._ending[one][0]):
+            ending = self._ending[one] = until, next(self._numbers)
+            heapq.heappush(self._heap, (*ending, one))
 
     def over(self, now: float) -> list[Standing]:
         """Take away what is over, first what ended first."""
         over: list[Standing] = []
         while self._heap and self._heap[0][0] <= now:
-            _, number, one = heapq.heappop(self._heap)
-            if self._ending.get(one) == number:  # else it began again
+            until, number, one = heapq.heappop(self._heap)
+            if self._ending.get(one) == (until, number):  # else it began again
                 del self._ending[one]
                 self._standing.discard(one)
                 over.append(one)

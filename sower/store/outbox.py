@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import apsw
 import msgspec
@@ -45,8 +45,20 @@ class Notice(msgspec.Struct):
     size: int = 0
 
 
+class Kept(Protocol):
+    """Where a running daemon's notices are kept. Every method raises JournalFailed, and then nothing has changed."""
+
+    async def load(self) -> tuple[list[Notice], list[Standing]]: ...
+    async def store(
+        self, posts: Iterable[tuple[Notice, bytes]], began: Iterable[Standing], ended: Iterable[Standing]
+    ) -> None: ...
+    async def body(self, notice: Notice) -> bytes: ...
+    async def failed(self, notice: Notice) -> None: ...
+    async def delete(self, *notices: Notice) -> None: ...
+
+
 class Outbox:
-    """The running daemon's side. Every method raises JournalFailed, and then nothing has changed."""
+    """The outbox of one daemon, in its journal. Every method raises JournalFailed, and then nothing has changed."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

@@ -203,7 +203,7 @@ async def flush(
     for name, replica in zip(names, replicas, strict=True):
         intents, replica.intents = replica.intents, []
         if intents:
-            await node.append("room", keys, intents, name)
+            await node.append("1", "room", keys, intents, name)
     missed = await node.missed(keys, head)
     changes: list[list[Change]] = [[], []]
     for batch in map(unpack, missed.payloads):

@@ -77,3 +77,14 @@ def test_whatever_happens_each_is_told_begin_and_end_in_turn_and_never_within_th
                 told[over].append("end")
     for one, words in told.items():
         assert words == ["begin", "end"] * (len(words) // 2) + ["begin"] * (len(words) % 2), one
+
+
+def test_of_two_ends_the_earlier_counts() -> None:
+    holdback, one = Holdback(), Standing("1", "a")
+    holdback.begins(one)
+    holdback.ends(one, 30.0)
+    holdback.ends(one, 3.0)
+    holdback.ends(one, 40.0)
+    assert holdback.over(2.9) == []
+    assert holdback.over(3.0) == [one]
+    assert holdback.over(50.0) == []
