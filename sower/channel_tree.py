@@ -358,7 +358,7 @@ class ChannelTree:
         for newcomer, arrival in newcomers.items():
             command, since = arrival.command, arrival.command.since
             welcome = Welcome(self.name, position, newcomer.user, members, seen, arrival.can, resumed=arrival.again)
-            asks = not arrival.again and (since is not None or command.rewind is not None)
+            asks = arrival.asks
             if asks and self._replays is not None:
                 self._replays.begin(newcomer, command, welcome, state.head)
                 continue

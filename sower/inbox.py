@@ -126,6 +126,13 @@ class Arrival:
         self.uses = uses
         self.again = again
 
+    @property
+    def asks(self) -> bool:
+        """Whether it is to be given what was said before. Who follows the channel already stands somewhere in it, and
+        is rewound alone where it does not know where: its client asked twice before it heard the first answer.
+        """
+        return self.command.rewind is not None if self.command.since is None else not self.again
+
 
 class Departure:
     __slots__ = ("at_once", "subscription")

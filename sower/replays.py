@@ -66,6 +66,9 @@ class Replays:
 
     def begin(self, newcomer: Subscription, command: Subscribe, welcome: Welcome, head: int) -> None:
         """Give a newcomer what it asked for of the messages up to the head, and its welcome before."""
+        if newcomer in self._waiting:  # it is being given that
+            newcomer.subscriber.answer(command, welcome)
+            return
         newcomer.subscriber.hold()
         self._waiting[newcomer] = Replay(command, welcome, command.since or self._rewound(command), head)
         self._start(newcomer)

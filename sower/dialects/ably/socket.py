@@ -370,8 +370,8 @@ class AblyConversation(Conversation):
         if isinstance(command, PublishAll | Appear) or (isinstance(command, Complain) and command.channel is None):
             return self._settled(command, [], told)
         if isinstance(command, Subscribe | Complain | Unsubscribe):
-            channel = command.channel
-            return self._encode(OutFrame(Action.ERROR, channel=self._name(channel) if channel else None, error=told))
+            name = None if command.channel is None else self._name(command.channel)  # "" is a channel's name here
+            return self._encode(OutFrame(Action.ERROR, channel=name, error=told))
         if command is not None:
             return b""
         if isinstance(error, Finished):

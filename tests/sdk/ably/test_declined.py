@@ -36,7 +36,7 @@ async def test_filtered_channels_and_metachannels_fail_and_the_connection_goes_o
     async with world(tmp_path) as (_, script):
         await connected(script, "ada")
         assert await refused(script, "derived", client="ada", channel="room", filter="name == 'e'") == 40010
-        for name in ("[meta]log", "[meta]channel.lifecycle", "[meta]connection.lifecycle", "[unknown]room"):
+        for name in ("", "[meta]log", "[meta]channel.lifecycle", "[meta]connection.lifecycle", "[unknown]room"):
             assert await refused(script, "attach", client="ada", channel=name) == 40010
         await still_works(script)
 

@@ -46,8 +46,10 @@ async def test_a_revoked_token_ends_its_clients_and_opens_nothing_more_after_a_r
             "POST", path, auth=False, params={"access_token": theirs}, json={"targets": ["clientId:ada"]}
         )
         assert refusal.json()["error"]["code"] == 40162
-        report = await ok(script, "revoke", client="server", specifiers=[{"type": "revocationKey", "value": "team"}])
-        assert report["successCount"] == 1
+        specifiers = [{"type": "revocationKey", "value": "team"}, {"type": "nothing", "value": "x"}]
+        report = await ok(script, "revoke", client="server", specifiers=specifiers)
+        assert (report["successCount"], report["failureCount"]) == (1, 1)
+        assert (report["results"][1]["target"], report["results"][1]["error"]["statusCode"]) == ("nothing:x", 400)
         gone = await script.hear("state", client="ada", state="failed")
         assert gone["error"]["code"] in (40141, 40171)
         assert script.told("state", client="bob", state="disconnected") == []

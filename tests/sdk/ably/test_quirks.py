@@ -5,9 +5,13 @@ test_renewal.py.
 from __future__ import annotations
 
 import base64
+import json
 import signal
 import time
 from pathlib import Path
+
+import trio
+from trio_websocket import open_websocket_url
 
 from tests.sdk.ably.test_auth import NAME, token
 from tests.sdk.ably.world import ABLY_KEY, connected, heard, ok, refused, world
@@ -133,3 +137,22 @@ async def test_a_token_request_over_plain_http_needs_neither_sdk_nor_version(tmp
         )
         assert (answer.status_code, answer.json()["clientId"]) == (201, "ada")
         assert "issued" in answer.json(), "ably-js knows TokenDetails by it"
+
+
+async def test_who_asks_to_rewind_before_it_heard_that_it_is_attached_is_given_what_it_asked_for(
+    tmp_path: Path,
+) -> None:
+    """As ably-js does with `subscribe` and, right after it, `setOptions`."""
+    async with world(tmp_path) as (daemon, script):
+        await connected(script, "ada")
+        for n in range(3):
+            await ok(script, "publish", client="ada", channel="room", messages=[{"name": str(n)}])
+        address = f"ws://127.0.0.1:{daemon.port}/?v=6&key={ABLY_KEY}"
+        with trio.fail_after(10):
+            async with open_websocket_url(address) as socket:
+                for params in ({}, {"rewind": "2"}, {"rewind": "2"}):
+                    await socket.send_message(json.dumps({"action": 10, "channel": "room", "params": params}))
+                told: list[str] = []
+                while len(told) < 2:
+                    told += [m["name"] for m in json.loads(await socket.get_message()).get("messages", ())]
+        assert told == ["1", "2"]
