@@ -10,6 +10,7 @@ places.py     where Redis is, as a URL says it
 line.py       the one connection over which scripts go and broadcasts come, in the order of Redis
 links.py      such a line to each master of a Redis Cluster
 node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
+versions.py   of which version each node is
 memory.py     whether Redis still has what it had
 estate.py     where a node has members, so that another takes them away when it is gone
 tree.py       a channel's tree that applies the log instead of deciding alone

@@ -63,7 +63,7 @@ class Archive:
         stream = keys.past if of_members else keys.kept
         answer = await self._node.line.read(scripts.PAGE, (keys.state, stream), (*args, int(not of_members)))
         _, gap, rows = answer
-        messages = [entries.stored(row) for row in rows[:limit]]
+        messages = [message for message in map(entries.stored, rows[:limit]) if message is not None]
         return Page(messages, gap=bool(gap), more=len(rows) > limit)
 
     async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:

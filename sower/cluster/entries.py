@@ -1,6 +1,6 @@
 """What a channel's log is made of, as it lies in Redis and is broadcast: MessagePack, a length before each.
 
-A newer daemon may add fields at the end of an entry; an older one beside it reads past them.
+A newer daemon may add fields at the end of an entry, and kinds of messages; an older one beside it reads past them.
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, tag="l"):
         return Appearance(Did.LEFT, self.user, self.connection, self.meta, serial, self.id, self.extra)
 
 
+class Unknown(msgspec.Struct, frozen=True):
+    """What a newer daemon said. It has a serial, and tells nobody anything here."""
+
+
 class TakenOver(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     """A client came back to another node: from now on its members are that node's."""
 
@@ -105,7 +109,7 @@ class Batch(NamedTuple):
 
     before: int
     first: int
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry | Unknown, ...]
 
 
 def pack(entry: Entry) -> bytes:
@@ -128,12 +132,19 @@ def last_of(payload: bytes) -> int:
     return int(payload[2 * SERIAL : 3 * SERIAL])
 
 
-def _entries(payload: bytes) -> Iterator[Entry]:
+def _entries(payload: bytes) -> Iterator[Entry | Unknown]:
     at = 3 * SERIAL
     while at < len(payload):
         end = at + 4 + int.from_bytes(payload[at : at + 4], "big")
-        yield _decode(payload[at + 4 : end])
+        yield _read(payload[at + 4 : end])
         at = end
+
+
+def _read(entry: bytes) -> Entry | Unknown:
+    try:
+        return _decode(entry)
+    except msgspec.ValidationError:
+        return Unknown()
 
 
 class Here(NamedTuple):
@@ -181,10 +192,12 @@ def cached(value: bytes) -> Message | None:
     return entry.message(int(value[:SERIAL]))
 
 
-def stored(row: Sequence[Any]) -> Message:
-    """A row of a channel's history, or of what its members did."""
+def stored(row: Sequence[Any]) -> Message | None:
+    """A row of a channel's history, or of what its members did; None for what only a newer daemon understands."""
     serial, fields = int(row[0][:SERIAL]), row[1]
-    entry = _decode(fields[1])
+    entry = _read(fields[1])
+    if isinstance(entry, Unknown):
+        return None
     if isinstance(entry, Spoken):
         return entry.message(serial)
     if isinstance(entry, Gone):

@@ -153,7 +153,7 @@ class OneLine(Line):
                 yield
             nursery.cancel_scope.cancel()
         if failed is not None:
-            raise ClusterFailed(f"Redis cannot be reached: {failed}.")
+            raise failed
 
     def subscribe(self, topic: bytes) -> None:
         """As Line.subscribe."""
@@ -246,7 +246,7 @@ class OneLine(Line):
         elif topic in self._topics:
             self._drop(connection, CHANGED[MovedError])
 
-    async def _hold(self, *, task_status: trio.TaskStatus[str | None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _hold(self, *, task_status: trio.TaskStatus[ClusterFailed | None] = trio.TASK_STATUS_IGNORED) -> None:
         """Connect, hear what is broadcast, and connect again."""
         started = False
         while True:
@@ -264,7 +264,8 @@ class OneLine(Line):
             except (RedisError, OSError, TimeoutError, ClusterFailed) as error:
                 self._end(str(error))
                 if not started:
-                    task_status.started(self.fault)
+                    known = isinstance(error, ClusterFailed)
+                    task_status.started(error if known else ClusterFailed(f"Redis cannot be reached: {self.fault}."))
                     return
             await trio.sleep(TRY_EVERY)
 

@@ -26,6 +26,7 @@ from sower.cluster.facts import Facts, Report
 from sower.cluster.keys import SHARDS, Keys
 from sower.cluster.links import line_to
 from sower.cluster.memory import LATEST_KEPT, Memory
+from sower.cluster.versions import Versions
 from sower.cluster.whereabouts import Whereabouts
 from sower.cluster.words import Words
 from sower.config import Cluster, History
@@ -116,6 +117,7 @@ class Node:
         self._clock, self._epoch, self._nodes = (
             f"{config.prefix}:{{all}}:{name}".encode() for name in ("clock", "epoch", "nodes")
         )
+        self._versions = Versions(self.line, config.prefix, self.name, self._nodes)
         self._followed: dict[bytes, Follower] = {}
         self._memory = Memory(self.line, config.prefix)
         self.estate = Estate(self)
@@ -294,6 +296,7 @@ class Node:
 
     async def _begin(self) -> None:
         """The line stands again."""
+        await self._versions.join()
         if self.epoch and not await self._memory.is_whole():
             await self._renew_epoch()
         lost = await self._renew()
@@ -380,6 +383,7 @@ class Node:
 
     async def _bury(self, name: bytes) -> None:
         await self.estate.bury(name.decode())
+        await self._versions.forget(name.decode())
         await self.line.ask(b"ZREM", self._nodes, name)
 
     async def _leave(self) -> None:

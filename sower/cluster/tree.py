@@ -19,7 +19,7 @@ import trio
 from sower.channel_tree import CLIENT_EVENT, ChannelTree
 from sower.cluster.copy import Copy
 from sower.cluster.counts import Numbers
-from sower.cluster.entries import Batch, Entered, Entry, Snapshot, Spoken, first_of, unpack
+from sower.cluster.entries import Batch, Entered, Entry, Snapshot, Spoken, Unknown, first_of, unpack
 from sower.cluster.facts import HOW, Report, Reports
 from sower.cluster.node import Node, Outcome
 from sower.cluster.replica import Replica
@@ -367,6 +367,8 @@ class ClusterTree(ChannelTree):
                     sender = self._around.session(entry.sender) if entry.sender is not None else None
                     told.append(entry.message(serial, sender))
                     self._changes.append(told[-1])
+                continue
+            if isinstance(entry, Unknown):
                 continue
             self._members.present(state)
             replica = state.present()

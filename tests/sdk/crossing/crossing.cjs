@@ -78,7 +78,7 @@ const clients = {
 
 const ready = {};
 
-async function say(who, count) {
+async function say(who, count, pause) {
   for (let n = 0; n < count; n++) {
     for (;;) {
       try {
@@ -88,6 +88,7 @@ async function say(who, count) {
         await later(50); // it was killed; whatever was accepted before is said twice then, and heard twice
       }
     }
+    if (pause) await later(pause);
     if (who === "pusher" && n === count / 2 - 1) tell({ half: true });
   }
 }
@@ -102,8 +103,8 @@ const actions = {
     for (const who of Object.keys(ready)) here[who] = (await ready[who].here()).sort();
     tell({ here });
   },
-  async say({ count }) {
-    await Promise.all(Object.keys(clients).map((who) => say(who, count)));
+  async say({ count, pause = 0 }) {
+    await Promise.all(Object.keys(clients).map((who) => say(who, count, pause)));
     tell({ said: true });
   },
   async leave({ who }) {
