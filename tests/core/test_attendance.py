@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from sower.core.attendance import EVERY_USE, Use
 from sower.core.channel import Channel
+from sower.core.message import Appearance, Did
 from sower.core.rules import RuleBook
-from tests.core.test_channel import Spelled
+from tests.core.test_channel import Bucket, Spelled, channel
 
 KINDS = (EVERY_USE, Use.HEAR, Use.HEAR | Use.WATCH, Use.PUBLISH, Use(0))
 
@@ -29,3 +30,13 @@ def test_each_who_is_there_counts_once_for_all_that_it_is_there_for(moves: list[
     each = Counter(use for uses in there.values() for use in Use if use & uses)
     assert (told.serial, told.head, told.connections, told.members) == (9, 7, len(there), 0)
     assert (told.hear, told.watch, told.publish, told.appear) == tuple(each[use] for use in Use)
+
+
+def test_who_fetches_hears_and_watches_and_a_member_counts_for_each_of_its_connections() -> None:
+    room = channel("room", presence=True)
+    room.begin_tap(Bucket(3))
+    room.add("ada", Spelled(), Use.HEAR)
+    for device in "12":
+        room.present().enter(Appearance(Did.ENTERED, "ada", device, b"null", 1), device)
+    told = room.attendance(9)
+    assert (told.connections, told.hear, told.watch, told.publish, told.appear, told.members) == (4, 4, 3, 0, 0, 2)

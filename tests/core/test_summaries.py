@@ -123,13 +123,15 @@ def test_a_summary_that_grows_annotation_by_annotation_is_what_a_look_at_all_of_
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    for about, name in [
-        (Annotation(1, ""), ""),
-        (Annotation(1, "x" * 257), ""),
-        (Annotation(1, "likes:unique.v1"), ""),
-        (Annotation(1, "likes:multiple.v1", count=0), "up"),
+    for about, name, why in [
+        (Annotation(1, ""), "", "1 to 256 characters"),
+        (Annotation(1, "x" * 257), "", "1 to 256 characters"),
+        (Annotation(1, "a\x00b"), "", "1 to 256 characters"),
+        (Annotation(1, "likes:unique.v1"), "", "'likes:unique.v1' have a name"),
+        (Annotation(1, "likes:multiple.v1", count=0), "up", "1 to 1000000, not 0"),
+        (Annotation(1, "likes:multiple.v1", count=1_000_001), "up", "1 to 1000000, not 1000001"),
     ]:
-        with pytest.raises(BadParameter):
+        with pytest.raises(BadParameter, match=why):
             check(about, name)
     for method in BY_CLIENT:
         with pytest.raises(NotIdentified):
@@ -137,6 +139,45 @@ def test_what_makes_no_sense_is_refused() -> None:
     check_user(Annotation(1, "likes:multiple.v1"), None)
     with pytest.raises(NotIdentified):
         check_user(Annotation(1, "likes:multiple.v1", withdrawn=True), None)
+
+
+@pytest.mark.parametrize(
+    ("about", "name"),
+    [
+        (Annotation(1, "x"), ""),
+        (Annotation(1, "x" * 256), ""),
+        (Annotation(1, "likes:flag.v1"), ""),
+        (Annotation(1, "likes:multiple.v1", count=1), "up"),
+        (Annotation(1, "likes:multiple.v1", count=1_000_000), "up"),
+    ],
+)
+def test_what_is_just_within_its_bounds_is_taken(about: Annotation, name: str) -> None:
+    assert check(about, name) is about
+
+
+def test_of_each_name_as_many_clients_are_told_as_there_is_room_for() -> None:
+    def whole(clients: int) -> bytes:
+        users = {f"u{number:03d}": 1 for number in range(clients)}
+        return msgspec.json.encode(
+            {
+                "t:multiple.v1": {
+                    "up": {"clientIds": users, "total": clients},
+                    "down": {"clientIds": {"ada": 2}, "total": 2},
+                }
+            }
+        )
+
+    assert msgspec.json.decode(clipped(whole(900), 2000))["t:multiple.v1"] == {
+        "up": {"clientIds": {f"u{number:03d}": 1 for number in range(125)}, "total": 900, "clipped": True},
+        "down": {"clientIds": {"ada": 2}, "total": 2},
+    }
+    short = clipped(whole(900), 2000)
+    assert clipped(whole(900), len(short)) == short
+    assert len(clipped(whole(900), len(short) - 1)) < len(short)
+    nobody = msgspec.json.decode(clipped(whole(900), 1))["t:multiple.v1"]
+    assert nobody["up"] == {"clientIds": {}, "total": 900, "clipped": True}
+    exactly = msgspec.json.decode(clipped(whole(1000), len(whole(1000)) - 1))["t:multiple.v1"]["up"]
+    assert (len(exactly["clientIds"]), exactly["clipped"]) == (500, True)
 
 
 def test_a_large_summary_is_told_with_fewer_clients_and_the_whole_count_and_one_too_large_is_refused() -> None:

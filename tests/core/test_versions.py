@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from sower.config import ChannelRule, History
 from sower.core.grants import ALL, Can, Grant
 from sower.core.message import Act, Annotation, Kind, Message, Revision
 from sower.core.rules import Pattern, RuleBook
-from sower.core.versions import NULL, as_of, as_told, demand, revise
+from sower.core.versions import NULL, annotated, as_of, as_told, demand, numbered, revise, summary_of, version_of
 from sower.errors import BadData, ChangesOff, Forbidden, MessageTooLarge, NotIdentified, OwnsNothing, SowerError
 
 FIRST = Message(
@@ -55,7 +57,7 @@ def test_data_is_appended_to_data_of_its_kind_up_to_the_limit_and_told_alone() -
     for refused in (Message(1, "", b'{"a":1}'), Message(1, "", b"\x00", Kind.BINARY)):
         with pytest.raises(BadData):
             revise(refused, appended, 100)
-    with pytest.raises(MessageTooLarge):
+    with pytest.raises(MessageTooLarge, match="has 10 bytes"):
         revise(FIRST, appended, 9)
 
 
@@ -107,8 +109,10 @@ def test_a_change_needs_its_right_on_any_message_or_on_ones_own(act: Act, whole:
     assert allowed(closed(whole), about, "unkept") is ChangesOff
     mine, theirs = change(act, b"x", Kind.TEXT, user="ada", own=True), change(act, b"x", Kind.TEXT, own=True)
     assert revise(FIRST, mine, 100).event == "note"
-    with pytest.raises(Forbidden):
+    with pytest.raises(Forbidden, match="is of 'ada', and 'bob' may"):
         revise(FIRST, theirs, 100)
+    with pytest.raises(Forbidden, match="is of nobody in particular, and 'bob' may"):
+        revise(Message(1, "note", b"1"), theirs, 100)
 
 
 def test_an_annotation_needs_its_right_and_where_clients_are_counted_a_user() -> None:
@@ -117,3 +121,51 @@ def test_an_annotation_needs_its_right_and_where_clients_are_counted_a_user() ->
     assert allowed(closed(Can.ANNOTATIONS), about) is Forbidden
     assert allowed(closed(Can.ANNOTATE, user=None), about) is NotIdentified
     assert allowed(closed(Can.ANNOTATE, user=None), Annotation(1, "n:total.v1")) == Annotation(1, "n:total.v1")
+
+
+@pytest.mark.parametrize(
+    ("grant", "about", "channel", "why"),
+    [
+        (closed(*ALL), Revision(1, Act.UPDATED), "unkept", "Messages of 'unkept' are not kept"),
+        (closed(), Revision(1, Act.UPDATED), "kept", "does not allow update-any on 'kept'"),
+        (
+            closed(Can.DELETE_OWN, user=None),
+            Revision(1, Act.DELETED),
+            "kept",
+            "On 'kept' this client may change its own",
+        ),
+    ],
+)
+def test_who_may_not_change_a_message_is_told_what_is_missing(
+    grant: Grant, about: Revision, channel: str, why: str
+) -> None:
+    with pytest.raises(SowerError) as refused:
+        demand(grant, about, grant.user, channel, BOOK.of(channel), True)
+    assert re.search(why, refused.value.message)
+
+
+def test_a_change_has_its_own_serial_and_a_summary_stands_behind_its_annotation() -> None:
+    following = iter([8]).__next__
+    assert numbered(Revision(1, Act.UPDATED, own=True), 7, following) == Revision(1, Act.UPDATED, 7, own=True)
+    assert numbered(Annotation(1, "likes:flag.v1"), 7, following) == Annotation(1, "likes:flag.v1", next=8)
+
+
+def test_a_message_is_its_first_version_until_it_is_changed_and_keeps_it_where_it_is_annotated() -> None:
+    assert version_of(FIRST) == Revision(1, Act.CREATED, 1)
+    assert summary_of(FIRST) is None
+    liked = annotated(FIRST, b"{}")
+    assert (liked.data, liked.about, summary_of(liked)) == (
+        FIRST.data,
+        Revision(1, Act.CREATED, 1, summary=b"{}"),
+        b"{}",
+    )
+    changed = revise(liked, change(Act.UPDATED, b"hi", Kind.TEXT), 100)
+    assert version_of(changed) == Revision(1, Act.UPDATED, 2, "bob", summary=b"{}")
+    assert annotated(changed, None).about == Revision(1, Act.UPDATED, 2, "bob")
+    told = Message(3, "", NULL, about=Revision(1, Act.SUMMARISED, 3, summary=b'{"a":{}}'))
+    assert as_of(FIRST, [told]) == annotated(FIRST, b'{"a":{}}')
+
+
+def test_only_a_revision_changes_a_message() -> None:
+    with pytest.raises(TypeError):
+        revise(FIRST, Message(2, "", b"1"), 100)

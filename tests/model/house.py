@@ -101,11 +101,11 @@ class Poller:
         self.views: dict[str, set[str]] = {name: set() for name in CHANNELS}
         self._held: Any = None
 
-    def poll(self, polls: Polls, room: Room) -> None:
-        """Ask again, as soon as the last one is answered."""
-        for _ in range(MOST_POLLS):
+    def poll(self, polls: Polls, room: Room) -> bool:
+        """Ask again, as soon as the last one is answered. Whether it was."""
+        for asked in range(MOST_POLLS):
             if self._held is not None and self._held.response is None:
-                return
+                return asked > 0
             self.read()
             sources = [Source(Reach.CHANNEL, name, presence) for name in CHANNELS for presence in (False, True)]
             polled = Polled(Credentials(), Poll(tuple(sources), self.cursor), Envelopes("sub-k"))
@@ -331,7 +331,8 @@ class House:
 
     async def check(self) -> None:
         """Everything, when nothing is under way."""
-        self.poller.poll(self.polls, self.room)
+        while self.poller.poll(self.polls, self.room):
+            await self.settle()
         for channel, sent in self.sent.items():
             for one in sent:
                 assert one.found is not None or one.receipt.fresh == (one.first is None)
