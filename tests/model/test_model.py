@@ -25,16 +25,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from sower.core.message import Did
-from tests.model.house import CHANNELS, WAITS, House, is_kept
+from tests.model.house import CHANNELS, KEPT, WAITS, House, is_kept
 
-RUNS = int(os.environ.get("SOWER_MODEL_RUNS", "60"))
+RUNS = int(os.environ.get("SOWER_MODEL_RUNS", "100"))
 
 AT_ONCE = 8
 """Things that happen before the hub does the first of them, at the most."""
 
-WHO = st.integers(0, 3)
+WHO, PUBNUB = st.integers(0, 3), 4
 WHERE = st.sampled_from(CHANNELS)
-SPOKEN = st.tuples(st.integers(0, 4), WHERE, st.sampled_from([None, None, "a", "b"]), st.booleans())
+SPOKEN = st.tuples(st.integers(0, PUBNUB), WHERE, st.sampled_from([None, None, "a", "b"]), st.booleans())
 SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -125,9 +125,9 @@ class Everything(RuleBasedStateMachine):
     def leave(self, who: int, where: str) -> None:
         self._soon(_leave, (who, where))
 
-    @rule(who=WHO, back=st.booleans())
-    def drop(self, who: int, back: bool) -> None:
-        self._soon(_drop, who, back)
+    @rule(who=WHO, where=WHERE, missed=st.integers(0, 2 * KEPT), back=st.booleans())
+    def drop(self, who: int, where: str, missed: int, back: bool) -> None:
+        self._soon(_drop, who, where, missed, back)
 
     @rule(who=st.integers(2, 3), where=WHERE, did=st.sampled_from(list(Did)))
     def appear(self, who: int, where: str, did: Did) -> None:
@@ -168,13 +168,18 @@ async def _leave(house: House, which: tuple[int, str]) -> None:
         house.leave(link, at_once=True)
 
 
-async def _drop(house: House, who: int, back: bool) -> None:
+async def _drop(house: House, who: int, where: str, missed: int, back: bool) -> None:
+    """A client's connection breaks. missed: messages that are published before it is back, if it comes back."""
     await house.settle()
-    for (at, _), link in house.links.items():
-        if at == who and link.transport is not None:
-            house.leave(link, at_once=False)
-            if back:
-                house.attach(link, link.last if link.speaker.resumes else None)
+    broken = [which for which, link in house.links.items() if which[0] == who and link.transport is not None]
+    for which in broken:
+        house.leave(house.links[which], at_once=False)
+    if missed:
+        await house.settle()
+        await _publish(house, missed, PUBNUB, where, None, True)
+        await house.settle()
+    for which in broken if back else ():
+        await _attach(house, which)
 
 
 async def _appear(house: House, which: tuple[int, str], did: Did) -> None:
