@@ -126,7 +126,7 @@ async def a_day(at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> bool:
         patched.setattr(replays, "REPLAY_PAGE", 2)
         patched.setattr(channel_tree, "HANDED_OUT_AT_ONCE", 2)
         patched.setattr(ChannelTree, "run", awaits.wrap(ChannelTree.run, lambda tree: tree.name))
-        patched.setattr(Replays, "_replay", awaits.wrap(Replays._replay, lambda replays: replays._channel.name))
+        patched.setattr(Replays, "_replay", awaits.wrap(Replays._replay, lambda replays: replays._channel))
         patched.setattr(Membership, "_clock", awaits.wrap(Membership._clock, lambda members: "presence-sick"))
         async with a_house() as house:
             await _live(house, Day(house))
