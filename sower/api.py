@@ -14,7 +14,7 @@ import trio
 from sower.access import Access
 from sower.activity import Activity
 from sower.clients import Clients
-from sower.config import History, Limits
+from sower.config import History, Limits, Rate
 from sower.core import versions
 from sower.core.answer import (
     Acknowledged,
@@ -47,7 +47,7 @@ from sower.core.command import (
     Terminate,
 )
 from sower.core.grants import USUAL, Can, Grant, mint
-from sower.core.limits import Buckets
+from sower.core.limits import Buckets, Rates
 from sower.core.message import Annotation, Position, Revision
 from sower.core.polling import PollingAnswer, PollingCommand
 from sower.core.revising import RevisingAnswer, RevisingCommand
@@ -102,12 +102,18 @@ class Api:
         self._operations = operations
         self._learned: dict[type, Doer] = {}
         self._now = now
+        self._rates: Callable[[Rate], Rates] = Buckets
         self.use(limits)
+
+    def count_by(self, rates: Callable[[Rate], Rates]) -> None:
+        """Count what is published with each key elsewhere too."""
+        self._rates = rates
+        self.use(self._limits)
 
     def use(self, limits: Limits) -> None:
         """Go on with these limits."""
         self._limits = limits
-        self._publishes = Buckets(limits.publishes)
+        self._publishes = self._rates(limits.publishes)
         self._most = min(limits.batch, int(limits.publishes.burst))
 
     def ask(self, asked: Asked, address: str) -> Outcome:

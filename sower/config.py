@@ -128,7 +128,7 @@ class Limits(Strict, frozen=True):
     refusals: Rate = Rate(5, 50)
     """Requests and sockets of one address that were refused for their credential."""
     publishes: Rate = Rate(50_000, 100_000)
-    """Messages published with one key over HTTP."""
+    """Messages published with one key over HTTP, to all daemons of a cluster together."""
     frames: Rate = Rate(100, 1000)
     """Frames of one connection; a client that comes back subscribes to all its channels at once."""
     subscriptions: int = 1000

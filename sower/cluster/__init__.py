@@ -20,6 +20,7 @@ replica.py    who is present, as the log says it
 archive.py    history, read from Redis
 hub.py        the channels of a node
 words.py      what is told to all nodes, and remembered: orders.py, users.py
+budgets.py    rates that hold for all of them together
 survey.py     what is asked of all of them
 joining.py    what of a daemon's parts is another here
 facts.py      what webhooks are to be told, written together with what it is about

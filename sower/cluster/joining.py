@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
+from sower.cluster.budgets import Budgets
 from sower.cluster.node import Node
 from sower.cluster.orders import Orders
 from sower.cluster.survey import Survey
@@ -25,6 +26,8 @@ class Joined:
         self._node = node
         clients.users = self._users = ClusterUsers(node)
         self._orders = Orders(node, clients, activity, revoking)
+        self._budgets = Budgets(node)
+        api.count_by(self._budgets.of)
         survey = Survey(api, hub, node)
         for kind, do in (
             (ReadPresence, survey.presence),
@@ -43,4 +46,8 @@ class Joined:
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """What runs beside the hub until the end, by name."""
-        return {"users of all nodes": self._users.run, "answers to nodes": self._orders.run}
+        return {
+            "users of all nodes": self._users.run,
+            "answers to nodes": self._orders.run,
+            "budgets of all nodes": self._budgets.run,
+        }

@@ -14,6 +14,7 @@ Serials are text of 17 digits here: numbers in Lua have 53 bits, and a serial ha
     :h         who is here: user and connection -> node, serial, appearance
     :u         how many connections each user has here
     :f         on which nodes somebody is here, and how many follow it there
+    {rates}    of each key of an app, what is left of its rate, and when that was
     facts      what webhooks are to be told, of all channels that share a slot
 
 The webhooks of all nodes, see webhooks.py:
@@ -339,7 +340,23 @@ return answer
 The second word of each command is which of KEYS it is for.
 """
 
+SPEND = """
+-- KEYS: of each budget. ARGV: refilled per second, burst, then what was taken of each
+local time, rate, burst, left = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+local now = time[1] + time[2] / 1e6
+for i = 1, #KEYS do
+  local before = redis.call('HMGET', KEYS[i], 'left', 'at')
+  local level = before[1] and math.min(burst, before[1] + math.max(0, now - before[2]) * rate) or burst
+  left[i] = string.format('%.17g', level - ARGV[i + 2])
+  redis.call('HSET', KEYS[i], 'left', left[i], 'at', string.format('%.17g', now))
+  redis.call('PEXPIRE', KEYS[i], math.ceil((burst - left[i]) / rate * 1000) + 1000)
+end
+return left
+"""
+"""Take from budgets what nodes have let through already. Answers what is left of each, below 0 where it was more."""
+
 ALL = (
+    SPEND,
     *(SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH),
     *(TELL, TELL_AGAIN),
     *(FACTS, STANDS, CLAIM, RELEASE, OWNED),

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
+from typing import Protocol
 
 from sower.config import Rate
 
@@ -52,9 +53,22 @@ class Bucket:
             wait += math.ulp(now + wait)
         return wait
 
+    def settle(self, left: float, now: float) -> None:
+        """So many are left now, as whoever counts for several buckets says; below 0 where too many were taken."""
+        self._left = left
+        self._at = now
+
     def full(self, now: float) -> bool:
         """Whether it is as good as new."""
         return self._left + (now - self._at) * self._rate.per_second >= self._rate.burst
+
+
+class Rates(Protocol):
+    """A rate for each key of an app."""
+
+    def take(self, key: str, now: float, n: float = 1) -> float:
+        """As Bucket.take, for one key."""
+        ...
 
 
 class Buckets:
@@ -77,6 +91,12 @@ class Buckets:
         else:
             self._buckets.move_to_end(key)
         return bucket.take(now, n)
+
+    def settle(self, key: Hashable, left: float, now: float) -> None:
+        """As Bucket.settle, where the key has a bucket."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.settle(left, now)
 
     def _forget_one(self, now: float) -> None:
         """A full bucket is as good as none; forgetting another lets somebody go who was held back."""

@@ -131,3 +131,13 @@ def test_only_the_longest_unused_are_looked_at_to_find_a_full_one() -> None:
     buckets.take("new", 0.1)
     assert "idle" in buckets._buckets
     assert 0 not in buckets._buckets
+
+
+def test_what_is_left_is_what_whoever_counts_for_several_says() -> None:
+    buckets = Buckets(Rate(10, 20))
+    assert buckets.take("a", 0.0, 5) == 0.0
+    buckets.settle("a", -10.0, 0.0)
+    assert buckets.take("a", 0.0) == pytest.approx(1.1)
+    assert buckets.take("a", 1.2) == 0.0
+    buckets.settle("nobody", 0.0, 0.0)
+    assert buckets.take("nobody", 0.0, 20) == 0.0
