@@ -42,7 +42,7 @@ JSON = (("Content-Type", "application/json"),)
 """The headers of most answers."""
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """An answer over HTTP, in a protocol's words. headers: besides those that every response has."""
 
     body: bytes
@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     headers: tuple[tuple[str, str], ...] = JSON
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """What a request asks for, what was shown to be let in, and how its answer is worded.
 
     credentials: None where everybody is told
@@ -62,7 +62,7 @@ class Asked(NamedTuple):
     encode: Callable[[Any], Reply]
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, frozen=True):
     """As Asked, without what was shown to be let in."""
 
     command: HttpCommand

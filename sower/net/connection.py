@@ -259,7 +259,8 @@ class Connection:
     async def _await_answers(self) -> None:
         """Wait for answers that are not there yet, one after the other."""
         while self.state == "answer" and self._begun:
-            request, terms, answer = self._begun[0]
+            begun = self._begun[0]
+            request, terms, answer = begun.request, begun.terms, begun.answer
             if isinstance(answer, CoroutineType):
                 self._begun[0] = Begun(request, terms, None)
                 try:
@@ -381,7 +382,7 @@ class Connection:
 
     def _let_take(self, taking: Taking) -> None:
         """Let a request have the connection, or answer it as any other."""
-        request, terms, endpoint, params = taking
+        request, terms, endpoint = taking.request, taking.terms, taking.endpoint
         self._taking, self.state = None, "turn"
         self.wire.address = request.address
         answer: Response | None = None
@@ -390,7 +391,7 @@ class Connection:
                 self._give(taking, endpoint, self._site.handshake(request, endpoint, closing=self._host.closing))
             else:
                 self._put_parser_by()
-                answer = endpoint.take(Taken(self.wire, request, params, partial(self._hold, terms), terms.more))
+                answer = endpoint.take(Taken(self.wire, request, taking.params, partial(self._hold, terms), terms.more))
         except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
             self._let_go()
             answer = failed(request, error)

@@ -40,7 +40,7 @@ _NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
-class Request:
+class Request(msgspec.Struct):
     """One request.
 
     path:       raw, percent-encoded, without the query
@@ -53,27 +53,20 @@ class Request:
     refused:    why its WebSocket is turned away once it is open
     """
 
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        *,
-        address: str,
-        keep_alive: bool = True,
-        upgrade: bool = False,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path, _, self.search = target.partition("?")
-        self.headers = headers
-        self.body = body
-        self.address = address
-        self.keep_alive = keep_alive
-        self.upgrade = upgrade
-        self.compression = UNCOMPRESSED
-        self.refused: SowerError | None = None
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    address: str
+    keep_alive: bool = True
+    upgrade: bool = False
+    compression: Compression = UNCOMPRESSED
+    refused: SowerError | None = None
+    path: str = ""
+    search: str = ""
+
+    def __post_init__(self) -> None:
+        self.path, _, self.search = self.target.partition("?")
 
     @property
     def query(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 
 from sower.config import Server
@@ -59,7 +60,7 @@ class Terms(NamedTuple):
 USUAL = Terms()
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct, frozen=True):
     """A request that was begun, and its answer or what to await for it; None while it is awaited."""
 
     request: Request
@@ -67,7 +68,7 @@ class Begun(NamedTuple):
     answer: Response | Coroutine[Any, Any, Response] | None
 
 
-class Taking(NamedTuple):
+class Taking(msgspec.Struct, frozen=True):
     """A request that takes the connection over, or may do so."""
 
     request: Request

@@ -124,7 +124,7 @@ def _signed_in(route: HttpRoute) -> HttpRoute:
 
         def encode(answer: HttpAnswer) -> Reply:
             reply = asked.encode(answer)
-            return reply._replace(headers=(*reply.headers, *PRIVATE))
+            return Reply(reply.body, reply.status, (*reply.headers, *PRIVATE))
 
         return Asked(shown, asked.command, encode)
 

@@ -63,7 +63,7 @@ def signed(read: Callable[[HttpCall], Wanted]) -> Callable[[HttpCall], Asked]:
             wanted = read(call)
         except SowerError as error:
             wanted = Wanted(Complain(error), _nothing)
-        return Asked(credentials, *wanted)
+        return Asked(credentials, wanted.command, wanted.encode)
 
     return decode
 

@@ -97,7 +97,7 @@ class HttpApi:
                 wanted = read(call, app)
             except SowerError as error:
                 wanted = Wanted(Complain(error), _done)
-            return Asked(Credentials(signature=signature), *wanted)
+            return Asked(Credentials(signature=signature), wanted.command, wanted.encode)
 
         return decode
 
