@@ -80,13 +80,15 @@ def _group(claims: Mapping[str, Any]) -> str | None:
 
 
 class TokenRequest(msgspec.Struct, omit_defaults=True):
-    """What requestToken is sent. ttl, timestamp: milliseconds. capability: JSON text."""
+    """What requestToken is sent. ttl, timestamp: milliseconds, as text where a client's server was sent them as such.
+    capability: JSON text.
+    """
 
     keyName: str | None = None
     ttl: int | float | str | None = None
     capability: str | None = None
     clientId: str | None = None
-    timestamp: int | float | None = None
+    timestamp: int | float | str | None = None
     nonce: str | None = None
     mac: str | None = None
 
@@ -95,19 +97,23 @@ def signed(request: TokenRequest, key: str) -> Credentials:
     """The credentials that a signed request is. Raises BadSignature, BadParameter."""
     if request.timestamp is None or not request.nonce or request.mac is None:
         raise BadParameter("A signed token request has a timestamp, a nonce and a mac.")
-    if not 0 <= request.timestamp < LATEST:
+    try:
+        timestamp = float(request.timestamp)
+    except (ValueError, OverflowError):
+        timestamp = -1.0
+    if not 0 <= timestamp < LATEST:
         raise BadParameter(f"A timestamp is milliseconds since 1970, below {LATEST}.")
     try:
         digits = base64.b64decode(request.mac, validate=True).hex()
     except ValueError as error:
         raise BadSignature("The mac is not base64.") from error
-    signature = Signature(key, digits, (to_sign(request, key),), request.timestamp / 1000, SKEW, nonce=request.nonce)
+    signature = Signature(key, digits, (to_sign(request, key),), timestamp / 1000, SKEW, nonce=request.nonce)
     return Credentials(key, signature=signature)
 
 
 def to_sign(request: TokenRequest, key: str) -> str:
     """The text that a request's mac is of: six lines, each ended, unset ones empty."""
-    timestamp = "" if request.timestamp is None else int(request.timestamp)
+    timestamp = int(request.timestamp) if isinstance(request.timestamp, float) else request.timestamp
     fields = (key, request.ttl, request.capability, request.clientId, timestamp, request.nonce)
     return "".join(f"{'' if field is None else field}\n" for field in fields)
 

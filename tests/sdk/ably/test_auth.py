@@ -155,7 +155,7 @@ async def test_a_token_request_is_used_once_and_soon(tmp_path: Path) -> None:
         import base64
         import hmac
 
-        async def ask(timestamp: int, nonce: str, secret: str = KEY_SECRET) -> tuple[int, int]:
+        async def ask(timestamp: int | str, nonce: str, secret: str = KEY_SECRET) -> tuple[int, int]:
             text = f"{NAME}\n\n\n\n{timestamp}\n{nonce}\n"
             mac = base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha256")).decode()
             body = {"keyName": NAME, "timestamp": timestamp, "nonce": nonce, "mac": mac}
@@ -165,5 +165,7 @@ async def test_a_token_request_is_used_once_and_soon(tmp_path: Path) -> None:
         now = int(time.time() * 1000)
         assert await ask(now, "nonce-0123456789") == (201, 0)
         assert await ask(now, "nonce-0123456789") == (401, 40105)
+        assert await ask(str(now), "nonce-of-a-form") == (201, 0)
+        assert await ask("now", "nonce-of-a-form-2") == (400, 40003)
         assert await ask(now - 200_000, "another-nonce-01") == (401, 40104)
         assert await ask(now, "another-nonce-02", "wrong") == (401, 40101)
