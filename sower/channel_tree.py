@@ -355,10 +355,10 @@ class ChannelTree:
         presence, position = state.presence, Position(self._node.log.epoch, state.head)
         members = tuple(presence.view()) if presence is not None and self.rules.presence else None
         seen = tuple(presence.seen()) if presence is not None else ()
+        here = Welcome(self.name, position, members=members, seen=seen, moment=self._node.next_serial())
         for newcomer, arrival in newcomers.items():
-            command, since = arrival.command, arrival.command.since
-            welcome = Welcome(self.name, position, newcomer.user, members, seen, arrival.can, resumed=arrival.again)
-            asks = arrival.asks
+            command, since, asks = arrival.command, arrival.command.since, arrival.asks
+            welcome = msgspec.structs.replace(here, user=newcomer.user, can=arrival.can, resumed=arrival.again)
             if asks and self._replays is not None:
                 self._replays.begin(newcomer, command, welcome, state.head)
                 continue

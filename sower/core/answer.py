@@ -58,6 +58,7 @@ class Welcome(msgspec.Struct, frozen=True):
     resumed: whether nothing is missing since the position that it asked for
     backlog: whether messages follow that came before
     follows: the position after which messages follow, where it is not `position`
+    moment:  the serial of now: what members did before has a lower one, while `position` is that of a message
     """
 
     channel: str
@@ -69,6 +70,7 @@ class Welcome(msgspec.Struct, frozen=True):
     resumed: bool = False
     backlog: bool = False
     follows: Position | None = None
+    moment: int = 0
 
 
 class Connected(msgspec.Struct, frozen=True):

@@ -157,7 +157,8 @@ def _history(call: HttpCall, *, presence: bool) -> Asked:
     newest_first = directed(query, "backwards") == "backwards"
     since, before = bound(query.get("start"), -1), bound(query.get("end"), serials.TICKS)
     until = query.get("from_serial") or query.get("fromSerial")
-    last = serials.read(until) if until else None
+    read_until = serials.read_moment if presence else serials.read
+    last = read_until(until) if until else None
     if last is not None:
         before = Position(last.epoch, last.serial + 1)
     if query.get("cursor"):

@@ -1,4 +1,8 @@
-"""A channel's positions as Ably writes serials: `SERIAL@EPOCH`, which sorts bytewise within an epoch."""
+"""A channel's positions as Ably writes serials: `SERIAL@EPOCH`, which sorts bytewise within an epoch.
+
+Where a client attached is `SERIAL@EPOCH~MOMENT`: the position of the last message, and when it attached. Members have
+an order of their own: their history up to there is read up to the moment.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,25 @@ def position(where: Position) -> str:
     return write(where.serial, where.epoch)
 
 
+def attached(where: Position, moment: int) -> str:
+    """Where and when a client attached."""
+    return f"{position(where)}~{moment:017d}"
+
+
 def read(text: str) -> Position:
     """A serial of ours, or NOWHERE."""
+    text, _, _ = text.partition("~")
     serial, at, epoch = text.partition("@")
-    if not (at and serial.isascii() and serial.isdigit() and len(serial) <= 17 and 0 < len(epoch) <= 32):
+    if not (at and _is_serial(serial) and 0 < len(epoch) <= 32):
         return NOWHERE
     return Position(epoch, int(serial))
+
+
+def read_moment(text: str) -> Position:
+    """When a client attached, as a position in the order of members; where no moment is said, its position."""
+    where, (_, _, moment) = read(text), text.partition("~")
+    return where._replace(serial=int(moment)) if _is_serial(moment) and where is not NOWHERE else where
+
+
+def _is_serial(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 17

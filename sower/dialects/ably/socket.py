@@ -344,7 +344,7 @@ class AblyConversation(Conversation):
         attached = OutFrame(
             Action.ATTACHED,
             channel=name,
-            channelSerial=serials.position(welcome.follows or welcome.position),
+            channelSerial=serials.attached(welcome.follows or welcome.position, welcome.moment),
             flags=int(flags),
             params=words.params or None,
             error=NO_CONTINUITY if lost else None,

@@ -51,3 +51,12 @@ def test_serials_sort_as_their_texts_do_and_are_read_back(numbers: list[int]) ->
 @given(st.text())
 def test_what_is_no_serial_is_nowhere(text: str) -> None:
     assert serials.read(text) == serials.NOWHERE or "@" in text
+
+
+def test_where_a_client_attached_is_a_position_of_messages_and_a_moment_for_members() -> None:
+    where = Position("e", 7)
+    text = serials.attached(where, 9)
+    assert serials.read(text) == where
+    assert serials.read_moment(text) == Position("e", 9)
+    assert serials.read_moment(serials.position(where)) == where
+    assert serials.read_moment("7~9") == serials.NOWHERE

@@ -35,6 +35,29 @@ async def test_what_members_did_is_kept_and_survives_a_restart(tmp_path: Path) -
         ]
 
 
+async def test_what_members_did_before_a_client_attached_is_read_up_to_there(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada", clientId="ada", disconnectedRetryTimeout=200)
+        for data in ("before", "after"):
+            await ok(script, "attach", client="ada", channel="room")
+            await ok(script, "enter", client="ada", channel="room", data=data)
+            await ok(script, "leave", client="ada", channel="room")
+            if data == "before":
+                await ok(script, "detach", client="ada", channel="room")
+        asked = {"client": "ada", "channel": "room", "params": {"untilAttach": True}}
+        told = await ok(script, "presence_history", **asked)
+        assert [(m["action"], m["data"]) for m in told] == [("leave", "before"), ("enter", "before")]
+        assert len(await ok(script, "presence_history", client="ada", channel="room")) == 4
+        await ok(script, "publish", client="ada", channel="room", messages=[{"name": "e"}])
+        assert await ok(script, "history", **asked) == [[]]
+        await script.do("drop", client="ada")
+        await script.hear("state", client="ada", state="disconnected")
+        await script.hear("state", client="ada", state="connected")
+        await ok(script, "attach", client="ada", channel="room")
+        assert script.told("change", client="ada", change="attached")[-1]["resumed"] is True
+        assert await ok(script, "presence_history", **asked) == told
+
+
 async def test_a_revoked_token_ends_its_clients_and_opens_nothing_more_after_a_restart_either(tmp_path: Path) -> None:
     async with world(tmp_path) as (daemon, script):
         theirs = token(**{"x-ably-clientId": "ada", "x-ably-revocation-key": "team"})
