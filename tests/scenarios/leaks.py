@@ -16,7 +16,7 @@ SETTLES_WITHIN = 40.0
 """Seconds: a channel is forgotten at the third look at most, and Ably's members stay for 15 s."""
 
 GRACE = 16 * 1024 * 1024
-"""Bytes of memory that may stay: what the allocator keeps in pieces, and caches of names, which are 10 MiB when full."""
+"""Bytes of memory that may stay: what the allocator keeps in pieces, and what the first rounds load and cache."""
 
 GARBAGE = 200
 """Objects that may refer to each other alone: those of a few closures of the start. A channel would be 35 of them."""
@@ -25,7 +25,7 @@ WARM_UP, JUDGED = 3, 6
 """Rounds before memory is looked at for growth, and how many it takes then to tell growth from chance."""
 
 GROWTH = 256 * 1024
-"""Bytes that a round may add then: names in caches that are not full. Each of its 300 channels would be 17 KiB."""
+"""Bytes that a round may add then: chance, over few rounds. Each of its 300 channels would be 17 KiB."""
 
 
 class Held(NamedTuple):
