@@ -142,7 +142,7 @@ class Relay(Wire):
             await self._attached.wait()
             return
         try:
-            await trio.lowlevel.wait_writable(held.wire.sock)
+            await held.wire.writable()
         except (trio.ClosedResourceError, OSError, ValueError):
             await trio.lowlevel.checkpoint()  # it went meanwhile
 

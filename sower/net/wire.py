@@ -89,10 +89,14 @@ class Wire:
         if sent == len(data):
             return
         rest = memoryview(data)[sent:]
-        self._waited_for = True
         while rest:
-            await trio.lowlevel.wait_writable(self.sock)
+            await self.writable()
             rest = rest[self.send_now(rest) :]
+
+    async def writable(self) -> None:
+        """Wait until the socket takes more. Raises ClosedResourceError when it is closed meanwhile."""
+        self._waited_for = True
+        await trio.lowlevel.wait_writable(self.sock)
 
     def acknowledged_within(self, seconds: float) -> None:
         """From now on the connection is lost when the peer's kernel acknowledges nothing for so long (RFC 5482)."""

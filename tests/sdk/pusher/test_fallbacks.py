@@ -112,6 +112,19 @@ class Session:
         await self._client.aclose()
 
 
+async def test_clients_that_go_before_they_read_take_nobody_else_with_them(tmp_path: Path) -> None:
+    async with daemon_running(tmp_path, APP + RULES) as daemon:
+        for number in range(300):
+            stream = await trio.open_tcp_stream("127.0.0.1", daemon.port)
+            path = f"/pusher/app/{KEY}/001/gone{number:04}/xhr_streaming?protocol=7&client=js&version=8.6.0"
+            await stream.send_all(f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+            await stream.aclose()
+        async with Session(daemon) as neighbour:
+            assert (await neighbour.poll())[0] == "o"
+            assert await neighbour.send(subscribe("news")) == 204
+            assert said((await neighbour.poll())[0])[0]["event"] == "pusher_internal:subscription_succeeded"
+
+
 def said(line: str) -> list[dict[str, Any]]:
     assert line[0] == "a"
     return [json.loads(text) for text in json.loads(line[1:])]
