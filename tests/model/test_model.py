@@ -105,9 +105,9 @@ class Everything(RuleBasedStateMachine):
             shutil.rmtree(self._folder)
         assert self._error is None, self._error
 
-    @rule(who=WHO, where=WHERE)
-    def attach(self, who: int, where: str) -> None:
-        self._soon(_attach, (who, where))
+    @rule(who=WHO, where=WHERE, enters=st.booleans())
+    def attach(self, who: int, where: str, enters: bool) -> None:
+        self._soon(_attach, (who, where), enters)
 
     @rule(who=WHO, where=WHERE)
     def attach_too(self, who: int, where: str) -> None:
@@ -125,9 +125,13 @@ class Everything(RuleBasedStateMachine):
     def leave(self, who: int, where: str) -> None:
         self._soon(_leave, (who, where))
 
-    @rule(who=WHO, where=WHERE, missed=st.integers(0, 2 * KEPT), back=st.booleans())
-    def drop(self, who: int, where: str, missed: int, back: bool) -> None:
+    @rule(
+        who=WHO, where=WHERE, missed=st.integers(0, 2 * KEPT), back=st.booleans(), later=st.sampled_from((0.0, *WAITS))
+    )
+    def drop(self, who: int, where: str, missed: int, back: bool, later: float) -> None:
         self._soon(_drop, who, where, missed, back)
+        if later:
+            self._soon(_wait, later)
 
     @rule(who=st.integers(2, 3), where=WHERE, did=st.sampled_from(list(Did)))
     def appear(self, who: int, where: str, did: Did) -> None:
@@ -150,10 +154,12 @@ class Everything(RuleBasedStateMachine):
         self._soon(_hold_up, spoken, committed, then)
 
 
-async def _attach(house: House, which: tuple[int, str]) -> None:
+async def _attach(house: House, which: tuple[int, str], enters: bool = False) -> None:
     link = house.links[which]
     if link.transport is None:
         house.attach(link, link.last if link.speaker.resumes else None)
+    if enters:
+        house.appear(link, Did.ENTERED)
 
 
 async def _publish(house: House, times: int, *spoken: Any) -> None:
