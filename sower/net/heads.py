@@ -36,6 +36,9 @@ class Heads:
 
     def __init__(self, settings: Server) -> None:
         self._settings = settings
+        self._most_head = int(settings.max_head) // 2
+        self._most_uri = int(settings.max_uri)
+        self._most_body = int(settings.max_body)
         self._direct = not settings.trusted_proxies and not settings.path_prefix
         self._known: dict[Key, Mapping[str, str]] = {}
 
@@ -82,7 +85,6 @@ class Heads:
             return None
         if length != (b"%d" % len(body) if announced else body):
             return None
-        settings = self._settings
-        if len(target) > settings.max_uri or len(head) > settings.max_head // 2 or len(body) > settings.max_body:
+        if len(target) > self._most_uri or len(head) > self._most_head or len(body) > self._most_body:
             return None
         return (method, before, announced, after), target, body

@@ -30,17 +30,17 @@ SIGNATURE = "auth_signature"
 def read_signature(call: HttpCall, app: str | None, skew: float) -> Signature:
     """The signature of a request. app, skew: as of Signature. Raises NotAuthorised, BadSignature."""
     query = call.query
-    for name in ("auth_key", "auth_timestamp", SIGNATURE):
-        if not query.get(name):
-            raise NotAuthorised(f"The query has no {name}: requests are signed with the app's key and secret.")
+    key, timestamp, signature = query.get("auth_key"), query.get("auth_timestamp"), query.get(SIGNATURE)
+    if not (key and timestamp and signature):
+        name = SIGNATURE if key and timestamp else "auth_timestamp" if key else "auth_key"
+        raise NotAuthorised(f"The query has no {name}: requests are signed with the app's key and secret.")
     if query.get("auth_version", VERSION) != VERSION:
         raise BadSignature(f"auth_version is {query['auth_version'][:16]!r}; only {VERSION} is known.")
     if call.body and query.get("body_md5") != hashlib.md5(call.body, usedforsecurity=False).hexdigest():
         raise BadSignature("body_md5 is not the MD5 of the body that arrived, in lower-case hexadecimal digits.")
-    timestamp = query["auth_timestamp"]
     if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
         raise BadSignature(f"auth_timestamp is {timestamp[:32]!r}, not seconds since 1970.")
-    return Signature(query["auth_key"], query[SIGNATURE], _readings(call), float(timestamp), skew, app)
+    return Signature(key, signature, _readings(call), float(timestamp), skew, app)
 
 
 def authorise(app: App, socket_id: str, channel: str, member: tuple[str, object] | None = None) -> dict[str, str]:
