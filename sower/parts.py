@@ -105,7 +105,9 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
-        self._joined = None if node is None else _join(node, self.hub, api, self.clients, activity, self._revoking)
+        self._joined = (
+            None if node is None else _join(node, self.hub, api, self.clients, activity, self._revoking, audit)
+        )
         revising = Revising(self.hub, access)
         api.learn(ReadMessage, revising.message)
         api.learn(ReadVersions, revising.versions)
@@ -210,11 +212,13 @@ def _hooks(config: Config, node: Node, audit: Audit, *, now: Callable[[], float]
     return Hooks(config.apps, node, audit, now=now)
 
 
-def _join(node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking) -> Joined:
+def _join(
+    node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking, audit: Audit
+) -> Joined:
     """What is told to all daemons of a cluster, and answered for all. Imported as for _hub."""
     from sower.cluster.joining import Joined
 
-    return Joined(node, hub, api, clients, activity, revoking)
+    return Joined(node, hub, api, clients, activity, revoking, audit)
 
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:

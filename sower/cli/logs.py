@@ -22,6 +22,11 @@ SECRETS = ("secret", "token", "authorization", "password", "signature")
 MASK = "********"
 
 
+def silence() -> None:
+    """Say nothing of what parts of the daemon do for a command: it says itself what came of it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 def set_up(worker: int | None = None) -> None:
     """Log as whoever reads it wants. worker: which of several on one port says it, in every line."""
     processors: list[Processor] = [structlog.processors.add_log_level, mask]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
-import structlog
 import trio
 from coredis.exceptions import RedisError
 
+from sower.cli import logs
 from sower.cli.checkup import BAD, DIAL_WITHIN, GOOD, PROBE, UNSURE, Finding
 from sower.cluster.entries import Spoken
 from sower.cluster.keys import Keys
@@ -32,7 +31,7 @@ Facts = dict[str, str]
 
 async def examine_redis(cluster: Cluster) -> list[Finding]:
     """Each server that decides, and then what a daemon does with all of them."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # findings say it
+    logs.silence()
     place = Place.read(cluster.url)
     places = [place]
     if place.named and not place.service:

@@ -7,6 +7,7 @@ import time
 import msgspec
 import trio
 
+from sower.cli import logs
 from sower.cli.client import ConfigOption, JsonOption
 from sower.cli.terminal import moment, print_json, print_table
 from sower.config import Config
@@ -48,6 +49,7 @@ def _waiting(config: Config) -> tuple[str, list[Notice]]:
         from sower.cluster.outbox import waiting as waiting_there
     except ImportError as error:
         raise ConfigError("A [cluster] needs the extra of that name: pip install 'sower[cluster]'.") from error
+    logs.silence()
     return trio.run(waiting_there, config.cluster)
 
 

@@ -7,25 +7,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from sower.activity import Activity
 from sower.api import Api
 from sower.clients import Clients
+from sower.cluster.audits import Audits
 from sower.cluster.budgets import Budgets
 from sower.cluster.node import Node
 from sower.cluster.orders import Orders
 from sower.cluster.survey import Survey
 from sower.cluster.users import ClusterUsers
-from sower.core.command import Kick, ListChannels, PublishAll, ReadOccupancy, ReadPresence, Terminate
+from sower.core.command import Kick, ListChannels, PublishAll, ReadAudit, ReadOccupancy, ReadPresence, Terminate
 from sower.hub import Hub
 from sower.revoking import Revoking
+from sower.store.audit import Audit
 
 
 class Joined:
     """A daemon's parts, joined to those of other nodes."""
 
     def __init__(
-        self, node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking
+        self, node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking, audit: Audit
     ) -> None:
         self._node = node
         clients.users = self._users = ClusterUsers(node)
         self._orders = Orders(node, clients, activity, revoking)
+        self._audits = Audits(node, audit)
         self._budgets = Budgets(node)
         api.count_by(self._budgets.of)
         survey = Survey(api, hub, node)
@@ -36,6 +39,7 @@ class Joined:
             (PublishAll, survey.publish),
             (Terminate, self._orders.terminate),
             (Kick, self._orders.kick),
+            (ReadAudit, self._audits.read),
         ):
             api.learn(kind, do)
 
@@ -50,4 +54,5 @@ class Joined:
             "users of all nodes": self._users.run,
             "answers to nodes": self._orders.run,
             "budgets of all nodes": self._budgets.run,
+            "audit for all nodes": self._audits.run,
         }

@@ -51,3 +51,8 @@ def clock_of(prefix: str, shard: int) -> bytes:
 def facts_of(prefix: str, shard: int) -> bytes:
     """What webhooks are told of a shard: the stream, and the topic on which it is said that there is more."""
     return f"{prefix}:{{{shard}}}:facts".encode()
+
+
+def names_of(prefix: str) -> bytes:
+    """What people call each node."""
+    return f"{prefix}:{{all}}:names".encode()

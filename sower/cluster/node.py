@@ -9,7 +9,9 @@ Rule 3: while the line is down nothing is decided here: who publishes or comes i
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, Protocol, Self
@@ -23,7 +25,7 @@ from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Missed, Snapshot, Spoken, TakenOver
 from sower.cluster.estate import Estate
 from sower.cluster.facts import Facts, Report
-from sower.cluster.keys import SHARDS, Keys
+from sower.cluster.keys import SHARDS, Keys, names_of
 from sower.cluster.links import line_to
 from sower.cluster.memory import LATEST_KEPT, Memory
 from sower.cluster.versions import Versions
@@ -297,6 +299,7 @@ class Node:
     async def _begin(self) -> None:
         """The line stands again."""
         await self._versions.join()
+        await self.line.ask(b"HSET", names_of(self.prefix), self.name, f"{socket.gethostname()}/{os.getpid()}")
         if self.epoch and not await self._memory.is_whole():
             await self._renew_epoch()
         lost = await self._renew()
@@ -384,6 +387,7 @@ class Node:
     async def _bury(self, name: bytes) -> None:
         await self.estate.bury(name.decode())
         await self._versions.forget(name.decode())
+        await self.line.ask(b"HDEL", names_of(self.prefix), name)
         await self.line.ask(b"ZREM", self._nodes, name)
 
     async def _leave(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from sower.cluster import scripts
+from sower.cluster.keys import names_of
 from sower.cluster.links import line_to
 from sower.cluster.node import Node
 from sower.config import Cluster
@@ -123,8 +124,9 @@ async def waiting(cluster: Cluster) -> tuple[str, list[Notice]]:
     owner, notices, *_ = keys_of(cluster.prefix)
     line = line_to(cluster.url, replicas=0, heard=_deaf)
     async with line.open():
-        sender = await line.ask(b"GET", owner)
-        return (sender or b"").decode(), notices_of(await line.ask(b"HGETALL", notices))
+        sender = await line.ask(b"GET", owner) or b""
+        name = await line.ask(b"HGET", names_of(cluster.prefix), sender) if sender else None
+        return (name or sender).decode(), notices_of(await line.ask(b"HGETALL", notices))
 
 
 def notices_of(answer: Any) -> list[Notice]:

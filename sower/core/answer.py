@@ -201,10 +201,11 @@ class Trend(msgspec.Struct, frozen=True):
     deliveries: tuple[float, ...]
 
 
-class AuditPage(msgspec.Struct, frozen=True):
-    """The newest first."""
+class AuditPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The newest first. silent: daemons of a cluster that did not answer."""
 
     records: tuple[Record, ...]
+    silent: tuple[str, ...] = ()
 
 
 class Identity(msgspec.Struct, frozen=True):

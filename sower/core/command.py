@@ -321,11 +321,12 @@ class ReadTrend(msgspec.Struct, frozen=True):
 
 
 class ReadAudit(msgspec.Struct, frozen=True):
-    """Read the newest audit records. kinds: none for all. before: seconds since 1970, exclusive."""
+    """Read the newest audit records. kinds: none for all. since, before: seconds since 1970; before is exclusive."""
 
     kinds: tuple[str, ...] = ()
     before: float | None = None
     limit: int = 100
+    since: float = 0.0
 
 
 class Admit(msgspec.Struct, frozen=True):

@@ -16,3 +16,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None = None
     detail: str = ""
     count: int = 1
+
+
+class NodeRecord(Record, frozen=True, omit_defaults=True):
+    """One record of several daemons. node: whose it is."""
+
+    node: str = ""

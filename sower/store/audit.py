@@ -96,10 +96,16 @@ class Audit:
         self._published[app, key] += count
 
     async def recent(
-        self, *, app: str, kinds: Collection[str] = (), before: float | None = None, limit: int = 100
+        self,
+        *,
+        app: str | None,
+        kinds: Collection[str] = (),
+        since: float = 0.0,
+        before: float | None = None,
+        limit: int = 100,
     ) -> list[Record]:
-        """The newest records of an app and of none, the newest first. Raises JournalFailed."""
-        rows = await self._journal.select(*_query(app=app, kinds=kinds, before=before, limit=limit))
+        """The newest records of an app and of none, or of all apps, the newest first. Raises JournalFailed."""
+        rows = await self._journal.select(*_query(app=app, kinds=kinds, since=since, before=before, limit=limit))
         return [Record(*row) for row in rows]
 
     async def run(self) -> None:

@@ -106,7 +106,8 @@ def decode_audit(call: HttpCall) -> Wanted:
     """GET /audit?kind=&before=&limit=. Raises BadRequest.
 
     Answers {"records": [{"time", "kind", "app", "who", "channel", "code", "detail", "count"}]}, the newest first; kind
-    may name several with commas, before is a time in seconds since 1970.
+    may name several with commas, before is a time in seconds since 1970. Of a cluster each record has its "node", and
+    "silent" lists those that did not answer.
     """
     before = call.query.get("before")
     try:
