@@ -131,6 +131,18 @@ async def streams(stage: Stage, channel: str) -> None:
     await stream.aclose()
 
 
+async def falls_back(stage: Stage, channel: str) -> None:
+    """One of Pusher's that no WebSocket reaches, and that may go before it has read anything."""
+    stream = await trio.open_tcp_stream("127.0.0.1", stage.port)
+    session = f"{stage.chance.randrange(1000):03}/{stage.chance.randrange(10**8):08}"
+    kind = stage.chance.choice(("xhr", "xhr_streaming", "xhr_streaming"))
+    path = f"/pusher/app/{KEY}/{session}/{kind}?protocol=7&client=js&version=8.6.0"
+    await stream.send_all(f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+    if stage.chance.random() < 0.5:
+        await stream.receive_some()
+    await stream.aclose()
+
+
 async def asks(stage: Stage, channel: str) -> None:
     """Requests, good and bad, on one connection."""
     server = Server(stage.port)
@@ -148,7 +160,7 @@ async def asks(stage: Stage, channel: str) -> None:
     await server.close()
 
 
-KINDS = (talks, breaks_off, switches, enters, polls, streams, asks)
+KINDS = (talks, breaks_off, switches, enters, polls, streams, falls_back, asks)
 
 
 class Observer:
