@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import CoroutineType
 from typing import Any
@@ -225,8 +226,8 @@ def call_of(request: Request, params: Mapping[str, str]) -> HttpCall:
 
 
 async def _turn_away(wire: Wire, accepted: bytes, refusal: Refusal, error: SowerError) -> None:
-    """Say why over the socket, because a browser cannot read a failed handshake; then close it."""
-    with trio.move_on_after(CLOSE_WITHIN):
+    """Say why over the socket, because a browser cannot read a failed handshake; then close it. It may be gone."""
+    with trio.move_on_after(CLOSE_WITHIN), suppress(trio.BrokenResourceError):
         frame = frames.text if refusal.is_text else frames.binary
         await wire.send_all(accepted + frame(refusal.payload) + frames.close(refusal.code, error.code))
         inbound = frames.Inbound(frames.MAX_REASON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 from base64 import b64encode
@@ -120,6 +121,23 @@ async def test_a_token_that_proves_nothing_opens_no_socket_and_publishes_nothing
             assert answer.status_code in (401, 403), name
             assert answer.json()["error"]["code"] == code, name
         assert daemon.alive
+
+
+async def test_who_is_turned_away_and_gone_already_is_no_error_of_the_daemon(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        for _ in range(100):
+            stream = await trio.open_tcp_stream("127.0.0.1", daemon.port)
+            await stream.send_all(
+                b"GET /ws/news?key=nobody HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await trio.aclose_forcefully(stream)
+        process = daemon.process
+        assert process is not None
+        process.terminate()
+        told = await trio.to_thread.run_sync(process.communicate)
+        assert b'"level": "error"' not in told[1]
 
 
 BODIES: dict[str, tuple[bytes, int, str]] = {
