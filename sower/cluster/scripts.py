@@ -156,7 +156,7 @@ if #told > 0 then
 end
 if #news > 0 then
   for _, one in ipairs(news) do
-    if redis.call('XLEN', facts) < 10000 then
+    if redis.call('XLEN', facts) < 100000 then  -- as many as one daemon lets wait
       redis.call('XADD', facts, '*', 'f', one[1], 'n', one[2])
     else
       redis.call('INCR', lost)

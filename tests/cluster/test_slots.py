@@ -20,6 +20,8 @@ from tests.cluster.test_presence import ROOM, token
 from tests.cluster.test_presence import until as there_are
 from tests.cluster.test_workers import until
 from tests.e2e.daemon import CONFIG, SECRET, Client, Daemon
+from tests.e2e.test_webhooks import about, config
+from tests.receiver import receiving
 
 APPS = ("1001", "1002", "1003", "1004", "1005", "1006")
 """On all three masters, which a test checks."""
@@ -93,6 +95,23 @@ async def test_apps_are_spread_over_masters_and_each_is_one_order_on_all_nodes(
         async with one.socket("kept-news") as client:
             await client.expect("welcome")
             assert master_of(masters, "1001").command("PUBSUB", "SHARDNUMSUB", topic).split()[-1] in ("1", "2")
+
+
+async def test_webhooks_and_audit_are_those_of_all_nodes(tmp_path: Path, masters: RedisCluster) -> None:
+    async with (
+        receiving() as receiver,
+        cluster(tmp_path, masters, 2, config(receiver.url), prefix="hooked") as (one, two),
+    ):
+        async with one.socket(ROOM, token=await token(one, "ann")) as ann:
+            await ann.expect("welcome")
+            async with two.socket(ROOM, token=await token(two, "ann")) as again:
+                await again.expect("welcome")
+            await publish(two, APPS[0], 1)
+        await receiver.until(lambda: "channel_vacated" in about(receiver, ROOM))
+        assert about(receiver, ROOM) == ["channel_occupied", "member_added", "member_removed", "channel_vacated"]
+        page = (await two.request("GET", "/audit?kind=connected")).json()
+        assert len({record["node"] for record in page["records"]}) == 2
+        assert "silent" not in page
 
 
 async def test_a_master_that_is_killed_stops_its_own_apps_alone_until_it_is_back(
