@@ -128,7 +128,7 @@ class Response:
 
     def encode(self, *, keep_alive: bool, head_only: bool = False, more: tuple[Header, ...] = ()) -> bytes:
         """The bytes on the wire. head_only: the answer to HEAD."""
-        if keep_alive and not head_only and not more and self.status == 200:  # most
+        if keep_alive and not head_only and not more and self.status in (200, 201):  # most
             return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(self.body), self.body)
         length = b"" if self.status in (204, 304) else b"Content-Length: %d\r\n" % len(self.body)
         close = b"" if keep_alive else CLOSE

@@ -18,7 +18,9 @@ from sower.errors import BadParameter, Forbidden
 
 Capability = Mapping[str, Iterable[str]]
 
-EVERYTHING = {"*": ("*",)}
+EVERY_CHANNEL = "*"
+
+EVERYTHING = {EVERY_CHANNEL: ("*",)}
 
 OPERATIONS: Mapping[str, Can] = {
     "subscribe": Can.SUBSCRIBE,
@@ -56,6 +58,8 @@ class Resource:
 
     def matches(self, name: str) -> bool:
         """Whether a channel is one of these. The daemon's own channels need [meta] or [*] in front."""
+        if self.text == EVERY_CHANNEL and name[:1] != "[":  # most
+            return True
         own, given = self._segments, name.split(":")
         scope, own_first = _scope(own[0])
         name_scope, name_first = _scope(given[0])

@@ -114,7 +114,7 @@ def out(message: Message, epoch: str, wire: Format, channel: str | None = None) 
     own, about = revisions.own_serial(message), message.about
     version = about if isinstance(about, Revision) else None
     return OutMessage(
-        message.id or f"{serials.write(message.serial, epoch)}:0",
+        message.id or serials.message_id(message.serial),
         own // serials.TICKS,
         serials.write(own, epoch),
         revisions.CREATE if version is None else revisions.ACTIONS[version.act],

@@ -81,8 +81,8 @@ def publishes(channel: str, sent: Sequence[InMessage], user: str | None) -> Publ
 def told(command: PublishAll, published: Published, epoch: str) -> dict[str, Any]:
     """What became of a publish."""
     written = [serials.write(receipt.serial, epoch) for receipt in published.receipts]
-    first = command.publishes[0]
-    return {"channel": first.channel, "messageId": first.id or f"{written[0]}:0", "serials": written}
+    first, own = command.publishes[0], serials.message_id(published.receipts[0].serial)
+    return {"channel": first.channel, "messageId": first.id or own, "serials": written}
 
 
 class Specification(msgspec.Struct):

@@ -25,6 +25,11 @@ def position(where: Position) -> str:
     return write(where.serial, where.epoch)
 
 
+def message_id(serial: int) -> str:
+    """The id of a message whose publisher gave it none. It has no epoch in it: serials rise over epochs too."""
+    return f"{serial:017d}:0"
+
+
 def attached(where: Position, moment: int) -> str:
     """Where and when a client attached."""
     return f"{position(where)}~{moment:017d}"

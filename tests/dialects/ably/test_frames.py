@@ -45,7 +45,7 @@ def shape(told: list[dict[str, Any]]) -> list[tuple[int, int]]:
 def test_neighbouring_messages_are_one_frame_that_bears_the_position_after_its_last() -> None:
     (frame,) = frames([message(1), message(2), message(3, about=Revision(START + 1, Act.UPDATED, START + 3))])
     assert [m["serial"] for m in frame["messages"]] == [f"{START + n}@e0" for n in (1, 2, 1)]
-    assert [m["id"] for m in frame["messages"]] == [f"{START + n}@e0:0" for n in (1, 2, 3)]
+    assert [m["id"] for m in frame["messages"]] == [f"{START + n}:0" for n in (1, 2, 3)]
     assert frame["channelSerial"] == f"{START + 3}@e0"
     assert frame.keys() == {"action", "channel", "channelSerial", "messages"}, "each message says who and when itself"
 
