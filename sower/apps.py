@@ -74,6 +74,10 @@ class AddedApps:
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self._path}, which has the apps that were added, cannot be read: {error}.") from error
 
+    async def fresh(self) -> Kept:
+        """What there is, whoever added it."""
+        return self.kept
+
     async def keep(self, kept: Kept) -> None:
         """Have the file say this. Raises ConfigError, and then it says what it said before."""
         text = msgspec.json.format(msgspec.json.encode(kept)).decode()
@@ -114,6 +118,7 @@ class Apps:
         """Add an app. Raises Forbidden, BadRequest, TooMany, ConfigError."""
         self._demand(grant)
         async with self._one_by_one:
+            self.follow(await self._added.fresh())
             kept = self._added.kept
             made = self._make(command)
             await self._added.keep(Kept((*kept.apps, made), kept.removed))
@@ -136,6 +141,7 @@ class Apps:
         """Remove an app, and end its clients: their key is none any more. Raises Forbidden, NotFound."""
         self._demand(grant)
         async with self._one_by_one:
+            self.follow(await self._added.fresh())
             kept = self._added.kept
             left = tuple(app for app in kept.apps if app.id != command.id)
             if len(left) == len(kept.apps):
@@ -143,12 +149,26 @@ class Apps:
                 raise NotFound(f"No app {command.id[:64]!r} was added.{theirs}")
             await self._added.keep(Kept(left, (*kept.removed, command.id)))
             self._changed()
-        sessions = [session for session in self._clients.reader if session.grant.app == command.id]
-        for session in sessions:
-            session.end(UnknownKey(f"The app {command.id} was removed."))
-        self._polls.end_app(command.id)
-        self._activity.app_removed(grant, address, command.id, len(sessions))
+        self._activity.app_removed(grant, address, command.id, self._end(command.id))
         return Acknowledged()
+
+    def follow(self, kept: Kept) -> None:
+        """Go on with what another daemon added and removed."""
+        if kept == self._added.kept:
+            return
+        gone = {app.id for app in self._added.kept.apps}.difference(app.id for app in kept.apps)
+        self._added.kept = kept
+        self._changed()
+        for app_id in gone:
+            self._end(app_id)
+
+    def _end(self, app_id: str) -> int:
+        """End an app's clients. Returns how many sessions these were."""
+        sessions = [session for session in self._clients.reader if session.grant.app == app_id]
+        for session in sessions:
+            session.end(UnknownKey(f"The app {app_id} was removed."))
+        self._polls.end_app(app_id)
+        return len(sessions)
 
     @property
     def _own_ids(self) -> set[str]:

@@ -24,6 +24,7 @@ from sower.errors import JournalFailed, SowerError
 from sower.inbox import Publication
 from sower.store.journal import Journal
 from sower.store.rows import Log
+from sower.store.shelf import JournalShelf, Shelf
 from sower.supervisor import supervise
 from sower.tally import Tally
 
@@ -44,7 +45,7 @@ class Hub:
     """All live channels of all apps.
 
     now: seconds since 1970
-    log: where channels' messages are read
+    log: where channels' messages are read; shelf: what clients that poll keep here
     tally: what all parts of the node count in
     failed: told of each restart and quarantine: kind of audit record, app, channel, why
     hears: whether an app's webhooks want a fact; happened: told of each that they want
@@ -64,6 +65,7 @@ class Hub:
     ) -> None:
         self.journal = journal
         self.log: Log = journal
+        self.shelf: Shelf = JournalShelf(journal)
         self.tally = Tally()
         self.use(config)
         self.remember_ids = float(config.store.remember_ids)
@@ -129,6 +131,9 @@ class Hub:
             tree = self._trees[app, name] = self._plant(app, name)
             self.born(tree)
         return tree
+
+    def follow_prefix(self, app: str, prefix: str, *, begun: bool) -> None:
+        """Somebody follows all channels that begin so from now on, or nobody does."""
 
     def _plant(self, app: str, name: str) -> ChannelTree:
         return ChannelTree(app, name, self.rules.of(name), self)

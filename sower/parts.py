@@ -76,7 +76,7 @@ class Parts:
         now: Callable[[], float],
     ) -> None:
         self.reloader = Reloader(config, reread, self._use, audit, systemd)
-        self._added = AddedApps(config.store.path)
+        self._added = _added(config, node)
         own, config = config, self._added.beside(config)
         self.config = config
         self._certificate = certificate
@@ -105,9 +105,6 @@ class Parts:
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
-        self._joined = (
-            None if node is None else _join(node, self.hub, api, self.clients, activity, self._revoking, audit)
-        )
         revising = Revising(self.hub, access)
         api.learn(ReadMessage, revising.message)
         api.learn(ReadVersions, revising.versions)
@@ -120,7 +117,15 @@ class Parts:
         self._apps.own, self._apps.all = own, config
         for kind, do in ((AddApp, self._apps.add), (ListApps, self._apps.list), (RemoveApp, self._apps.remove)):
             api.learn(kind, do)
+        self._joined = None if node is None else self._join(node, activity)
         self._site = Site(self._route(config), config.server)
+
+    def _join(self, node: Node, activity: Activity) -> Joined:
+        """What is told to all daemons of a cluster, and answered for all. Imported as for _hub."""
+        from sower.cluster.joining import Joined
+
+        audit, added, apps, groups = self._audit, self._added, self._apps, self._polling.groups
+        return Joined(node, self.hub, self._api, self.clients, activity, self._revoking, audit, added, apps, groups)
 
     def _route(self, config: Config) -> Router:
         """All routes of a config's apps."""
@@ -163,10 +168,10 @@ class Parts:
 
     async def load(self) -> None:
         """Read what is kept on disk and held in memory. Raises JournalFailed."""
-        await self._polling.load()
-        await self._revoking.read(self._audit)
         if self._joined is not None:
             await self._joined.load()
+        await self._polling.load()
+        await self._revoking.read(self._audit)
 
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -212,13 +217,13 @@ def _hooks(config: Config, node: Node, audit: Audit, *, now: Callable[[], float]
     return Hooks(config.apps, node, audit, now=now)
 
 
-def _join(
-    node: Node, hub: Hub, api: Api, clients: Clients, activity: Activity, revoking: Revoking, audit: Audit
-) -> Joined:
-    """What is told to all daemons of a cluster, and answered for all. Imported as for _hub."""
-    from sower.cluster.joining import Joined
+def _added(config: Config, node: Node | None) -> AddedApps:
+    """The apps that were added, to this daemon or to any."""
+    if node is None:
+        return AddedApps(config.store.path)
+    from sower.cluster.apps import SharedApps
 
-    return Joined(node, hub, api, clients, activity, revoking, audit)
+    return SharedApps(node)
 
 
 def _dialects(config: Config, epoch: str) -> Iterator[Dialect]:

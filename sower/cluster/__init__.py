@@ -21,6 +21,8 @@ archive.py    history, read from Redis
 hub.py        the channels of a node
 words.py      what is told to all nodes, and remembered: orders.py, users.py
 budgets.py    rates that hold for all of them together
+shelf.py      what clients put down: groups, actions on messages (apps.py: apps that were added)
+wildcards.py  which channels there are, for who follows them by a prefix
 survey.py     what is asked of all of them; audits.py: what only each of them knows
 joining.py    what of a daemon's parts is another here
 facts.py      what webhooks are to be told, written together with what it is about

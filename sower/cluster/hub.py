@@ -9,7 +9,9 @@ from sower.cluster.archive import Archive
 from sower.cluster.keys import shard_of
 from sower.cluster.node import Node
 from sower.cluster.replica import Replica
+from sower.cluster.shelf import ClusterShelf
 from sower.cluster.tree import ClusterTree
+from sower.cluster.wildcards import Wildcards
 from sower.config import Config
 from sower.core.presence import Presence
 from sower.core.rules import RESERVED
@@ -34,7 +36,9 @@ class ClusterHub(Hub):
         super().__init__(config, journal, now=now)
         self.node = node
         self.log: Log = Archive(node)
+        self.shelf = ClusterShelf(node)
         self.session: Callable[[str], Subscriber | None] = _nobody
+        self.wildcards = Wildcards(node, self._names, self._named, self.cursor)
 
     def next_serial(self) -> int:
         """Redis' time, or a serial after every earlier one that was made here."""
@@ -72,9 +76,24 @@ class ClusterHub(Hub):
         """As of every hub, on all nodes. Raises ClusterFailed."""
         return await self.node.whereabouts.of(app, user, self.node.living)
 
+    def follow_prefix(self, app: str, prefix: str, *, begun: bool) -> None:
+        """As of every hub; other nodes name the channels that speak there."""
+        self.wildcards.follow(app, prefix, begun=begun)
+
+    def _names(self, app: str, prefix: str) -> list[str]:
+        return [tree.name for tree in self.trees(app, prefix)]
+
+    def _named(self, app: str, name: str, serial: int) -> None:
+        """Another node has a channel, which says something after a serial."""
+        if self.look(app, name) is None and self.awaited(app, name):
+            tree = self.tree(app, name)
+            if isinstance(tree, ClusterTree):
+                tree.begin_at(serial)
+
     def _plant(self, app: str, name: str) -> ChannelTree:
         if not app or name.startswith(RESERVED):
             return super()._plant(app, name)
+        self.wildcards.born(app, name)
         return ClusterTree(app, name, self.rules.of(name), self)
 
     def _forget(self, tree: ChannelTree) -> None:

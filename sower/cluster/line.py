@@ -100,6 +100,10 @@ class Line(Protocol):
         """Have one command done, of which the first argument is a key or a topic. Raises ClusterFailed."""
         ...
 
+    def tell(self, topic: bytes, payload: bytes) -> None:
+        """Broadcast this before whatever is asked after it. Where the line is down, nobody hears it."""
+        ...
+
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """As `ask`, several side by side; the answers are in their order. Raises ClusterFailed."""
         ...
@@ -182,6 +186,11 @@ class OneLine(Line):
     async def ask(self, command: bytes, *args: Any) -> Any:
         """As Line.ask."""
         return await self.request(command, *args).answer()
+
+    def tell(self, topic: bytes, payload: bytes) -> None:
+        """As Line.tell."""
+        if self._connection is not None and self._connection.usable:
+            self._connection.create_request(self._prefix + b"PUBLISH", topic, payload)
 
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """As Line.ask_all."""

@@ -111,6 +111,12 @@ class Links(Line):
         """As Line.ask_all."""
         return [await asked.answer() for asked in [self._of(command[1]).request(*command) for command in commands]]
 
+    def tell(self, topic: bytes, payload: bytes) -> None:
+        """As Line.tell."""
+        line = self._find(topic)
+        if line is not None:
+            line.tell(topic, payload)
+
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """As Line.read."""
         return await self._of(keys[0]).read(script, keys, args)

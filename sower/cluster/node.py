@@ -111,6 +111,7 @@ class Node:
         self.counts = Counts(self.board("followed"))
         self.whereabouts = Whereabouts(self.board("present"))
         self.signed_in = self.board("signed_in")
+        self.wildcards = self.board("wildcards")
         self.words = Words(self.line, config.prefix)
         self._listeners: dict[bytes, Callable[[bytes], None]] = {self.words.topic: self.words.hear}
         self._history_of = history_of
@@ -188,6 +189,10 @@ class Node:
     def keys(self, app: str, channel: str) -> Keys:
         """What a channel's keys are called."""
         return Keys(self.prefix, app, channel)
+
+    def names_of(self, app: str) -> bytes:
+        """Where it stands which channels of an app stored something, and when."""
+        return f"{self.prefix}:{{all}}:names:{app}".encode()
 
     # What channels ask
 

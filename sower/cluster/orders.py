@@ -22,7 +22,7 @@ from sower.errors import Forbidden, NotFound
 from sower.errors import Kicked as KickedOut
 from sower.revoking import Revoking
 
-ANSWERED_WITHIN = 1.0
+ANSWERED_WITHIN = 3.0
 """Seconds in which each node says whether it had a connection."""
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Hashable, Iterable, Sequence
 
+import msgspec
+
 from sower.cluster.entries import Entered, Entry, Gone, Here, OfMember, TakenOver
 from sower.core.message import Appearance
 from sower.core.presence import Change, Presence
@@ -125,12 +127,11 @@ class Replica(Presence):
 
     def apply(self, entry: OfMember, serial: int) -> list[Change]:
         """The log says this."""
-        if isinstance(entry, Entered):
-            return self._enter(entry, serial)
         if isinstance(entry, TakenOver):
             self._take_over(entry)
             return []
-        return self._leave(entry, serial)
+        changes = self._enter(entry, serial) if isinstance(entry, Entered) else self._leave(entry, serial)
+        return [msgspec.structs.replace(change, serial=serial) for change in changes]
 
     def resume(self, members: Sequence[Here], serial: int, *, trusted: bool) -> list[Change]:
         """Be as Redis says it is now. Clients of this node that it does not know are said again.

@@ -275,7 +275,15 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]
 """Begin another epoch, once."""
 
 TELL = """
--- KEYS: a stream. ARGV: topic, how many words are kept in it, the word
+-- KEYS: a stream, and a hash where something stands that changes with the word
+-- ARGV: topic, how many words are kept in the stream, the word, then fields and what they become, empty for nothing
+for i = 4, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[2], ARGV[i])
+  elseif redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  end
+end
 local place = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'b', ARGV[3])
 redis.call('PUBLISH', ARGV[1], place .. ' ' .. ARGV[3])
 return place
@@ -354,10 +362,59 @@ end
 return left
 """
 """Take from budgets what nodes have let through already. Answers what is left of each, below 0 where it was more."""
+REACT = (
+    _TIME
+    + """
+-- KEYS: :a, :b, :n. ARGV: message, action, user, kind, value, how many it may have, how long they stay (ms)
+local message, at, user, kind, value = unpack(ARGV, 1, 5)
+local same = table.concat({message, user, kind, value}, '\\0')
+if redis.call('HEXISTS', KEYS[2], same) == 1 then return ZERO end
+if tonumber(redis.call('HGET', KEYS[2], message) or 0) >= tonumber(ARGV[6]) then return ZERO end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local facts = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #facts, 2 do
+    if facts[i] == 'last-generated-id' and string.sub(facts[i + 1], 1, 17) >= at then
+      at = plus(string.sub(facts[i + 1], 1, 17), 1)
+    end
+  end
+end
+redis.call('HSET', KEYS[2], same, at)
+redis.call('HINCRBY', KEYS[2], message, 1)
+redis.call('XADD', KEYS[1], at .. '-0', 'm', message, 'u', user, 'k', kind, 'v', value)
+redis.call('ZADD', KEYS[3], 0, message .. at)
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[7]) end
+return at
+"""
+)
+"""Add an action to a message. Answers the serial that it got, 0 where it is there, or there are too many."""
+
+UNREACT = """
+-- KEYS: :a, :b, :n. ARGV: message, action
+local message, at = ARGV[1], ARGV[2]
+local row = redis.call('XRANGE', KEYS[1], at .. '-0', at .. '-0')[1]
+if not row or row[2][2] ~= message then return false end
+redis.call('XDEL', KEYS[1], row[1])
+redis.call('ZREM', KEYS[3], message .. at)
+redis.call('HDEL', KEYS[2], table.concat({message, row[2][4], row[2][6], row[2][8]}, '\\0'))
+redis.call('HINCRBY', KEYS[2], message, -1)
+return row
+"""
+"""Take an action away. Answers it."""
+
+REACTIONS = """
+-- KEYS: :a, :b, :n. ARGV: first message, last message
+local rows = {}
+for _, name in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], '[' .. ARGV[1], '[' .. ARGV[2] .. '~')) do
+  local at = string.sub(name, 18) .. '-0'
+  rows[#rows + 1] = redis.call('XRANGE', KEYS[1], at, at)[1]
+end
+return rows
+"""
+"""The actions on some messages."""
 
 ALL = (
     SPEND,
     *(SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH),
-    *(TELL, TELL_AGAIN),
+    *(TELL, TELL_AGAIN, REACT, UNREACT, REACTIONS),
     *(FACTS, STANDS, CLAIM, RELEASE, OWNED),
 )

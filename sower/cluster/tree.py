@@ -17,17 +17,19 @@ import structlog
 import trio
 
 from sower.channel_tree import CLIENT_EVENT, ChannelTree
+from sower.cluster.broadcast import Broadcast
 from sower.cluster.copy import Copy
 from sower.cluster.counts import Numbers
 from sower.cluster.entries import Batch, Entered, Entry, Snapshot, Spoken, Unknown, first_of, unpack
 from sower.cluster.facts import HOW, Report, Reports
 from sower.cluster.node import Node, Outcome
 from sower.cluster.replica import Replica
+from sower.cluster.wildcards import Wildcards
 from sower.config import History
 from sower.core.answer import Receipt
 from sower.core.channel import Channel
 from sower.core.happening import Fact, Happening
-from sower.core.message import Delivery, Message, Position
+from sower.core.message import Message, Position
 from sower.core.rules import Rules
 from sower.errors import ClusterFailed, NotSpoken, SowerError
 from sower.inbox import Arrival, Departure, Item, Publication, Subscriber, refuse
@@ -53,24 +55,8 @@ class Surrounding(Surroundings, Protocol):
     """What a channel has from a node of a cluster. session: whoever is connected here under this id."""
 
     node: Node
+    wildcards: Wildcards
     session: Callable[[str], Subscriber | None]
-
-
-class Broadcast:
-    """What was said to all nodes."""
-
-    __slots__ = ("apart", "payload")
-
-    def __init__(self, payload: bytes) -> None:
-        self.apart = False
-        self.payload = payload
-
-    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
-        """The tree applies it."""
-        return ()
-
-    def refuse(self, error: SowerError) -> None:
-        """Nobody waits for it."""
 
 
 class ClusterTree(ChannelTree):
@@ -83,6 +69,7 @@ class ClusterTree(ChannelTree):
         self._members = Membership(replace(rules, history=None), node.next_serial)
         self.following = False
         self._behind = False
+        self._begins = 0
         self._lost = False
         self._heard = 0
         self._counted = Numbers()
@@ -114,6 +101,11 @@ class ClusterTree(ChannelTree):
         self._heard += 1
         self._node.in_flight.setdefault(self, first_of(payload))
         self.post(Broadcast(payload), always=True)
+
+    def begin_at(self, serial: int) -> None:
+        """Follow the log from this serial on, which is a little before another node speaks."""
+        self._begins = serial
+        self._node.in_flight.setdefault(self, serial)
 
     def look_again(self, *, lost: bool) -> None:
         """Something may have been missed. lost: Redis has lost data."""
@@ -199,6 +191,10 @@ class ClusterTree(ChannelTree):
         self.following, self._behind = True, False
         self._resume(state, snapshot, trusted=True)
         self._changes.clear()  # who is here already is nobody's coming
+        if 0 < self._begins < state.head:
+            state.head, self._behind = self._begins, True
+        else:
+            self._begins = 0
 
     def _resume(self, state: Copy, snapshot: Snapshot, *, trusted: bool) -> None:
         """Be as Redis says it is now."""
@@ -330,6 +326,8 @@ class ClusterTree(ChannelTree):
         self.published += self._node.tally.accept(fresh)
         for (publication, _), outcome in zip(accepted, outcomes, strict=True):
             publication.answer(Receipt(self.name, outcome.serial, fresh=outcome.fresh))
+        if fresh and self.rules.history is not None:
+            self._around.wildcards.spoke(self.app, self.name)
 
     def _unsaid(self, state: Copy, error: ClusterFailed) -> None:
         """Whoever waits for it is told; that somebody went is said when it can be said."""
@@ -388,8 +386,11 @@ class ClusterTree(ChannelTree):
             payloads, snapshot = await self._around.node.missed(self.keys, state.head)
             for payload in payloads:
                 batch = unpack(payload)
-                if batch.before == state.head and not lost:
+                if (batch.before == state.head or self._begins) and not lost:
+                    self._begins = 0
                     self._apply(state, batch)
+            if self._begins:  # nothing was said since
+                self._begins, state.head = 0, snapshot.head
             if snapshot.head == state.head and not lost:
                 self._resume(state, snapshot, trusted=self._around.node.whole)
             elif lost:

@@ -8,7 +8,7 @@ Rule 3: where Redis lost what lasts, the first node that knows it says it again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -100,7 +100,7 @@ class Words:
     def __init__(self, line: Line, prefix: str) -> None:
         self.topic = f"{prefix}:{{all}}:words".encode()
         self._line = line
-        self._streams = {kind: f"{prefix}:{{all}}:{kind.__struct_config__.tag}".encode() for kind in KEPT}
+        self._streams = {kind: f"{prefix}:{{all}}:word:{kind.__struct_config__.tag}".encode() for kind in KEPT}
         self._doers: dict[type[Word], Callable[[Any], object]] = {}
         self._read: dict[type[Word], bytes] = {}
         """How far each stream is read. Nothing until the first time."""
@@ -112,11 +112,16 @@ class Words:
         """Do this when such a word is heard."""
         self._doers[kind] = do
 
-    async def say(self, word: Word) -> None:
-        """Tell it to every node, and remember it where that is its kind. Raises ClusterFailed."""
+    async def say(self, word: Word, beside: bytes | None = None, fields: Mapping[str, Any] | None = None) -> None:
+        """Tell it to every node, and remember it where that is its kind. Raises ClusterFailed.
+
+        beside: a hash in which fields become these with it; empty ones go, and those that are there stay
+        """
         kind = type(word)
-        args = self.topic, KEPT[kind], _pack(word)
-        place = _number(await self._line.run(scripts.TELL, (self._streams[kind],), args, gated=True))
+        keys = (self._streams[kind],) if beside is None else (self._streams[kind], beside)
+        args = [self.topic, KEPT[kind], _pack(word)]
+        args += [part for field in (fields or {}).items() for part in field]
+        place = _number(await self._line.run(scripts.TELL, keys, args, gated=True))
         with trio.move_on_after(ANSWERS_WITHIN):  # where the line is lost meanwhile, it is read when it is back
             while _number(self._read.get(kind, b"0-0")) < place:
                 await self._heard.wait()

@@ -113,28 +113,31 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """A user's first connection came. meta: JSON bytes."""
+    """A user's first connection came. meta: JSON bytes. serial: of the channel's log, 0 where it has none of this."""
 
     user: str
     meta: bytes = b"null"
+    serial: int = 0
 
 
 class Left(msgspec.Struct, frozen=True):
     """A user's last connection is gone (and its grace period over). meta: JSON bytes, the last known.
 
-    lost: whether it vanished, and did not say that it goes
+    lost: whether it vanished, and did not say that it goes. serial: as of Joined
     """
 
     user: str
     meta: bytes = b"null"
     lost: bool = False
+    serial: int = 0
 
 
 class Updated(msgspec.Struct, frozen=True):
-    """A member's meta changed. meta: JSON bytes."""
+    """A member's meta changed. meta: JSON bytes. serial: as of Joined."""
 
     user: str
     meta: bytes = b"null"
+    serial: int = 0
 
 
 class Did(IntEnum):

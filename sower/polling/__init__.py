@@ -26,7 +26,7 @@ from sower.polling.vouching import Vouching
 
 
 class Polling:
-    """All of its parts, once. connections: the nursery in which journals are read for polls."""
+    """All of its parts, once. groups: of channels. connections: the nursery in which journals are read for polls."""
 
     def __init__(
         self,
@@ -39,13 +39,13 @@ class Polling:
         connections: trio.Nursery,
     ) -> None:
         allowing = Allowing(hub, access)
-        self._groups = Groups(hub.journal, allowing)
-        self._places = Places(hub, self._groups, config)
-        self._vouching = Vouching(access, activity, hub.journal)
-        roster = self._roster = Roster(hub, allowing, self._groups, keepalive, config.limits)
+        self.groups = Groups(hub.shelf, allowing)
+        self._places = Places(hub, self.groups, config)
+        self._vouching = Vouching(access, activity, hub.journal, hub.shelf)
+        roster = self._roster = Roster(hub, allowing, self.groups, keepalive, config.limits)
         archive = Archive(hub, allowing)
         archive.forgot = self._places.forget
-        self.polls = Polls(hub, allowing, self._groups, roster, self._places, connections)
+        self.polls = Polls(hub, allowing, self.groups, roster, self._places, connections)
         for kind, do in (
             (commands.ReadClock, archive.clock),
             (commands.ReadHistories, archive.read),
@@ -60,9 +60,9 @@ class Polling:
             (commands.FindUser, roster.find),
             (commands.ReadState, roster.read_state),
             (commands.SetState, roster.set_state),
-            (commands.ChangeGroup, self._groups.change),
-            (commands.DeleteGroup, self._groups.delete),
-            (commands.ReadGroup, self._groups.read),
+            (commands.ChangeGroup, self.groups.change),
+            (commands.DeleteGroup, self.groups.delete),
+            (commands.ReadGroup, self.groups.read),
             (commands.Vouch, self._vouching.vouch),
             (commands.Withdraw, self._vouching.revoke),
         ):
@@ -70,7 +70,7 @@ class Polling:
 
     async def load(self) -> None:
         """Read what is kept on disk. Raises JournalFailed."""
-        await self._groups.load()
+        await self.groups.load()
         await self._vouching.load()
 
     def use(self, config: Config) -> None:

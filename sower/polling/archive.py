@@ -6,7 +6,8 @@ Each method is (grant, address, command) -> answer, or a SowerError, as in sower
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+
+import msgspec
 
 from sower.config import History
 from sower.core.answer import Acknowledged, HistoryPage
@@ -32,7 +33,6 @@ from sower.errors import AlreadyThere, HistoryOff, NotFound
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.polling.allowing import Allowing
-from sower.store import polling as tables
 
 MOST_COUNTED = 10_000
 """Messages of one channel that are counted, PubNub's limit."""
@@ -87,18 +87,15 @@ class Archive:
         self._kept(channel)
         adds = command.at is None
         self._allowing.demand(grant, Can.PUBLISH if adds else Can.DELETE, [channel])
-        change = self._hub.journal.change
+        shelf = self._hub.shelf
         if command.at is None:
-            at = self._hub.next_serial()
-            reaction: Reaction | None = Reaction(command.message, at, command.user, command.kind, command.value)
-            add = partial(tables.add_reaction, app=grant.app, channel=channel, reaction=reaction, most=MOST_REACTIONS)
-            if not await change(add):
+            reaction = Reaction(command.message, self._hub.next_serial(), command.user, command.kind, command.value)
+            at = await shelf.add_reaction(grant.app, channel, reaction, MOST_REACTIONS)
+            if not at:
                 raise AlreadyThere("This user has added the same action to this message, or it has too many.")
+            reaction = msgspec.structs.replace(reaction, at=at)
         else:
-            remove = partial(
-                tables.remove_reaction, app=grant.app, channel=channel, message=command.message, at=command.at
-            )
-            reaction = await change(remove)
+            reaction = await shelf.remove_reaction(grant.app, channel, command.message, command.at)
             if reaction is None:
                 raise NotFound(f"The message has no action {command.at}.")
         data = command.told(reaction, adds)
@@ -109,15 +106,8 @@ class Archive:
     async def reactions(self, grant: Grant, address: str, command: ReadReactions) -> Reactions:
         """The newest actions of a range, oldest first. Raises NamesForbidden, JournalFailed."""
         self._allowing.demand(grant, Can.HISTORY, [command.channel])
-        found, more = await self._hub.journal.read(
-            partial(
-                tables.reactions,
-                app=grant.app,
-                channel=command.channel,
-                since=command.since,
-                before=command.before,
-                limit=command.limit,
-            )
+        found, more = await self._hub.shelf.reactions(
+            grant.app, command.channel, command.since, command.before, command.limit
         )
         return Reactions(tuple(found), more)
 
@@ -130,8 +120,7 @@ class Archive:
         if not serials:
             return Reacted(page, ())
         first, last = min(serials), max(serials)
-        ask = partial(tables.reactions_on, app=grant.app, channel=asked.channel, first=first, last=last)
-        return Reacted(page, tuple(await self._hub.journal.read(ask)))
+        return Reacted(page, tuple(await self._hub.shelf.reactions_on(grant.app, asked.channel, first, last)))
 
     async def _page(self, app: str, asked: ReadHistory, history: History) -> HistoryPage:
         page = await self._hub.log.page(

@@ -216,7 +216,19 @@ class Feed:
     members: how many are here
     """
 
-    __slots__ = ("_turnover", "asked", "members", "messages", "name", "node", "presence", "spring", "tree", "words")
+    __slots__ = (
+        "_latest",
+        "_turnover",
+        "asked",
+        "members",
+        "messages",
+        "name",
+        "node",
+        "presence",
+        "spring",
+        "tree",
+        "words",
+    )
 
     def __init__(self, tree: ChannelTree, words: PollWords, node: Node) -> None:
         self.tree = tree
@@ -224,6 +236,7 @@ class Feed:
         self.words = words
         self.node = node
         self.asked = False
+        self._latest = 0
         self.members = 0
         self.spring = Spring(tree, words, node)
         direct = words.reached(Source(Reach.CHANNEL, tree.name))
@@ -269,14 +282,19 @@ class Feed:
         if not isinstance(change, Joined | Left | Updated):
             return False
         self.members += isinstance(change, Joined) - isinstance(change, Left)
+        self._latest = change.serial
         if self._turnover is not None or self.node.is_crowd(self.tree.app, self.members):
             self._gather(change)
             return False
-        serial = self.node.next_serial()
+        serial = self._place()
         envelope = self.words.presence(self.name, change, serial, self.members)
         if envelope:
             self.presence.add(Entry(serial, envelope, None))
         return bool(envelope)
+
+    def _place(self) -> int:
+        """Where the latest coming or going stands: in the channel's log, where there is one of them."""
+        return max(self._latest, self.presence.newest + 1) if self._latest else self.node.next_serial()
 
     def _gather(self, change: Delivery) -> None:
         if self._turnover is None:
@@ -295,7 +313,7 @@ class Feed:
         """Tell together who came and went in a crowd."""
         gathered, self._turnover = self._turnover, None
         if gathered is not None and any(gathered):
-            serial = self.node.next_serial()
+            serial = self._place()
             turnover = Turnover(*map(tuple, gathered))
             envelope = self.words.crowd(self.name, serial, self.members, turnover)
             self.presence.add(Entry(serial, envelope, None))

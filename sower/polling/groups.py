@@ -1,4 +1,4 @@
-"""Groups of channels, kept in the database: clients follow a group, and servers change what is in it.
+"""Groups of channels, kept on the shelf: clients follow a group, and servers change what is in it.
 
 Rule 1: a change is on disk before it is acknowledged, and acts on the polls that wait at that moment.
 Rule 2: who puts a channel into a group must be allowed to read it: a group is no way round a channel's rule.
@@ -7,15 +7,13 @@ Rule 2: who puts a channel into a group must be allowed to read it: a group is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from sower.core.answer import Acknowledged
 from sower.core.grants import Can, Grant
 from sower.core.polling import ChangeGroup, DeleteGroup, Names, Places, ReadGroup
 from sower.errors import NamesForbidden, TooMany
 from sower.polling.allowing import Allowing, bounded
-from sower.store import polling as tables
-from sower.store.journal import Journal
+from sower.store.shelf import Shelf
 
 MOST_CHANNELS = 2000
 """Channels of one group, PubNub's limit."""
@@ -27,16 +25,28 @@ MOST_GROUPS = 10_000
 class Groups:
     """changed: told of each change: app, group, channels that came, channels that went."""
 
-    def __init__(self, journal: Journal, allowing: Allowing) -> None:
+    def __init__(self, shelf: Shelf, allowing: Allowing) -> None:
         self.changed: Callable[[str, str, Iterable[str], Iterable[str]], None] = _unheard
-        self._journal = journal
+        self._shelf = shelf
+        shelf.regrouped = self._apply
         self._allowing = allowing
         self._groups: dict[str, dict[str, dict[str, None]]] = {}
 
     async def load(self) -> None:
-        """Read what is on disk. Raises JournalFailed."""
-        for app, group, channel in await self._journal.read(tables.groups):
-            self._groups.setdefault(app, {}).setdefault(group, {})[channel] = None
+        """Know what is kept, and no more than that. Raises JournalFailed, ClusterFailed."""
+        kept: dict[tuple[str, str], dict[str, None]] = {}
+        for app, group, channel in await self._shelf.groups():
+            kept.setdefault((app, group), {})[channel] = None
+        known = {(app, group): channels for app, groups in self._groups.items() for group, channels in groups.items()}
+        for app, group in kept.keys() | known.keys():
+            there, here = kept.get((app, group), {}), known.get((app, group), {})
+            came, went = [name for name in there if name not in here], [name for name in here if name not in there]
+            if came or went:
+                self._apply(app, group, came, went)
+
+    def all(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Every group: app, name, channels."""
+        return [(app, group, tuple(names)) for app, groups in self._groups.items() for group, names in groups.items()]
 
     def channels(self, app: str, group: str) -> tuple[str, ...]:
         """What is in a group; nothing where there is none."""
@@ -57,13 +67,7 @@ class Groups:
             raise TooMany(f"The app has {MOST_GROUPS} groups, as many as it may.")
         if len({*groups.get(group, ()), *command.add}) > MOST_CHANNELS:
             raise TooMany(f"A group has at most {MOST_CHANNELS} channels.")
-        await self._journal.change(
-            partial(tables.change_group, app=grant.app, group=group, add=command.add, remove=command.remove)
-        )
-        channels = self._groups.setdefault(grant.app, {}).setdefault(group, {})
-        channels.update(dict.fromkeys(command.add))
-        self._remove(grant.app, group, command.remove)
-        self.changed(grant.app, group, command.add, command.remove)
+        await self._shelf.change_group(grant.app, group, command.add, command.remove)
         return Acknowledged()
 
     async def delete(self, grant: Grant, address: str, command: DeleteGroup) -> Acknowledged:
@@ -71,9 +75,7 @@ class Groups:
         group = command.group
         self._demand_manage(grant, group)
         gone = self.channels(grant.app, group)
-        await self._journal.change(partial(tables.change_group, app=grant.app, group=group, add=(), remove=gone))
-        self._remove(grant.app, group, gone)
-        self.changed(grant.app, group, (), gone)
+        await self._shelf.change_group(grant.app, group, (), gone)
         return Acknowledged()
 
     async def read(self, grant: Grant, address: str, command: ReadGroup) -> Places:
@@ -88,6 +90,12 @@ class Groups:
     def _demand_manage(self, grant: Grant, group: str) -> None:
         if not grant.allows_group(Can.MANAGE, group):
             raise NamesForbidden(f"manage is not allowed on the group {group[:64]!r}.", groups=[group])
+
+    def _apply(self, app: str, group: str, came: Iterable[str], went: Iterable[str]) -> None:
+        """A group is another one from now on."""
+        self._groups.setdefault(app, {}).setdefault(group, {}).update(dict.fromkeys(came))
+        self._remove(app, group, went)
+        self.changed(app, group, came, went)
 
     def _remove(self, app: str, group: str, channels: Iterable[str]) -> None:
         groups = self._groups.get(app, {})

@@ -20,7 +20,6 @@ from sower.dialects.interface import PollWords
 from sower.hub import Hub
 from sower.polling.feeds import Bundle, Feed, Tapping, Track, Untapping, Waiters
 from sower.polling.groups import Groups
-from sower.store import polling as tables
 
 LINGER = 1200.0
 """Seconds that a channel is followed after its last poll. PubNub keeps messages up to 20 minutes for who comes back."""
@@ -84,7 +83,10 @@ class Places:
             if source.reach is Reach.GROUP:
                 channels: Iterable[str] = self._groups.channels(app, source.name)
             else:
-                self._prefixes.setdefault(app, {}).setdefault(source.name, []).append(bundle)
+                of_prefix = self._prefixes.setdefault(app, {}).setdefault(source.name, [])
+                of_prefix.append(bundle)
+                if len(of_prefix) == 1:
+                    self._hub.follow_prefix(app, source.name, begun=True)
                 channels = [tree.name for tree in self._hub.trees(app, source.name)]
             self._fill(app, bundle, channels, words)
         bundle.used = trio.current_time()
@@ -99,7 +101,7 @@ class Places:
     async def look_back(self, bundle: Bundle, since: int) -> None:
         """Take in the channels of a wildcard that stored something after a serial. Raises JournalFailed."""
         app, prefix = bundle.app, bundle.source.name
-        names = await self._hub.journal.read(lambda db: tables.names_since(db, app, prefix, since, LOOKED_BACK))
+        names = await self._hub.shelf.names_since(app, prefix, since, LOOKED_BACK)
         self._fill(app, bundle, names, bundle.words)
 
     def forget(self, app: str, channel: str, since: int, before: int) -> None:
@@ -181,6 +183,7 @@ class Places:
             bundles.remove(bundle)
             if not bundles:
                 del self._prefixes[app][source.name]
+                self._hub.follow_prefix(app, source.name, begun=False)
 
     def _feed(self, app: str, name: str, words: PollWords) -> Feed:
         feed = self._feeds.get((app, name))

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from sower.access import Access
 from sower.activity import Activity
 from sower.core.answer import Acknowledged
 from sower.core.grants import Grant, check_signature, sign
 from sower.core.polling import Vouch, Vouched, Withdraw
 from sower.errors import BadRequest, BadSignature, Forbidden
-from sower.store import polling as tables
 from sower.store.journal import Journal
+from sower.store.shelf import Shelf
 
 
 class Vouching:
     """Only whoever holds the secret does either."""
 
-    def __init__(self, access: Access, activity: Activity, journal: Journal) -> None:
+    def __init__(self, access: Access, activity: Activity, journal: Journal, shelf: Shelf) -> None:
         self._access = access
         self._activity = activity
         self._journal = journal
+        self._shelf = shelf
+        shelf.withdrawn = self._withdraw
 
     async def load(self) -> None:
         """Read which tokens are revoked. Raises JournalFailed."""
-        self._access.revoked.update(await self._journal.read(partial(tables.revoked, now=self._journal.ages())))
+        self._access.revoked.update(await self._shelf.revoked())
 
     async def vouch(self, grant: Grant, address: str, command: Vouch) -> Vouched:
         """Sign a token. Raises Forbidden."""
@@ -43,13 +43,15 @@ class Vouching:
             raise BadRequest("Invalid token: it is not one of this key.") from error
         if command.expires <= now:
             raise BadRequest("Invalid token: it has expired already.")
-        old = self._journal.ages()  # a clock that is set back must not bring a revoked token to life again
-        await self._journal.change(partial(tables.revoke, name=command.signature, expires=command.expires, now=old))
-        revoked = self._access.revoked
-        for name in [name for name, expires in revoked.items() if expires <= old]:
-            del revoked[name]
-        revoked[command.signature] = command.expires
+        await self._shelf.revoke(command.signature, command.expires)
         return Acknowledged()
+
+    def _withdraw(self, signature: str, expires: float) -> None:
+        """From now on; those that are expired need no longer be known."""
+        revoked, old = self._access.revoked, self._journal.ages()
+        for name in [name for name, until in revoked.items() if until <= old]:
+            del revoked[name]
+        revoked[signature] = expires
 
     def _demand_server(self, grant: Grant) -> None:
         if not grant.server:

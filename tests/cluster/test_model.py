@@ -175,7 +175,7 @@ def act(presence: Presence, what: str, user: str, device: str, more: Any) -> lis
 
 def told(changes: list[Change]) -> list[Change]:
     """Without when."""
-    return [msgspec.structs.replace(c, serial=0) if isinstance(c, Appearance) else c for c in changes]
+    return [msgspec.structs.replace(change, serial=0) for change in changes]
 
 
 async def compare_presence(acts: list[tuple[str, str, str, Any]], node: Node) -> None:

@@ -26,6 +26,7 @@ from sower.store import ages as ages_module
 from sower.store.ages import SLEW, Ages
 from sower.store.audit import Audit
 from sower.store.journal import Journal
+from sower.store.shelf import JournalShelf
 from tests.faults.house import HISTORY, a_house
 from tests.net.test_session import BOUNDS
 from tests.net.test_session import a_house as a_house_of_sockets
@@ -193,7 +194,7 @@ async def test_a_revoked_token_stays_revoked_when_the_clock_goes_forward_and_bac
     async with opened(tmp_path, wall, ages=Ages(wall)) as journal:
         access = access_at(wall)
         activity = Activity(Hub(Config(apps=tuple(access.apps.values())), journal, now=wall), Audit(journal), now=wall)
-        vouching = Vouching(access, activity, journal)
+        vouching = Vouching(access, activity, journal, JournalShelf(journal))
         server = access.authorise(Credentials(key=KEY, secret=SECRET))
         for text, jump in (("mine", 0.0), ("another", HOUR)):
             wall.set_by = jump
@@ -203,7 +204,7 @@ async def test_a_revoked_token_stays_revoked_when_the_clock_goes_forward_and_bac
         revoked = sign(SECRET.encode(), "mine")
         assert revoked in access.revoked
         restarted = access_at(wall)
-        await Vouching(restarted, activity, journal).load()
+        await Vouching(restarted, activity, journal, JournalShelf(journal)).load()
         assert revoked in restarted.revoked
 
 

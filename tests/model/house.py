@@ -196,7 +196,7 @@ class House:
             self.hub = hub = Hub(CONFIG, self.journal, now=self.journal.now)
             await nursery.start(hub.run)
             allowing = Allowing(hub, Access(CONFIG.apps, Limits(), now=hub.now))
-            groups, keepalive, self.room = Groups(self.journal, allowing), Keepalive(hub.now), Room()
+            groups, keepalive, self.room = Groups(hub.shelf, allowing), Keepalive(hub.now), Room()
             places = Places(hub, groups, CONFIG)
             roster = Roster(hub, allowing, groups, keepalive, Limits())
             self.polls = Polls(hub, allowing, groups, roster, places, nursery)

@@ -33,6 +33,7 @@ from sower.polling.groups import Groups
 from sower.polling.places import LINGER, Places
 from sower.polling.polls import MOST_TOLD, Polls
 from sower.polling.roster import Roster
+from sower.store.shelf import JournalShelf
 from tests.store.opened import opened
 
 APP = App(id="1", key="k", secret="s" * 16, pubnub=PubnubSettings(announce_max=2))
@@ -108,7 +109,7 @@ async def a_house(folder: Path) -> AsyncIterator[House]:
         await nursery.start(hub.run)
         access = Access(CONFIG.apps, Limits(), now=journal.now)
         allowing = Allowing(hub, access)
-        groups = Groups(journal, allowing)
+        groups = Groups(JournalShelf(journal), allowing)
         places = Places(hub, groups, CONFIG)
         keepalive = Keepalive(journal.now)
         roster = Roster(hub, allowing, groups, keepalive, Limits())

@@ -1,0 +1,116 @@
+"""PubNub's clients over nodes: wildcards hear what is said at any, and a cursor goes on at another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from tests.cluster.conftest import Redis, made, start_all
+from tests.cluster.test_shelf import at, pubnub
+from tests.e2e.daemon import PATIENCE, Daemon
+from tests.sdk.pubnub.world import CONFIG, KEYSET
+
+SUBSCRIBE, PUBLISH = KEYSET["subscribeKey"], KEYSET["publishKey"]
+
+
+@pytest.fixture(scope="module")
+def pair(redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Daemon]]:
+    """Two daemons for the tests of this module, which use channels of their own."""
+    daemons = made(tmp_path_factory.mktemp("pair"), redis, 2, CONFIG, "2s", "pair")
+    trio.run(start_all, daemons)
+    yield daemons
+    for daemon in daemons:
+        assert daemon.process is not None
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+async def poll(node: Daemon, channels: str, cursor: str, user: str = "") -> tuple[str, list[dict[str, Any]]]:
+    """One poll: the next cursor, and envelopes."""
+    path = f"/v2/subscribe/{SUBSCRIBE}/{channels}/0"
+    with trio.fail_after(PATIENCE):
+        answer = (await node.request("GET", path, auth=False, params={"tt": cursor, "uuid": user or "poller"})).json()
+    return answer["t"]["t"], answer["m"]
+
+
+async def told(node: Daemon, channels: str, cursor: str, count: int) -> tuple[str, list[Any]]:
+    """Poll until there were so many things: messages' data, and what members did."""
+    found: list[Any] = []
+    while len(found) < count:
+        cursor, envelopes = await poll(node, channels, cursor)
+        found += [
+            (one["d"]["action"], one["d"]["uuid"]) if one["c"].endswith("-pnpres") else one["d"] for one in envelopes
+        ]
+    return cursor, found
+
+
+async def say(node: Daemon, channel: str, message: Any) -> str:
+    path = f"/publish/{PUBLISH}/{SUBSCRIBE}/0/{channel}/0/{json.dumps(message)}"
+    answer = await node.request("GET", path, auth=False, params={"uuid": "sayer"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()[2]
+
+
+async def beat(node: Daemon, channel: str, user: str) -> None:
+    path = f"/v2/presence/sub-key/{SUBSCRIBE}/channel/{channel}/heartbeat?uuid={user}&heartbeat=300"
+    assert (await node.request("GET", path, auth=False)).status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["news", "fleeting"], ids=["kept", "not kept"])
+async def test_a_wildcard_hears_the_first_word_of_each_channel_at_whatever_node(
+    pair: list[Daemon], prefix: str
+) -> None:
+    one, two = pair
+    await say(one, f"{prefix}.before", "before")
+    async with pubnub(pair) as w:
+        await w.make("bob", **at(two))
+        await w.sdk.do("subscribe", client="bob", channels=[f"{prefix}.*"])
+        await w.sdk.hear("status", client="bob", status="PNConnectedCategory")
+        for n in range(10):
+            await say(one, f"{prefix}.new{n}", n)
+        await say(one, f"{prefix}.before", "again")
+        await say(two, f"{prefix}.new3", "here")
+        await say(one, "elsewhere.a", "unheard")
+        assert await w.messages("bob", 12) == [*range(10), "again", "here"]
+
+
+async def test_a_new_wildcard_finds_what_was_said_at_another_node_since_its_cursor(pair: list[Daemon]) -> None:
+    one, two = pair
+    cursor = await say(one, "past.a", "known")
+    for n in range(3):
+        await say(one, f"past.c{n}", n)
+    await trio.sleep(0.1)
+    assert (await told(two, "past.*", cursor, 3))[1] == [0, 1, 2]
+
+
+async def test_a_cursor_goes_on_at_another_node_with_messages_and_members(pair: list[Daemon]) -> None:
+    one, two = pair
+    channels = "room,room-pnpres"
+    cursor, nothing = await poll(one, channels, "0")
+    assert nothing == []
+    async with trio.open_nursery() as nursery:  # both follow the channel
+        nursery.start_soon(told, two, channels, cursor, 1)
+        await say(one, "room", 0)
+    cursor, heard = await told(one, channels, cursor, 1)
+    for n, user in enumerate(["ann", "bob", "cid"], 1):
+        await beat(pair[n % 2], "room", user)
+        await say(pair[(n + 1) % 2], "room", n)
+    users = ["poller", "ann", "bob", "cid"]
+    expected: list[Any] = [0, 1, 2, 3, *(("join", user) for user in users)]
+    node = 0
+    while len(heard) < len(expected):
+        node = 1 - node
+        cursor, more = await told(pair[node], channels, cursor, 1)
+        heard += more
+    assert sorted(heard, key=str) == sorted(expected, key=str)
+    began = trio.current_time()
+    await beat(one, "room", "dan")
+    cursor, more = await told(two, channels, cursor, 1)
+    assert more == [("join", "dan")]
+    assert trio.current_time() - began < 0.5, "it is told when it happens, and not at the next look at Redis"
+    await say(two, "room", "last")
+    assert (await told(one, channels, cursor, 1))[1] == ["last"]
