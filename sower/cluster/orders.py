@@ -99,6 +99,7 @@ class Orders:
         return True
 
     async def _end_elsewhere(self, app: str, session: str) -> bool:
+        await self._node.look()  # a node may have come a moment ago
         others = len([name for name in self._node.living if name != self._node.name])
         if not others:
             return False
