@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.bench import polls, scale, scenarios
+from tests.bench import cluster, polls, scale, scenarios
 from tests.bench.scenarios import Bench, Row
 
 
@@ -35,5 +35,6 @@ SCENARIOS = {
     "sleepers": Scenario(scale.sleepers, alone=True, quick=False),
     "day": Scenario(scale.day, alone=True, quick=False),
     "tls": Scenario(scale.tls, alone=True, quick=False),
+    "cluster": Scenario(cluster.cluster, alone=True, quick=False),
     "records": Scenario(scale.records, alone=True, quick=False),
 }
