@@ -28,8 +28,9 @@ from sower.inbox import Subscriber
 RING = 100
 """Entries that a track keeps. PubNub's own memory holds 100 messages of a channel."""
 
-RING_BYTES = 1024 * 1024
-"""Bytes that a track keeps, as much as may wait for one slow socket."""
+RING_BYTES = 2 * 1024 * 1024
+"""Bytes that a track keeps: 1 MiB of messages, as much as may wait for one slow socket, as they were said and as they
+are told."""
 
 OVERHEAD = 256
 """Bytes of an entry and its message besides what they say."""

@@ -340,7 +340,7 @@ def test_a_ring_is_bounded_and_says_what_it_no_longer_has() -> None:
     track.add(Entry(RING + 50, b"again", None))
     assert track.ring[-1].envelope == b"x"
     for serial in range(1000, 1003):
-        track.add(Entry(serial, b"x" * 700_000, None))
+        track.add(Entry(serial, b"x" * 1_400_000, None))
     assert [entry.serial for entry in track.ring] == [1002]
 
 
