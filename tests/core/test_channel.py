@@ -245,12 +245,15 @@ def test_neighbours_of_one_sender_are_encoded_together_and_what_a_sender_gets_is
         (b"0;1;4;", ["ada"], 3),
     ]
     assert audience.encoded == 3
+    got = received(room, [Joined("cy", b"null"), Message(5, "e", b"5", sender="ada"), Message(6, "e", b"6")])
+    assert got == {"ada": b"6;", "bob": b"5;6;"}
 
 
 def test_the_last_event_is_kept_as_its_changes_left_it_and_no_longer_for_them() -> None:
     room = channel("cache-room")
     room.cache(Message(1, "e", b"draft", Kind.TEXT), until=10.0)
     changes = [
+        Message(2, "e", b"plain", Kind.TEXT),
         Message(2, "e", b"other", Kind.TEXT, about=Revision(9, Act.UPDATED, 2)),
         Message(3, "e", b"an", Kind.TEXT, about=Revision(1, Act.UPDATED, 3)),
         Message(4, "e", b"swer", Kind.TEXT, about=Revision(1, Act.APPENDED, 4)),
