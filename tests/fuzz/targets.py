@@ -100,9 +100,14 @@ def sockjs(data: bytes) -> None:
 
 
 def positions(data: bytes) -> None:
-    """A position that is read is written as it was, but for leading zeros."""
+    """A position that is read is written as it was, but for leading zeros; so is the moment behind it."""
     text = data.decode("utf-8", "surrogateescape")
-    assert serials.position(serials.read(text)).lstrip("0") == text.lstrip("0") or serials.read(text) == serials.NOWHERE
+    where, (written, behind, moment) = serials.read(text), text.partition("~")
+    if where != serials.NOWHERE:
+        assert serials.position(where).lstrip("0") == written.lstrip("0")
+        then = serials.read_moment(text)
+        assert then == where._replace(serial=int(moment)) if behind else then == where
+        assert serials.read(serials.attached(where, then.serial)) == where
     try:
         position = Position.parse(text)
     except SowerError:

@@ -217,6 +217,18 @@ class House:
         self.clock.jump(0.002)  # polls look again after a moment
         await self.journal.quiet()
 
+    async def poll(self) -> None:
+        """Have the one who polls hear all that there is, and wait for more."""
+        while self.poller.poll(self.polls, self.room):
+            await self.settle()
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass, in which nobody who polls is between two polls."""
+        await self.settle()
+        await self.poll()
+        self.clock.jump(seconds)
+        await self.settle()
+
     async def restart(self, how: str) -> None:
         """Have the daemon end, or killed, or the machine lose its power; and come back on the same journal."""
         for link in self.links.values():
@@ -331,8 +343,7 @@ class House:
 
     async def check(self) -> None:
         """Everything, when nothing is under way."""
-        while self.poller.poll(self.polls, self.room):
-            await self.settle()
+        await self.poll()
         for channel, sent in self.sent.items():
             for one in sent:
                 assert one.found is not None or one.receipt.fresh == (one.first is None)

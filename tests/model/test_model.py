@@ -194,9 +194,7 @@ async def _appear(house: House, which: tuple[int, str], did: Did) -> None:
 
 
 async def _wait(house: House, seconds: float) -> None:
-    await house.settle()
-    house.clock.jump(seconds)
-    await house.settle()
+    await house.wait(seconds)
     await house.check()
 
 

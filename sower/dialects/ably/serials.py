@@ -37,9 +37,9 @@ def attached(where: Position, moment: int) -> str:
 
 def read(text: str) -> Position:
     """A serial of ours, or NOWHERE."""
-    text, _, _ = text.partition("~")
+    text, behind, moment = text.partition("~")
     serial, at, epoch = text.partition("@")
-    if not (at and _is_serial(serial) and 0 < len(epoch) <= 32):
+    if not (at and _is_serial(serial) and 0 < len(epoch) <= 32 and (_is_serial(moment) or not behind)):
         return NOWHERE
     return Position(epoch, int(serial))
 

@@ -60,3 +60,4 @@ def test_where_a_client_attached_is_a_position_of_messages_and_a_moment_for_memb
     assert serials.read_moment(text) == Position("e", 9)
     assert serials.read_moment(serials.position(where)) == where
     assert serials.read_moment("7~9") == serials.NOWHERE
+    assert serials.read("7@e~junk") == serials.NOWHERE
