@@ -108,9 +108,9 @@ class Hooks:
                 await outbox.release()
 
     async def _hold(self, outbox: SharedOutbox) -> None:
-        """Renew the lease until it is another's."""
-        over = trio.current_time() + self._node.lease
-        while trio.current_time() < over and not self._ending.is_set():
+        """Renew the lease until it is another's, or Redis has lost what was to be sent."""
+        over, epoch = trio.current_time() + self._node.lease, self._node.epoch
+        while trio.current_time() < over and self._node.epoch == epoch and not self._ending.is_set():
             with trio.move_on_after(self._node.beats_every):
                 await self._ending.wait()
             with suppress(ClusterFailed):

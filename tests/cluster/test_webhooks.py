@@ -152,3 +152,21 @@ async def test_a_client_that_moves_from_a_node_that_is_stopped_was_never_gone(tm
                 await bob.expect("welcome")
             await receiver.until(lambda: "channel_vacated" in about(receiver, "presence-b"))
             assert about(receiver, ROOM) == ["channel_occupied", "member_added"]
+
+
+async def test_webhooks_go_on_where_redis_lost_what_was_to_be_sent(tmp_path: Path, redis: Redis) -> None:
+    async with receiving() as receiver, hooked(tmp_path, redis, receiver, events=["client_event"]) as (_, two):
+        receiver.answer = lambda _: 500
+        async with two.socket("open-a") as client:
+            await client.expect("welcome")
+            await publish(client, 1)
+            await receiver.until(lambda: len(receiver.posts) > 0)
+            redis.command("FLUSHALL")
+            await client.expect("gap")
+            receiver.answer = lambda _: 200
+            with trio.fail_after(PATIENCE):
+                while not redis.command("GET", key(tmp_path, "owner")):  # noqa: ASYNC110 - a daemon has no event
+                    await trio.sleep(0.02)
+            await publish(client, 2)
+            with trio.fail_after(PATIENCE):
+                await receiver.until(lambda: any(event["data"] == 2 for event in receiver.accepted))
