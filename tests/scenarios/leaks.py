@@ -29,7 +29,7 @@ GROWTH = 256 * 1024
 
 
 class Held(NamedTuple):
-    """tasks, sessions, connections, held requests, channels: of /metrics. fds, threads, memory: of /proc; PSS, bytes."""
+    """tasks, sessions, connections, held requests, channels: of /metrics. fds, threads, memory: of /proc; bytes that are its own."""
 
     tasks: int
     sessions: int
@@ -56,9 +56,9 @@ async def held(stage: Stage) -> Held:
 
 
 def memory(pid: int) -> int:
-    """The proportional set size of a process, in bytes."""
+    """A process's own memory, in bytes: without what it has of files, which others share now and then."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(rollup.partition("\nPss:")[2].split()[0]) * 1024
+    return int(rollup.partition("\nPss_Anon:")[2].split()[0]) * 1024
 
 
 async def settled(stage: Stage, baseline: Held | None = None) -> Held:
