@@ -153,12 +153,15 @@ class Polls:
         held = HeldPoll(self, polled, grant, places, attendees)
         held.cursor = min(held.cursor, self._hub.next_serial())  # a clock ahead of ours would miss what is to come
         behind = self._is_behind(held)
-        response = None if behind else self._collect(held, self._hub.settled(app))
+        settled = self._hub.settled(app)
+        response = None if behind else self._collect(held, settled)
         if response is not None:
             return response
         self._hold(held, taken, grant.expires)
         if behind:
             self._catch_up_soon(held)
+        elif any(track.newest > settled for track in held.tracks):
+            self.wake({held: None})  # what is in flight may end without a word to it
         return None
 
     def _hold(self, poll: HeldPoll, taken: Taken, expires: float | None) -> None:

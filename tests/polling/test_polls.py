@@ -396,3 +396,29 @@ async def test_above_a_crowd_single_comings_are_gathered(tmp_path: Path) -> None
         _, envelopes = await house.poll(*watching, cursor=cursor)
         assert [e["action"] for e in data(envelopes)] == ["join", "join", "interval"]
         assert (data(envelopes)[2]["join"], data(envelopes)[2]["occupancy"]) == (["c", "d"], 4)
+
+
+async def test_a_poll_that_begins_below_a_message_in_flight_is_answered_when_that_ends_without_a_word(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with a_house(tmp_path) as house:
+        here, answered = Source(Reach.CHANNEL, "open"), list[Any]()
+        cursor, _ = await house.poll(here)
+        elsewhere = house.hub.tree("1", "kept")
+        polled = Polled(Credentials(), Poll((here,), cursor), WORDS)
+        assert house.polls.begin(ANYBODY, polled, house.room) is None  # type: ignore[arg-type]
+        house.hub.in_flight[elsewhere] = house.hub.next_serial()
+        house.publish("open", "news")
+        await trio.sleep(0.01)
+
+        async def poll_again() -> None:
+            answered.append(await house.poll(here, cursor=cursor))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poll_again)
+            await trio.sleep(0.1)
+            assert answered == []
+            del house.hub.in_flight[elsewhere]
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+        assert [envelope["d"] for _, envelopes in answered for envelope in envelopes] == ["news"]
