@@ -1,0 +1,114 @@
+"""The shelf in Redis against the one in the journal: the same commands, the same answers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from sower.cluster.node import Node
+from sower.cluster.shelf import ClusterShelf
+from sower.core.polling import Reaction
+from sower.store.journal import Journal
+from sower.store.shelf import JournalShelf, Shelf
+from tests.cluster.conftest import Redis
+from tests.cluster.test_model import check, node_of
+
+MOST = 3
+
+FIRST = 10**16
+"""Serials have 17 digits."""
+
+
+class Adding(NamedTuple):
+    """An action on one of some messages."""
+
+    message: int
+    user: str
+    value: str
+
+
+class Removing(NamedTuple):
+    """One of the actions so far; wrong: by the serial of another message."""
+
+    which: int
+    wrong: bool
+
+
+class Listing(NamedTuple):
+    since: int
+    before: int
+    limit: int
+
+
+class Reading(NamedTuple):
+    """The actions on a range of messages."""
+
+    first: int
+    last: int
+
+
+class Grouping(NamedTuple):
+    group: str
+    add: list[str]
+    remove: list[str]
+
+
+WHERE, NAMES = st.integers(FIRST, FIRST + 3), st.lists(st.sampled_from("abc"), max_size=3, unique=True)
+COMMANDS = st.lists(
+    st.one_of(
+        st.builds(Adding, WHERE, st.sampled_from(["ann", "bob"]), st.sampled_from(["smile", "frown"])),
+        st.builds(Removing, st.integers(0, 20), st.booleans()),
+        st.builds(Listing, st.integers(FIRST, FIRST + 10), st.integers(FIRST + 5, FIRST + 30), st.integers(1, 5)),
+        st.builds(Reading, WHERE, WHERE),
+        st.builds(Grouping, st.sampled_from(["g", "h"]), NAMES, NAMES),
+    ),
+    max_size=25,
+)
+
+
+async def do(shelf: Shelf, app: str, command: Any, at: int, added: list[Reaction]) -> Any:
+    """What a shelf answers."""
+    if isinstance(command, Adding):
+        return await shelf.add_reaction(app, "c", Reaction(command.message, at, command.user, "k", command.value), MOST)
+    if isinstance(command, Removing):
+        one = added[command.which % len(added)]
+        return await shelf.remove_reaction(app, "c", one.message + command.wrong, one.at)
+    if isinstance(command, Listing):
+        return await shelf.reactions(app, "c", command.since, command.before, command.limit)
+    if isinstance(command, Reading):
+        return await shelf.reactions_on(app, "c", command.first, command.last)
+    await shelf.change_group(
+        app, command.group, command.add, [name for name in command.remove if name not in command.add]
+    )
+    kept: dict[str, list[str]] = {}
+    for owner, group, channel in await shelf.groups():
+        if owner == app:
+            kept.setdefault(group, []).append(channel)
+    return kept
+
+
+async def compare(commands: list[Any], journal: Journal, node: Node, shelves: tuple[Shelf, Shelf]) -> None:
+    app = secrets.token_hex(4)
+    added: list[Reaction] = []
+    for at, command in enumerate(commands, FIRST + 1):
+        if isinstance(command, Removing) and not added:
+            continue
+        ours, theirs = [await do(shelf, app, command, at, added) for shelf in shelves]
+        assert ours == theirs
+        if isinstance(command, Adding) and ours:
+            added.append(Reaction(command.message, at, command.user, "k", command.value))
+
+
+async def test_redis_keeps_actions_and_groups_as_the_journal_does(redis: Redis, tmp_path: Path) -> None:
+    path = str(tmp_path / "sower.db")
+    opened = Journal.open(
+        path, sync="off", remember_ids=600, keep_audit=60, rules_fingerprint="", boot_id="", now=time.time
+    )
+    async with opened as journal, node_of(redis) as node:
+        shelves = JournalShelf(journal), ClusterShelf(node)
+        await node.words.read()
+        await check(compare, COMMANDS, journal, node, shelves)
