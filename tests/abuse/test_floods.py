@@ -216,7 +216,7 @@ async def test_a_flood_of_forged_tokens_and_long_lists_leaves_no_memory_behind(t
     async with running(tmp_path, CONFIG) as daemon:
         assert daemon.process is not None
         server = Server(daemon.port)
-        for _ in range(200):
+        for _ in range(300):  # until the caches of names and tokens are as full as they get
             await server.ask("GET", _forged(), basic=False)
             await server.ask("GET", _long_list(), basic=False)
         before = memory(daemon.process.pid)

@@ -216,8 +216,8 @@ async def main(count: int) -> dict[str, tuple[float, str]]:
     world = World(NATIVE.handshake(target, CHANNEL))
     measured: dict[str, tuple[float, str]] = {}
 
-    async def with_stubs(*addresses: Sequence[Any]) -> list[Listener]:
-        return [*await bind(*addresses), Listener(world)]  # type: ignore[arg-type]
+    async def with_stubs(*addresses: Sequence[Any], shared: bool) -> list[Listener]:
+        return [*await bind(*addresses, shared=shared), Listener(world)]  # type: ignore[arg-type]
 
     sower.daemon.bind = with_stubs  # type: ignore[assignment]
     sower.net.reader.select = SimpleNamespace(  # type: ignore[assignment]
