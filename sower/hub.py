@@ -23,7 +23,7 @@ from sower.core.rules import RESERVED, RuleBook
 from sower.errors import JournalFailed, SowerError
 from sower.inbox import Publication
 from sower.store.journal import Journal
-from sower.store.rows import Log
+from sower.store.log import Log
 from sower.store.shelf import JournalShelf, Shelf
 from sower.supervisor import supervise
 from sower.tally import Tally

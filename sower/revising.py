@@ -5,15 +5,12 @@ Each method is (grant, address, command) -> answer, or a SowerError, as in sower
 
 from __future__ import annotations
 
-from functools import partial
-
 from sower.access import Access
 from sower.core.grants import Can, Grant
 from sower.core.message import Message
 from sower.core.revising import Found, ReadMessage, ReadVersions, Versions
 from sower.errors import ChangesOff, NoSuchMessage
 from sower.hub import Hub
-from sower.store import revisions
 
 
 class Revising:
@@ -33,18 +30,16 @@ class Revising:
         if now.about is None:  # it was never changed or annotated
             asked = not command.annotations and command.since < now.serial < command.before
             return Versions((now,) if asked else (), None)
-        read = partial(
-            revisions.listed,
-            app=grant.app,
-            name=command.channel,
-            message=command.message,
+        found = await self._hub.log.versions(
+            grant.app,
+            command.channel,
+            command.message,
             annotated=command.annotations,
             since=command.since,
             before=command.before,
             limit=command.limit,
             newest_first=command.newest_first,
         )
-        found = await self._hub.journal.read(read)
         return Versions(tuple(found.messages), found.messages[-1].serial if found.more else None)
 
     async def _find(self, grant: Grant, channel: str, serial: int) -> Message:

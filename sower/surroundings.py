@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sower.core.happening import Fact, Happening
 from sower.store.journal import Journal
-from sower.store.rows import Log
+from sower.store.log import Log
 from sower.tally import Tally
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ Rule 3: who published a message stays its user, whoever changes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -23,7 +23,7 @@ from sower.core import summaries
 from sower.core.grants import Can, Grant
 from sower.core.message import Act, Annotation, Kind, Message, Revision
 from sower.core.rules import Rules
-from sower.errors import BadData, ChangesOff, Forbidden, MessageTooLarge, OwnsNothing
+from sower.errors import BadData, ChangesOff, Forbidden, MessageTooLarge, OwnsNothing, TooMany
 
 MOST_CHANGES = 10_000
 """Changes and annotations of one message. A model's long answer that is appended token by token has some thousand."""
@@ -69,6 +69,36 @@ def numbered(about: Revision | Annotation, serial: int, following: Callable[[], 
     if isinstance(about, Revision):
         return msgspec.structs.replace(about, version=serial)
     return msgspec.structs.replace(about, next=following())
+
+
+class Decided(NamedTuple):
+    """What comes of a change or an annotation.
+
+    now:  the message, in its place
+    told: what is told of it, at its own place and, of a summary, at the next
+    """
+
+    now: Message
+    told: tuple[Message, ...]
+
+
+def decide(now: Message, changes: int, message: Message, largest: int) -> Decided:
+    """What a change or an annotation makes of a message, in its place. changes: how many it had before.
+
+    largest: bytes of data. Raises TooMany, Forbidden, BadData, MessageTooLarge, TooLarge.
+    """
+    if changes >= MOST_CHANGES:
+        raise TooMany(f"The message was changed and annotated {changes} times; {MOST_CHANGES} are allowed.")
+    if not isinstance(message.about, Annotation):
+        revised = revise(now, message, largest)
+        return Decided(revised, (as_told(revised, message),))
+    before = summary_of(now)
+    summary = summaries.summed_up(before, message)
+    after = annotated(now, summary)
+    if summary == before:
+        return Decided(after, (message,))
+    version = msgspec.structs.replace(version_of(after), act=Act.SUMMARISED)
+    return Decided(after, (message, Message(message.about.next, now.event, NULL, user=now.user, about=version)))
 
 
 def revise(current: Message, change: Message, largest: int) -> Message:

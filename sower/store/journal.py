@@ -27,6 +27,7 @@ from prometheus_client import Histogram
 from sower.config import History
 from sower.core.message import Message
 from sower.errors import JournalFailed
+from sower.store import revisions
 from sower.store.opening import Found, Run, check_path, close_writer, open_reader, open_writer, store_error
 from sower.store.rows import Append, Changes, Job, Page, Reader, Stored, Writer
 from sower.store.sqlite import Database, DatabaseThread, Values
@@ -266,6 +267,25 @@ class Journal:
             )
 
         return await self._read(read)
+
+    async def versions(
+        self,
+        app: str,
+        channel: str,
+        message: int,
+        *,
+        annotated: bool,
+        since: int,
+        before: int,
+        limit: int,
+        newest_first: bool,
+    ) -> revisions.Listed:
+        """The versions of a message from its first on, or its annotations, as told. Raises JournalFailed.
+
+        since, before: exclusive serials
+        """
+        read = partial(revisions.listed, app=app, name=channel, message=message, annotated=annotated)
+        return await self.read(partial(read, since=since, before=before, limit=limit, newest_first=newest_first))
 
     async def select(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Rows of what others keep in this file. Raises JournalFailed."""

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sower.core import summaries, versions
+from sower.core import versions
 from sower.core.message import Act, Annotation, Kind, Message, Revision
-from sower.core.versions import MOST_CHANGES
-from sower.errors import NoSuchMessage, TooMany
+from sower.errors import NoSuchMessage
 from sower.store.sqlite import Database
 
 ANNOTATED = 5
@@ -136,43 +135,22 @@ def store(db: Database, channel: int, message: Message, largest: int) -> Revised
         raise NoSuchMessage(f"The channel has no message {about.of}.")
     found = db.execute("SELECT changes, told FROM revised WHERE channel = ? AND message = ?", (channel, about.of)).get
     changes, summary_at = found or (0, None)
-    if changes >= MOST_CHANGES:
-        raise TooMany(f"The message was changed and annotated {changes} times; {MOST_CHANGES} are allowed.")
-    if isinstance(about, Annotation):
-        return _annotate(db, channel, now, message, about, changes + 1, summary_at)
-    revised = versions.revise(now, message, largest)
-    told = versions.as_told(revised, message)
-    _insert(db, channel, told)
-    _keep(db, channel, revised, changes + 1, summary_at)
-    return Revised((told,))
+    decided = versions.decide(now, changes, message, largest)
+    for told in decided.told:
+        if isinstance(told.about, Revision) and told.about.act is Act.SUMMARISED:
+            _take_away(db, channel, about.of, summary_at)
+            summary_at = told.serial
+        _insert(db, channel, told)
+    _keep(db, channel, decided.now, changes + 1, summary_at)
+    return Revised(decided.told)
 
 
-def _annotate(
-    db: Database,
-    channel: int,
-    now: Message,
-    annotation: Message,
-    about: Annotation,
-    changes: int,
-    summary_at: int | None,
-) -> Revised:
-    """summary_at: the serial of the row that tells the summary up to here."""
-    before = versions.summary_of(now)
-    summary = summaries.summed_up(before, annotation)
-    after = versions.annotated(now, summary)
-    _insert(db, channel, annotation)
-    if summary == before:
-        _keep(db, channel, after, changes, summary_at)
-        return Revised((annotation,))
-    _keep(db, channel, after, changes, about.next)
+def _take_away(db: Database, channel: int, message: int, summary_at: int | None) -> None:
+    """The summary that was told before. summary_at: the serial of its row."""
     for table in ("messages", "revisions"):
         db.execute(
-            f"DELETE FROM {table} WHERE channel = ? AND serial = ? AND message = ?", (channel, summary_at, now.serial)
+            f"DELETE FROM {table} WHERE channel = ? AND serial = ? AND message = ?", (channel, summary_at, message)
         )
-    version = msgspec.structs.replace(versions.version_of(after), act=Act.SUMMARISED)
-    told = Message(about.next, now.event, versions.NULL, user=now.user, about=version)
-    _insert(db, channel, told)
-    return Revised((annotation, told))
 
 
 def _told_before(db: Database, channel: int, message: Message) -> Revised:

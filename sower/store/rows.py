@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sower.config import History
 from sower.core.message import SERIALS_PER_SECOND, Act, Message
@@ -55,41 +55,6 @@ class Page(NamedTuple):
     messages: list[Message]
     gap: bool
     more: bool
-
-
-class Log(Protocol):
-    """Whatever keeps the messages of channels, and can be read: the journal, or what several daemons share."""
-
-    @property
-    def epoch(self) -> str: ...
-    async def head(self, app: str, channel: str) -> int: ...
-    async def since(
-        self,
-        app: str,
-        channel: str,
-        serial: int,
-        *,
-        upto: int | None = None,
-        limit: int,
-        history: History,
-        in_order: bool = False,
-        as_of: int | None = None,
-    ) -> Page: ...
-    async def page(
-        self,
-        app: str,
-        channel: str,
-        *,
-        since: int | None = None,
-        before: int | None = None,
-        limit: int,
-        newest_first: bool = False,
-        history: History,
-        in_order: bool = False,
-        as_of: int | None = None,
-    ) -> Page: ...
-    async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int: ...
-    async def delete(self, app: str, channel: str, since: int, before: int) -> None: ...
 
 
 class Append(NamedTuple):

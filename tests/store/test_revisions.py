@@ -9,9 +9,9 @@ import apsw
 import pytest
 
 from sower.config import Duration, History
+from sower.core import versions
 from sower.core.message import Act, Annotation, Kind, Message, Revision
 from sower.errors import NoSuchMessage, TooMany
-from sower.store import revisions
 from sower.store.journal import Journal, Stored
 from sower.store.schema import APPLICATION_ID, MIGRATIONS
 from tests.store.opened import HISTORY, NOW, opened, serial
@@ -132,7 +132,7 @@ async def test_a_message_that_is_deleted_for_good_takes_all_that_is_about_it_alo
 
 
 async def test_a_message_has_no_more_changes_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revisions, "MOST_CHANGES", 3)
+    monkeypatch.setattr(versions, "MOST_CHANGES", 3)
     async with opened(tmp_path) as journal:
         await append(
             journal, message(1, b"a"), change(2, Act.APPENDED, 1, b"b"), annotation(3, 1, "note"), annotation(5, 1)
