@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
-from sower.cluster import entries, scripts
+import msgspec
+
+from sower.cluster import entries, histories
+from sower.cluster.entries import Now
+from sower.cluster.keys import Keys
 from sower.cluster.node import Node
 from sower.config import History
+from sower.core import versions
+from sower.core.message import Act, Message, Revision
 from sower.core.rules import PRESENCE_OF
+from sower.core.versions import MOST_CHANGES
+from sower.store.revisions import Listed
 from sower.store.rows import Page
+
+Row = Sequence[Any]
+
+LAST = 10**17 - 1
+"""The highest serial: a bound above it would be longer, and stand before others where text is compared."""
 
 
 class Archive:
@@ -41,7 +56,9 @@ class Archive:
     ) -> Page:
         """As Journal.since. Raises ClusterFailed."""
         before = None if upto is None else upto + 1
-        return await self.page(app, channel, since=serial, before=before, limit=limit, history=history)
+        return await self.page(
+            app, channel, since=serial, before=before, limit=limit, history=history, in_order=in_order, as_of=as_of
+        )
 
     async def page(
         self,
@@ -56,27 +73,92 @@ class Archive:
         in_order: bool = False,
         as_of: int | None = None,
     ) -> Page:
-        """As Journal.page; no message here was ever changed. Raises ClusterFailed."""
+        """As Journal.page. Raises ClusterFailed."""
         of_members = channel.startswith(PRESENCE_OF)
         keys = self._node.keys(app, channel.removeprefix(PRESENCE_OF))
         args: list[Any] = [_serial(since), _serial(before), limit + 1, int(newest_first), int(history.age * 1000)]
-        stream = keys.past if of_members else keys.kept
-        answer = await self._node.line.read(scripts.PAGE, (keys.state, stream), (*args, int(not of_members)))
-        _, gap, rows = answer
-        messages = [message for message in map(entries.stored, rows[:limit]) if message is not None]
-        return Page(messages, gap=bool(gap), more=len(rows) > limit)
+        args += [int(not of_members), int(in_order)]
+        names = keys.state, keys.past if of_members else keys.kept, keys.changes, keys.revised, keys.index
+        head, gap, rows, done, states = await self._node.line.read(histories.PAGE, names, args)
+        if in_order:
+            high = before if before is not None else int(head) + 1
+            changed = {row[0]: state for row, state in zip(done, states, strict=True)}
+            rows = sorted([*rows, *done], key=itemgetter(0), reverse=newest_first)
+            found = [await self._told(keys, row, changed.get(row[0], b""), high) for row in rows[:limit]]
+        else:
+            now = zip(rows[:limit], states or [b""] * len(rows), strict=False)
+            found = [await self._as_it_is(keys, row, state, as_of) for row, state in now]
+        return Page([m for m in found if m is not None], gap=bool(gap), more=len(rows) > limit)
+
+    async def versions(
+        self,
+        app: str,
+        channel: str,
+        message: int,
+        *,
+        annotated: bool,
+        since: int,
+        before: int,
+        limit: int,
+        newest_first: bool,
+    ) -> Listed:
+        """As Journal.versions. Raises ClusterFailed."""
+        keys = self._node.keys(app, channel)
+        args = (*(message, "a" if annotated else "v"), *(since, before, limit + 1), newest_first)
+        found = await self._done(keys, *args)
+        return Listed(found[:limit], len(found) > limit)
 
     async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:
         """As Journal.count. Raises ClusterFailed."""
         keys = self._node.keys(app, channel)
         args = (f"{since:017d}", most, int(history.age * 1000))
-        return await self._node.line.read(scripts.COUNT, (keys.kept,), args)
+        return await self._node.line.read(histories.COUNT, (keys.kept,), args)
 
     async def delete(self, app: str, channel: str, since: int, before: int) -> None:
         """As Journal.delete. Raises ClusterFailed."""
         keys = self._node.keys(app, channel)
-        await self._node.line.read(scripts.DELETE, (keys.kept,), (f"{since:017d}", f"{before:017d}"))
+        names = keys.kept, keys.changes, keys.revised, keys.index
+        await self._node.line.read(histories.DELETE, names, (_serial(since), _serial(before)))
+
+    async def _as_it_is(self, keys: Keys, row: Row, state: bytes, as_of: int | None) -> Message | None:
+        """A message as it is now, or was then."""
+        message = entries.stored(row)
+        if message is None or not state:
+            return message
+        now = Now.read(state)
+        if as_of is None or now.version <= as_of:
+            return now.message(message)
+        return await self._at(keys, message.serial, as_of + 1, now) or message
+
+    async def _told(self, keys: Keys, row: Row, state: bytes, before: int) -> Message | None:
+        """Something that was done, as who comes back is told of it before a serial: of what was appended, the whole."""
+        message = entries.stored(row)
+        if message is None or not isinstance(message.about, Revision) or not state:
+            return message
+        now, about = Now.read(state), message.about
+        if about.act is not Act.APPENDED:
+            return msgspec.structs.replace(message, about=msgspec.structs.replace(about, summary=now.about.summary))
+        if now.version == message.serial:
+            return now.message(message)
+        whole = await self._at(keys, about.of, before, now)
+        return message if whole is None else msgspec.structs.replace(whole, serial=message.serial, id=message.id)
+
+    async def _at(self, keys: Keys, message: int, before: int, now: Now) -> Message | None:
+        """A message as it was before a serial, None where the channel has it no more."""
+        upto = max(before, message + 1)
+        found = await self._done(keys, message, "v", 0, upto, MOST_CHANGES + 1, newest_first=False)
+        if not found or found[0].serial != message:
+            return None
+        return versions.annotated(versions.as_of(found[0], found[1:]), now.about.summary)
+
+    async def _done(
+        self, keys: Keys, message: int, kind: str, since: int, before: int, limit: int, newest_first: bool
+    ) -> list[Message]:
+        """What was done to a message between two exclusive serials. kind: as of VERSIONS in histories.py."""
+        args = _serial(message), kind, _serial(since), _serial(before), limit, int(newest_first)
+        rows = await self._node.line.read(histories.VERSIONS, (keys.kept, keys.changes, keys.index), args)
+        return [message for message in map(entries.stored, rows) if message is not None]
 
 
 def _serial(serial: int | None) -> str:
-    return "" if serial is None else f"{serial:017d}"
+    return "" if serial is None else f"{min(serial, LAST):017d}"

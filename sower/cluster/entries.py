@@ -6,12 +6,12 @@ A newer daemon may add fields at the end of an entry, and kinds of messages; an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from sower.core.appearances import record
-from sower.core.message import Appearance, Did, Kind, Message
+from sower.core.message import Annotation, Appearance, Did, Kind, Message, Revision
 
 SERIAL = 17
 """Digits."""
@@ -41,6 +41,21 @@ class Spoken(msgspec.Struct, frozen=True, array_like=True, tag="m"):
     def message(self, serial: int, sender: Any = None) -> Message:
         """The message that it is in the log."""
         return Message(serial, self.event, self.data, Kind(self.kind), self.user, self.id, self.extra, sender)
+
+
+class Changed(Spoken, frozen=True, array_like=True, tag="g"):
+    """A change of a message, an annotation or a summary. about: a version of 0 is this entry's own serial."""
+
+    about: Revision | Annotation | None = None
+
+    def message(self, serial: int, sender: Any = None) -> Message:
+        """As it is told."""
+        about = self.about
+        if isinstance(about, Revision) and not about.version:
+            about = msgspec.structs.replace(about, version=serial)
+        elif isinstance(about, Annotation):
+            about = msgspec.structs.replace(about, next=serial + 1)
+        return msgspec.structs.replace(super().message(serial, sender), about=about)
 
 
 class Entered(msgspec.Struct, frozen=True, array_like=True, tag="e"):
@@ -93,10 +108,11 @@ class TakenOver(msgspec.Struct, frozen=True, array_like=True, tag="a"):
 
 
 OfMember = Entered | Gone | TakenOver
-Entry = Spoken | OfMember
+Entry = Spoken | Changed | OfMember
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode
+_decode_now = msgspec.msgpack.Decoder(tuple[int, str, bytes, int, bytes | None, Revision]).decode
 
 
 def field(entry: OfMember) -> bytes:
@@ -183,13 +199,42 @@ def _here(value: bytes) -> Here:
     return Here(value[:NODE].decode(), int(value[NODE : NODE + SERIAL]), entry)
 
 
-def cached(value: bytes) -> Message | None:
-    """The last event that newcomers begin with."""
+class Now(NamedTuple):
+    """How a message is now. last: the serial of the last thing that was done to it. changes: how many there were."""
+
+    last: bytes
+    version: int
+    changes: int
+    event: str
+    data: bytes
+    kind: int
+    extra: bytes | None
+    about: Revision
+
+    @classmethod
+    def read(cls, state: bytes) -> Self:
+        """As Redis has it."""
+        return cls(state[:SERIAL], int(state[SERIAL : 2 * SERIAL]), *_decode_now(state[3 * SERIAL :]))
+
+    def message(self, of: Message) -> Message:
+        """What has become of a message."""
+        about = msgspec.structs.replace(self.about, version=self.version or self.about.of)
+        return Message(of.serial, self.event, self.data, Kind(self.kind), of.user, of.id, self.extra, None, about)
+
+
+def pack_now(message: Message, changes: int) -> bytes:
+    """How a message is now, but for the serials, which Redis gives."""
+    return _encode((changes, message.event, message.data, int(message.kind), message.extra, message.about))
+
+
+def cached(value: bytes, state: bytes) -> Message | None:
+    """The last event that newcomers begin with. state: how it is now, where it was changed."""
     if not value:
         return None
     entry = _decode(value[SERIAL:])
     assert isinstance(entry, Spoken)
-    return entry.message(int(value[:SERIAL]))
+    message = entry.message(int(value[:SERIAL]))
+    return Now.read(state).message(message) if state else message
 
 
 def stored(row: Sequence[Any]) -> Message | None:

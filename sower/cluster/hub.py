@@ -18,7 +18,7 @@ from sower.core.rules import RESERVED
 from sower.hub import Hub
 from sower.inbox import Subscriber
 from sower.store.journal import Journal
-from sower.store.rows import Log
+from sower.store.log import Log
 
 CLOCKS_APART = 50_000
 """100 ns units, 5 ms: how far behind Redis' clock a cursor begins, so that nothing is said before it afterwards."""

@@ -24,7 +24,8 @@ class Keys:
     """What a channel's keys are called. All that a script has of them are in one slot of a Redis Cluster."""
 
     __slots__ = (
-        *("clock", "facts", "here", "ids", "kept", "latest", "nodes", "past", "shard", "state", "topic", "users"),
+        *("changes", "clock", "facts", "here", "ids", "index", "kept", "latest", "nodes", "past", "revised", "shard"),
+        *("state", "topic", "users"),
     )
 
     def __init__(self, prefix: str, app: str, channel: str) -> None:
@@ -35,6 +36,7 @@ class Keys:
         self.state, self.latest, self.kept, self.past, self.here, self.users, self.nodes, self.ids = (
             base + end for end in (b":s", b":r", b":m", b":p", b":h", b":u", b":f", b":i:")
         )
+        self.changes, self.revised, self.index = (base + end for end in (b":c", b":v", b":w"))
         self.facts = facts_of(prefix, self.shard)
 
 

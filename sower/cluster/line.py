@@ -20,7 +20,7 @@ from coredis.connection import BaseConnection
 from coredis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from coredis.pool import ConnectionPool
 
-from sower.cluster import scripts
+from sower.cluster import histories, scripts
 from sower.cluster.places import ANSWERS_WITHIN, Place
 from sower.errors import ClusterFailed
 
@@ -57,8 +57,10 @@ class Script(NamedTuple):
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-_plain = {script: Script.of(script) for script in scripts.ALL}
-_sharded = {script: Script.of(script.replace("'PUBLISH'", "'SPUBLISH'")) for script in scripts.ALL}
+SCRIPTS = scripts.ALL + histories.ALL
+
+_plain = {script: Script.of(script) for script in SCRIPTS}
+_sharded = {script: Script.of(script.replace("'PUBLISH'", "'SPUBLISH'")) for script in SCRIPTS}
 
 
 class Line(Protocol):
@@ -285,7 +287,7 @@ class OneLine(Line):
         at_once = 1 if self._prefix else SUBSCRIBED_AT_ONCE  # a command is for one slot
         for at in range(0, len(topics), at_once):
             connection.send_command(self._prefix + b"SUBSCRIBE", *topics[at : at + at_once])
-        for script in scripts.ALL:
+        for script in SCRIPTS:
             await connection.create_request(b"SCRIPT LOAD", self._adapted[script].text)
         self._connection = connection
         await self.begun()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import structlog
 import trio
 
-from sower.cluster import entries, scripts
+from sower.cluster import entries, histories, scripts
 from sower.cluster.board import Board
 from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Missed, Snapshot, Spoken, TakenOver
@@ -54,6 +54,13 @@ class Outcome(NamedTuple):
 
     serial: int
     fresh: bool
+
+
+class Made(NamedTuple):
+    """What is done to a message. args: those of CHANGE in histories.py, from the message on."""
+
+    id: str | None
+    args: Sequence[Any]
 
 
 class Follower(Protocol):
@@ -217,10 +224,10 @@ class Node:
         """A channel as it is. Raises ClusterFailed."""
         await self._memory.mark(keys)
         args = (self.heard[keys.shard], self._state_kept(self._history_of(name)))
-        answer = await self.line.run(scripts.LOAD, (keys.clock, keys.state, keys.here), args)
-        clock, head, cached, members = answer
+        names = keys.clock, keys.state, keys.here, keys.revised
+        clock, head, cached, now, members = await self.line.run(scripts.LOAD, names, args)
         self.heard[keys.shard] = max(self.heard[keys.shard], int(clock))
-        return Snapshot(int(head), entries.cached(cached), entries.here(members))
+        return Snapshot(int(head), entries.cached(cached, now), entries.here(members))
 
     async def missed(self, keys: Keys, since: int) -> Missed:
         """What was broadcast after a serial. Raises ClusterFailed."""
@@ -245,7 +252,7 @@ class Node:
         history = self._history_of(name)
         most, age = (history.messages, int(history.age * 1000)) if history is not None else (0, 0)
         names = [keys.clock, keys.state, keys.latest, keys.kept, keys.past, keys.here]
-        names += [keys.users, keys.nodes, keys.facts, keys.facts + b":lost"]
+        names += [keys.users, keys.nodes, keys.facts, keys.facts + b":lost", keys.changes, keys.revised, keys.index]
         args: list[Any] = [keys.topic, self.heard[keys.shard], node, most, age, self._remember]
         args += [int(LATEST_KEPT * 1000), self._state_kept(history)]
         for entry, how in said:
@@ -268,6 +275,24 @@ class Node:
         if first:
             self._memory.note(keys, first)
         return outcomes
+
+    async def change(self, name: str, keys: Keys, made: Made) -> Outcome | None:
+        """Do something to a message; None where it is not as that was decided on. Raises ClusterFailed."""
+        await self._memory.mark(keys)
+        history = self._history_of(name)
+        names = [keys.clock, keys.state, keys.latest, keys.kept, keys.changes, keys.revised, keys.index]
+        if made.id is not None:
+            names.append(keys.ids + made.id.encode())
+        age = int(history.age * 1000) if history is not None else 0
+        args: list[Any] = [keys.topic, self.heard[keys.shard], age, self._remember]
+        args += [int(LATEST_KEPT * 1000), self._state_kept(history), *made.args]
+        answer = await self.line.run(histories.CHANGE, names, args, gated=True)
+        if answer == b"!":
+            return None
+        outcome = _outcome(answer)
+        if outcome.fresh:
+            self._memory.note(keys, outcome.serial)
+        return outcome
 
     def _state_kept(self, history: History | None) -> int:
         return int((STATE_KEPT if history is None else STATE_OF_HISTORY_KEPT) * 1000)

@@ -11,6 +11,7 @@ Serials are text of 17 digits here: numbers in Lua have 53 bits, and a serial ha
     :r         its latest broadcasts, for whoever missed one
     :m         its history
     :p         what its members did, where it keeps history
+    :c :v :w   what was changed in it, see histories.py
     :h         who is here: user and connection -> node, serial, appearance
     :u         how many connections each user has here
     :f         on which nodes somebody is here, and how many follow it there
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 ZERO = "0" * 17
 
-_TIME = f"""
+TIME = f"""
 local ZERO = '{ZERO}'
 local time = redis.call('TIME')
 local now = string.format('%010d%06d0', time[1], time[2])
@@ -40,26 +41,60 @@ local function plus(serial, ticks)
 end
 local function later(a, b) if a and a > b then return a end return b end
 """
+"""Now, and what is done with serials."""
+
+LOG = (
+    TIME
+    + """
+local function next_place(clock, state, floor)
+  local head = redis.call('HGET', state, 'head')
+  local last = later(redis.call('GET', clock), later(head, floor))
+  return head, last, now > last and now or plus(last, 1)
+end
+local function entry(bytes) return struct.pack('>I4', #bytes) .. bytes end
+local function broadcast(clock, state, latest, topic, latest_kept, state_kept, head, first, last, told)
+  if not head then redis.call('HSET', state, 'born', first) end
+  redis.call('HSET', state, 'head', last)
+  redis.call('SET', clock, last)
+  local payload = (head or ZERO) .. first .. last .. table.concat(told)
+  redis.call('XADD', latest, 'MAXLEN', 256, first .. '-0', 'b', payload)
+  redis.call('PEXPIRE', latest, latest_kept)
+  redis.call('PEXPIRE', state, state_kept)
+  redis.call('PUBLISH', topic, payload)
+end
+"""
+)
+"""Where the next entry of a channel's log stands, and how all nodes are told of it."""
 
 SAY = (
-    _TIME
+    LOG
     + """
--- KEYS: clock, :s, :r, :m, :p, :h, :u, :f, facts, facts:lost, ids...
+-- KEYS: clock, :s, :r, :m, :p, :h, :u, :f, facts, facts:lost, :c, :v, :w, ids...
 -- ARGV: topic, floor, node, messages kept, age kept (ms), ids kept (ms), latest kept (ms), state kept (ms), then five
 -- for each entry: what it is, a field of :h or whether it is kept, its user or which of KEYS is its id, its bytes, and
 -- what webhooks are told where it is news
-local clock, state, latest, kept, past, here, users, nodes, facts, lost = unpack(KEYS, 1, 10)
+local clock, state, latest, kept, past, here, users, nodes, facts, lost, changes, revised, index = unpack(KEYS, 1, 13)
 local topic, floor, node, most, age = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local head = redis.call('HGET', state, 'head')
-local last = later(redis.call('GET', clock), later(head, floor))
-local at = now > last and now or plus(last, 1)
+local head, last, at = next_place(clock, state, floor)
 local first, told, answers = at, {}, {}
+
+local function forget(upto)
+  redis.call('HSET', state, 'trimmed', upto)
+  if redis.call('EXISTS', changes) == 0 then return end
+  for _, row in ipairs(redis.call('XRANGE', kept, '-', upto .. '-0')) do
+    redis.call('HDEL', revised, string.sub(row[1], 1, 17))
+  end
+  for _, row in ipairs(redis.call('XRANGE', changes, '-', upto .. '-0')) do
+    redis.call('ZREM', index, row[2][4])
+  end
+  redis.call('XTRIM', changes, 'MINID', plus(upto, 1))
+end
 
 local function keep(stream, ...)
   local excess = redis.call('XLEN', stream) - most + 1
   if excess > 0 and stream == kept then
     local old = redis.call('XRANGE', stream, '-', '+', 'COUNT', excess)
-    redis.call('HSET', state, 'trimmed', string.sub(old[#old][1], 1, 17))
+    forget(string.sub(old[#old][1], 1, 17))
   end
   redis.call('XADD', stream, 'MAXLEN', most, at .. '-0', ...)
   redis.call('PEXPIRE', stream, age)
@@ -129,7 +164,7 @@ for i = 9, #ARGV, 5 do
     if not answer and most > 0 and kind ~= 'a' then keep(past, 'b', bytes, 'v', there or '') end
   end
   if not answer then
-    told[#told + 1] = struct.pack('>I4', #bytes) .. bytes
+    told[#told + 1] = entry(bytes)
     answer = at
     last, at = at, plus(at, 1)
   end
@@ -137,22 +172,15 @@ for i = 9, #ARGV, 5 do
 end
 
 if #told > 0 then
-  if not head then redis.call('HSET', state, 'born', first) end
-  redis.call('HSET', state, 'head', last)
-  redis.call('SET', clock, last)
   if most > 0 then
     local over = plus(now, -age * 1e4)
     local old = redis.call('XREVRANGE', kept, over, '-', 'COUNT', 1)
     if #old > 0 then
-      redis.call('HSET', state, 'trimmed', string.sub(old[1][1], 1, 17))
+      forget(string.sub(old[1][1], 1, 17))
       redis.call('XTRIM', kept, 'MINID', over)
     end
   end
-  local payload = (head or ZERO) .. first .. last .. table.concat(told)
-  redis.call('XADD', latest, 'MAXLEN', 256, first .. '-0', 'b', payload)
-  redis.call('PEXPIRE', latest, ARGV[7])
-  redis.call('PEXPIRE', state, ARGV[8])
-  redis.call('PUBLISH', topic, payload)
+  broadcast(clock, state, latest, topic, ARGV[7], ARGV[8], head, first, last, told)
 end
 if #news > 0 then
   for _, one in ipairs(news) do
@@ -175,9 +203,9 @@ What a node reports for webhooks alone: `o` somebody is here, `v` nobody is, `n`
 """
 
 LOAD = (
-    _TIME
+    TIME
     + """
--- KEYS: clock, :s, :h. ARGV: floor, state kept (ms)
+-- KEYS: clock, :s, :h, :v. ARGV: floor, state kept (ms)
 local clock = later(redis.call('GET', KEYS[1]), later(now, ARGV[1]))
 redis.call('SET', KEYS[1], clock)
 local head = redis.call('HGET', KEYS[2], 'head')
@@ -186,10 +214,12 @@ if not head then
   redis.call('HSET', KEYS[2], 'head', head, 'born', head)
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
 end
-return {clock, head, redis.call('HGET', KEYS[2], 'cached') or '', redis.call('HGETALL', KEYS[3])}
+local cached = redis.call('HGET', KEYS[2], 'cached') or ''
+local now_is = cached ~= '' and redis.call('HGET', KEYS[4], string.sub(cached, 1, 17)) or ''
+return {clock, head, cached, now_is, redis.call('HGETALL', KEYS[3])}
 """
 )
-"""The clock, how far a channel's log is, its last event for newcomers, and who is here, all at one moment."""
+"""The clock, how far a channel's log is, its last event for newcomers, as it is now, and who is here, at one moment."""
 
 MISSED = """
 -- KEYS: :s, :r, :h. ARGV: after which serial
@@ -200,56 +230,8 @@ return {redis.call('HGET', KEYS[1], 'head') or '', payloads, redis.call('HGETALL
 """
 """The broadcasts after a serial that are still there, how far the log is, and who is here, all at one moment."""
 
-PAGE = (
-    _TIME
-    + """
--- KEYS: :s, :m or :p. ARGV: since, before, limit, newest first, age (ms), whether gaps are told
-local facts = redis.call('HMGET', KEYS[1], 'head', 'born', 'trimmed', 'kept')
-local head, since, stream = facts[1] or ZERO, ARGV[1], KEYS[2]
-local floor = later(facts[3], ZERO)
-local old = redis.call('XREVRANGE', stream, plus(now, -tonumber(ARGV[5]) * 1e4), '-', 'COUNT', 1)
-if #old > 0 then floor = later(string.sub(old[1][1], 1, 17), floor) end
-if redis.call('EXISTS', stream) == 0 then floor = later(facts[4], floor) end
-local gap = 0
-if since ~= '' and ARGV[6] == '1' then
-  if floor > since or since > head or (since > ZERO and since < later(facts[2], ZERO)) then gap = 1 end
-end
-local low = '(' .. later(since ~= '' and since, floor) .. '-0'
-local high = ARGV[2] ~= '' and '(' .. ARGV[2] .. '-0' or '+'
-local found
-if low == '(' .. ZERO .. '-0' then low = '-' end
-if ARGV[4] == '1' then
-  found = redis.call('XREVRANGE', stream, high, low, 'COUNT', ARGV[3])
-else
-  found = redis.call('XRANGE', stream, low, high, 'COUNT', ARGV[3])
-end
-return {head, gap, found}
-"""
-)
-"""A page of what retention still shows, and whether something after `since` is gone."""
-
-COUNT = (
-    _TIME
-    + """
--- KEYS: :m. ARGV: since, most, age (ms)
-local low = later(ARGV[1], plus(now, -tonumber(ARGV[3]) * 1e4))
-return #redis.call('XRANGE', KEYS[1], '(' .. low .. '-0', '+', 'COUNT', ARGV[2])
-"""
-)
-"""How many messages there are after a serial, as many as asked for at the most."""
-
-DELETE = """
--- KEYS: :m. ARGV: since, before
-local found
-repeat
-  found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', '(' .. ARGV[2] .. '-0', 'COUNT', 500)
-  for i = 1, #found do redis.call('XDEL', KEYS[1], found[i][1]) end
-until #found < 500
-"""
-"""Delete the messages between two exclusive serials."""
-
 BEAT = (
-    _TIME
+    TIME
     + """
 -- KEYS: clock, epoch, nodes. ARGV: node, lease (ms), an epoch for when there is none, floor
 local clock = later(redis.call('GET', KEYS[1]), later(now, ARGV[4]))
@@ -363,7 +345,7 @@ return left
 """
 """Take from budgets what nodes have let through already. Answers what is left of each, below 0 where it was more."""
 REACT = (
-    _TIME
+    TIME
     + """
 -- KEYS: :a, :b, :n. ARGV: message, action, user, kind, value, how many it may have, how long they stay (ms)
 local message, at, user, kind, value = unpack(ARGV, 1, 5)
@@ -414,7 +396,7 @@ return rows
 
 ALL = (
     SPEND,
-    *(SAY, LOAD, MISSED, PAGE, COUNT, DELETE, BEAT, RENEW_EPOCH),
+    *(SAY, LOAD, MISSED, BEAT, RENEW_EPOCH),
     *(TELL, TELL_AGAIN, REACT, UNREACT, REACTIONS),
     *(FACTS, STANDS, CLAIM, RELEASE, OWNED),
 )

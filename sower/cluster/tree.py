@@ -18,12 +18,14 @@ import trio
 
 from sower.channel_tree import CLIENT_EVENT, ChannelTree
 from sower.cluster.broadcast import Broadcast
+from sower.cluster.changes import make
 from sower.cluster.copy import Copy
 from sower.cluster.counts import Numbers
 from sower.cluster.entries import Batch, Entered, Entry, Snapshot, Spoken, Unknown, first_of, unpack
 from sower.cluster.facts import HOW, Report, Reports
 from sower.cluster.node import Node, Outcome
 from sower.cluster.replica import Replica
+from sower.cluster.turns import SAID_AT_ONCE, excluded, spoken, turn
 from sower.cluster.wildcards import Wildcards
 from sower.config import History
 from sower.core.answer import Receipt
@@ -31,18 +33,12 @@ from sower.core.channel import Channel
 from sower.core.happening import Fact, Happening
 from sower.core.message import Message, Position
 from sower.core.rules import Rules
-from sower.errors import ClusterFailed, NotSpoken, SowerError
+from sower.errors import ClusterFailed, SowerError
 from sower.inbox import Arrival, Departure, Item, Publication, Subscriber, refuse
 from sower.membership import Membership
 from sower.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
-
-SAID_AT_ONCE = 500
-"""Entries in one script: some milliseconds in which Redis does nothing else."""
-
-BYTES_AT_ONCE = 1024 * 1024
-"""Bytes of data in one script, but for a single message that is longer."""
 
 HEARD_AT_MOST = 1000
 """Broadcasts that wait for a tree; what comes besides is read again."""
@@ -245,13 +241,8 @@ class ClusterTree(ChannelTree):
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
         command = item.command
-        if item.about is not None:
-            item.answer(NotSpoken("Daemons of a cluster do not change or annotate messages yet."))
-            return
-        message = Message(
-            0, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender
-        )
-        self._accepted.append((item, message))
+        said = command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender, item.about
+        self._accepted.append((item, Message(0, *said)))
 
     def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:
         """Whoever is a member by coming is let in when the log says that it is one."""
@@ -275,7 +266,14 @@ class ClusterTree(ChannelTree):
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Append what is to be said, then tell publishers. Members come before messages."""
         assert isinstance(state, Copy)
-        reports, intents, accepted = self._reports.due[:SAID_AT_ONCE], self._intents[:SAID_AT_ONCE], self._turn()
+        reports, intents, accepted = (
+            self._reports.due[:SAID_AT_ONCE],
+            self._intents[:SAID_AT_ONCE],
+            turn(self._accepted),
+        )
+        if not (accepted or reports or intents):
+            await self._change(state)
+            return
         spoken = [self._spoken(publication, message) for publication, message in accepted]
         said: list[tuple[Entry | Report, bytes]] = [*reports, *intents, *spoken]
         outcomes: list[Outcome] = []
@@ -292,34 +290,28 @@ class ClusterTree(ChannelTree):
         del self._accepted[: len(accepted)]
         self._settle(accepted, outcomes[len(reports) + len(intents) :])
 
-    def _turn(self) -> list[tuple[Publication, Message]]:
-        """As many messages as go into one script."""
-        size = count = 0
-        for _, message in self._accepted[:SAID_AT_ONCE]:
-            size += len(message.data)
-            if count and size > BYTES_AT_ONCE:
-                break
-            count += 1
-        return self._accepted[:count]
-
     def _spoken(self, publication: Publication, message: Message) -> tuple[Entry, bytes]:
-        command, sender = publication.command, publication.sender
-        excluded = sender.id if sender is not None else command.exclude
-        speaker = publication.speaker if self._node.hears(self.app, Fact.CLIENT_EVENT) else None
-        entry = Spoken(
-            message.event,
-            message.data,
-            int(message.kind),
-            message.user,
-            message.id,
-            message.extra,
-            command.told,
-            excluded,
-            None if speaker is None else speaker.id,
-        )
+        command = publication.command
+        entry = spoken(publication, message, speaker=self._node.hears(self.app, Fact.CLIENT_EVENT))
         if self.rules.cache and command.told and not message.event.startswith(CLIENT_EVENT):
             return entry, b"c"
         return entry, b"m" if command.stored else b"n"
+
+    async def _change(self, state: Copy) -> None:
+        """Do to a message what is first, then tell who asked for it."""
+        publication, message = self._accepted[0]
+        node, without, largest = self._around.node, excluded(publication), self._node.largest
+        with trio.CancelScope(shield=True):  # so that it is not done twice
+            try:
+                outcome = await make(node, self.app, self.name, message, without, largest)
+            except ClusterFailed as error:
+                self._unsaid(state, error)
+            except SowerError as error:
+                del self._accepted[0]
+                publication.answer(error)
+            else:
+                del self._accepted[0]
+                self._settle([(publication, message)], [outcome])
 
     def _settle(self, accepted: Sequence[tuple[Publication, Message]], outcomes: Sequence[Outcome]) -> None:
         fresh = [message for (_, message), outcome in zip(accepted, outcomes, strict=True) if outcome.fresh]
@@ -423,7 +415,7 @@ class ClusterTree(ChannelTree):
         before, more, gap = state.head, True, lost
         while more:
             page = await self._node.log.since(
-                self.app, self.name, state.head, upto=upto, limit=READ_AT_ONCE, history=history
+                self.app, self.name, state.head, upto=upto, limit=READ_AT_ONCE, history=history, in_order=True
             )
             if (gap or page.gap) and state.head == before:
                 self._tell_gap(state, before, upto)

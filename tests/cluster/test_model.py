@@ -27,7 +27,7 @@ from sower.config import Cluster, Duration, History
 from sower.core.message import Appearance, Did, Message, next_serial
 from sower.core.presence import Change, Presence
 from sower.store.journal import Journal
-from tests.cluster.conftest import Redis
+from tests.cluster.conftest import Redis, RedisCluster
 
 HISTORY = History(messages=4, age=Duration(3600))
 QUICK = settings(max_examples=100, deadline=None)
@@ -69,14 +69,14 @@ COMMANDS = st.lists(
 )
 
 
-def node_of(redis: Redis) -> AbstractAsyncContextManager[Node]:
-    return Node.open(Cluster(url=redis.url, prefix=secrets.token_hex(4)), lambda name: HISTORY, 600.0)
+def node_of(redis: Redis | RedisCluster, prefix: str = "") -> AbstractAsyncContextManager[Node]:
+    return Node.open(Cluster(url=redis.url, prefix=prefix or secrets.token_hex(4)), lambda name: HISTORY, 600.0)
 
 
-async def check(compare: Callable[..., Awaitable[None]], given_: Any, *args: Any) -> None:
+async def check(compare: Callable[..., Awaitable[None]], given_: Any, *args: Any, examples: settings = QUICK) -> None:
     """Have hypothesis make up what is compared, in a thread of its own."""
 
-    @QUICK
+    @examples
     @given(given_)
     def attempt(made: Any) -> None:
         trio.from_thread.run(compare, made, *args)

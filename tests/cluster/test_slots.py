@@ -12,10 +12,15 @@ import httpx
 import pytest
 import trio
 
+from sower.cluster.archive import Archive
+from sower.cluster.changes import make
+from sower.cluster.entries import Spoken
 from sower.cluster.keys import Keys, shard_of
 from sower.cluster.links import slot_of
+from sower.core.message import Act, Kind, Message, Revision
 from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster
 from tests.cluster.test_faults import hear_until, until_ready
+from tests.cluster.test_model import HISTORY, node_of
 from tests.cluster.test_presence import ROOM, token
 from tests.cluster.test_presence import until as there_are
 from tests.cluster.test_workers import until
@@ -64,9 +69,26 @@ def master_of(masters: RedisCluster, app: str) -> Master:
 
 def test_keys_are_counted_as_redis_counts_them(masters: RedisCluster) -> None:
     keys = Keys("slots", "1001", "a{b}c")
-    assert len({slot_of(key) for key in (keys.topic, keys.clock, keys.state, keys.here, keys.ids + b"x")}) == 1
+    assert (
+        len({slot_of(key) for key in (keys.topic, keys.clock, keys.state, keys.here, keys.index, keys.ids + b"x")}) == 1
+    )
     for key in (keys.topic, b"", b"plain", b"{}x", b"{a", b"a}b{c}{d}"):
         assert str(slot_of(key)) == masters.masters[0].command("CLUSTER", "KEYSLOT", key.decode())
+
+
+async def test_a_message_is_changed_and_read_on_the_master_that_has_its_app(masters: RedisCluster) -> None:
+    async with node_of(masters) as node:
+        for app in APPS:
+            (said,) = await node.say(app, "a", node.keys(app, "a"), [(Spoken("e", b"x", 1, None, None, None), b"m")])
+            appended = Message(0, "", b"y", Kind.TEXT, id="1", about=Revision(said.serial, Act.APPENDED))
+            made = [await make(node, app, "a", appended, None, 10) for _ in range(2)]
+            assert made == [(made[0].serial, True), (made[0].serial, False)]
+            archive = Archive(node)
+            for in_order, data in ((False, [b"xy"]), (True, [b"x", b"xy"])):
+                page = await archive.page(app, "a", limit=9, history=HISTORY, in_order=in_order)
+                assert [message.data for message in page.messages] == data
+            await archive.delete(app, "a", said.serial - 1, said.serial + 1)
+            assert (await archive.page(app, "a", limit=9, history=HISTORY, in_order=True)).messages == []
 
 
 async def test_apps_are_spread_over_masters_and_each_is_one_order_on_all_nodes(
