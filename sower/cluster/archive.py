@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sower.cluster import entries, histories
-from sower.cluster.entries import Now
+from sower.cluster.entries import SERIAL, Now
 from sower.cluster.keys import Keys
 from sower.cluster.node import Node
 from sower.config import History
@@ -88,7 +88,22 @@ class Archive:
         else:
             now = zip(rows[:limit], states or [b""] * len(rows), strict=False)
             found = [await self._as_it_is(keys, row, state, as_of) for row, state in now]
-        return Page([m for m in found if m is not None], gap=bool(gap), more=len(rows) > limit)
+        messages, more = [m for m in found if m is not None], len(rows) > limit
+        if more and not messages:  # all of it is what only a newer daemon understands: nobody could go on from it
+            last = int(rows[limit - 1][0][:SERIAL])
+            page = await self.page(
+                app,
+                channel,
+                since=since if newest_first else last,
+                before=last if newest_first else before,
+                limit=limit,
+                newest_first=newest_first,
+                history=history,
+                in_order=in_order,
+                as_of=as_of,
+            )
+            return page._replace(gap=bool(gap))
+        return Page(messages, gap=bool(gap), more=more)
 
     async def versions(
         self,

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 
 from sower import __version__
+from sower.cluster.archive import Archive
 from sower.cluster.entries import Spoken, Unknown, pack, unpack
 from sower.cluster.node import Node
 from sower.cluster.versions import PROTOCOL
 from sower.config import Cluster, History
+from sower.store.rows import Page
 from tests.cluster.conftest import Redis, cluster, made
 from tests.e2e.daemon import CONFIG
 
 SOON = "9999999999999"
 """When the lease of a node ends that nobody buries."""
+
+LONG = History(messages=100, age=3600)
 
 
 class Reaction(Spoken, frozen=True, array_like=True, tag="z"):
@@ -51,6 +55,25 @@ async def test_what_a_neighbouring_version_says_besides_is_read_past(tmp_path: P
     assert f"{PROTOCOL} {__version__}" in redis.command(
         "HVALS", "versions:{all}:versions"
     )  # killed: until it is buried
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_a_page_of_nothing_but_what_a_newer_version_says_is_none(redis: Redis, newest_first: bool) -> None:
+    async with Node.open(Cluster(url=redis.url, prefix="pages"), lambda name: LONG, 60.0) as newer:
+        channel = f"kept-{newest_first}"
+        keys = newer.keys("1001", channel)
+        for kind, data in ((Spoken, b"1"), *[(Reaction, b"2")] * 5, (Spoken, b"3")):
+            await newer.say("1001", channel, keys, [(kind("e", data, 0, None, None, None), b"m")])
+
+        async def page(**where: int) -> Page:
+            return await Archive(newer).page("1001", channel, limit=2, history=LONG, newest_first=newest_first, **where)
+
+        first = await page()
+        serial = first.messages[-1].serial
+        second = await page(before=serial) if newest_first else await page(since=serial)
+    told = [message.data for page in (first, second) for message in page.messages]
+    assert told == ([b"3", b"1"] if newest_first else [b"1", b"3"])
+    assert (first.more, second.more) == (True, False)
 
 
 async def test_a_version_that_is_too_far_away_does_not_start_and_says_why(tmp_path: Path, redis: Redis) -> None:
