@@ -73,7 +73,7 @@ class Heads:
 
     def _take_apart(self, data: bytes) -> tuple[Key, str, bytes] | None:
         """The key, the target and the body of what can be one whole request."""
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, end, body = data.partition(b"\r\n\r\n")
         line, _, fields = head.partition(b"\r\n")
         before, announced, behind = fields.partition(LENGTH)
         length, _, after = behind.partition(b"\r\n")
@@ -81,7 +81,7 @@ class Heads:
             method, target, version = line.decode("ascii").split(" ")
         except ValueError:
             return None
-        if version != "HTTP/1.1" or target[:1] != "/" or "#" in target or not target.isprintable():
+        if not end or version != "HTTP/1.1" or target[:1] != "/" or "#" in target or not target.isprintable():
             return None
         if length != (b"%d" % len(body) if announced else body):
             return None

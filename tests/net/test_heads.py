@@ -77,6 +77,13 @@ def test_what_is_less_plain_is_left_to_the_parser(data: bytes) -> None:
     assert knowing(*PLAIN).read(data, ADDRESS) is None
 
 
+@pytest.mark.parametrize("data", PLAIN)
+def test_what_has_come_in_part_is_left_to_the_parser_wherever_it_is_cut(data: bytes) -> None:
+    heads = knowing(*PLAIN)
+    assert [cut for cut in range(len(data)) if heads.read(data[:cut], ADDRESS) is not None] == []
+    assert heads.read(data, ADDRESS) is not None
+
+
 @pytest.mark.parametrize(
     "data",
     [
