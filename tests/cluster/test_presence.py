@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,10 @@ async def test_members_of_two_nodes_are_members_of_one_channel(tmp_path: Path, r
 async def test_members_of_a_killed_node_go_once_within_the_lease(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis, 3) as nodes:
         one, two, three = nodes
-        async with (
-            two.socket(ROOM, token=await token(two, "bob")) as bob,
-            three.socket(ROOM, token=await token(three, "cid")) as cid,
-        ):
+        async with AsyncExitStack() as stack:
+            bob = await stack.enter_async_context(two.socket(ROOM, token=await token(two, "bob")))
             await bob.expect("welcome")
+            cid = await stack.enter_async_context(three.socket(ROOM, token=await token(three, "cid")))
             await cid.expect("welcome")
             await bob.expect("join")
             async with one.socket(ROOM, token=await token(one, "ann")) as ann:
@@ -95,11 +95,10 @@ async def test_members_of_a_killed_node_go_once_within_the_lease(tmp_path: Path,
 async def test_a_node_that_hangs_past_its_lease_says_its_members_again(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis) as nodes:
         one, two = nodes
-        async with (
-            one.socket(ROOM, token=await token(one, "ann")) as ann,
-            two.socket(ROOM, token=await token(two, "bob")) as bob,
-        ):
+        async with AsyncExitStack() as stack:
+            ann = await stack.enter_async_context(one.socket(ROOM, token=await token(one, "ann")))
             await ann.expect("welcome")
+            bob = await stack.enter_async_context(two.socket(ROOM, token=await token(two, "bob")))
             await bob.expect("welcome")
             await ann.expect("join")
             assert one.process is not None
@@ -130,11 +129,10 @@ async def test_members_outlive_redis_and_who_went_meanwhile_is_gone(tmp_path: Pa
 async def test_members_are_said_again_where_redis_lost_them(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis) as nodes:
         one, two = nodes
-        async with (
-            one.socket(ROOM, token=await token(one, "ann")) as ann,
-            two.socket(ROOM, token=await token(two, "bob")) as bob,
-        ):
+        async with AsyncExitStack() as stack:
+            ann = await stack.enter_async_context(one.socket(ROOM, token=await token(one, "ann")))
             await ann.expect("welcome")
+            bob = await stack.enter_async_context(two.socket(ROOM, token=await token(two, "bob")))
             await bob.expect("welcome")
             await ann.expect("join")
             redis.command("FLUSHALL")
