@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -137,14 +138,14 @@ class Listener:
         return "".join(word for word in self.said if isinstance(word, str) and word != "welcome")
 
 
-class Audience:
+class Audience(ABC):
     """An encoding in which every delivery has a word of its own."""
 
     def encode(self, channel: str, deliveries: Sequence[Delivery]) -> bytes:
         return b"".join([self.word(channel, delivery) for delivery in deliveries])
 
-    def word(self, channel: str, delivery: Delivery) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def word(self, channel: str, delivery: Delivery) -> bytes: ...
 
 
 class Plain(Audience):

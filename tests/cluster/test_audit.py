@@ -6,12 +6,13 @@ import json
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import trio
 
 from tests.cli.shell import sower
-from tests.cluster.conftest import Redis, cluster
+from tests.cluster.conftest import PATIENCE, Redis, cluster
 from tests.e2e.daemon import KEY, Daemon
 
 
@@ -26,12 +27,19 @@ async def refuse_somebody(node: Daemon, channel: str) -> None:
         assert answer.status_code == 401, answer.text
 
 
+async def refusals(node: Daemon, count: int) -> Any:
+    """What it shows once there are so many: a record is on disk a moment after its answer."""
+    with trio.fail_after(PATIENCE):
+        while len((page := (await node.request("GET", "/audit?kind=refused")).json())["records"]) < count:
+            await trio.lowlevel.checkpoint()
+    return page
+
+
 async def test_any_daemon_shows_what_all_have_and_names_one_that_does_not_answer(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis, lease="30s") as (one, two):
         await refuse_somebody(one, "first")
         await refuse_somebody(two, "second")
-        await trio.sleep(0.3)  # a record is on disk within 0.1
-        page = (await two.request("GET", "/audit?kind=refused")).json()
+        page = await refusals(two, 2)
         assert "silent" not in page
         shown = await sower(two.folder, "audit", "--kind", "refused", "--json")
         told = [json.loads(line) for line in shown.out.splitlines()]
