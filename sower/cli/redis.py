@@ -45,21 +45,27 @@ async def examine_redis(cluster: Cluster) -> list[Finding]:
 
 
 async def _server(name: str, place: Place, cluster: Cluster, oldest: tuple[int, int]) -> list[Finding]:
-    try:
-        async with place.pool(1) as pool, pool.acquire() as connection:
-            facts = _read(await connection.create_request(b"INFO"))
-            try:
-                settings: Any = await connection.create_request(b"CONFIG GET", b"appendfsync")
-            except RedisError:
-                settings = {}
-    except (RedisError, OSError, TimeoutError) as error:
-        return [Finding(name, BAD, f"cannot be asked: {error}", "look at cluster.url, and whether Redis runs")]
+    async with place.pool(1) as pool:
+        try:  # in here: what leaves the pool's nursery is a group
+            async with pool.acquire() as connection:
+                facts = _read(await connection.create_request(b"INFO"))
+                settings = await _ask_fsync(connection)
+        except (RedisError, OSError, TimeoutError) as error:
+            return [Finding(name, BAD, f"cannot be asked: {error}", "look at cluster.url, and whether Redis runs")]
     return [
         _version(name, facts, oldest),
         _eviction(name, facts),
         _persistence(name, facts, settings.get(b"appendfsync", b"").decode()),
         _replicas(name, facts, cluster.replicas),
     ]
+
+
+async def _ask_fsync(connection: Any) -> dict[bytes, bytes]:
+    """Nothing where this user may not ask."""
+    try:
+        return await connection.create_request(b"CONFIG GET", b"appendfsync")
+    except RedisError:
+        return {}
 
 
 def _read(info: Any) -> Facts:

@@ -146,12 +146,8 @@ class Links(Line):
     async def ask_owners(self) -> Owners:
         """What the first server says that answers; nothing where none does."""
         for server in dict.fromkeys((*self._lines, *self._place.named)):
-            try:
-                async with self._place.at(server).pool(1) as pool, pool.acquire() as connection:
-                    answer: Any = await connection.create_request(b"CLUSTER SLOTS")
-            except (RedisError, OSError, TimeoutError) as error:
-                self._fault = f"{server}: {error}"
-                self._doubt.set()
+            answer = await self._ask_slots(server)
+            if answer is None:
                 continue
             owners = tuple(
                 (first, last, TCPLocation(primary[0].decode() if primary[0] else server.host, primary[1]))
@@ -161,6 +157,17 @@ class Links(Line):
             self._fault = "" if covered == SLOTS else f"{SLOTS - covered} slots have no master"
             return owners
         return ()
+
+    async def _ask_slots(self, server: TCPLocation) -> Any:
+        """What a server says of CLUSTER SLOTS, None where it does not answer."""
+        async with self._place.at(server).pool(1) as pool:
+            try:  # in here: what leaves the pool's nursery is a group
+                async with pool.acquire() as connection:
+                    return await connection.create_request(b"CLUSTER SLOTS")
+            except (RedisError, OSError, TimeoutError) as error:
+                self._fault = f"{server}: {error}"
+                self._doubt.set()
+                return None
 
     def _arrange(self, owners: Owners, nursery: trio.Nursery) -> None:
         """Have a line to each master, and each topic at its own."""

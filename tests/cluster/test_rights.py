@@ -134,6 +134,9 @@ async def test_doctor_says_what_to_change_in_a_redis_that_forgets(tmp_path: Path
             assert said["redis 2"][1] == "appendfsync is no"
             assert said["redis rights 4"][0] == "bad"
             assert "maxmemory" in said["redis rights 4"][1]
+            server.kill()
+            state, text, remedy = (await doctor(one))["redis 0"]
+            assert (state, text[:15], "cluster.url" in remedy) == ("bad", "cannot be asked", True)
 
 
 async def test_doctor_looks_at_each_master_of_a_redis_cluster(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from sower.cluster.archive import Archive
 from sower.cluster.changes import make
 from sower.cluster.entries import Spoken
 from sower.cluster.keys import Keys, shard_of
-from sower.cluster.links import slot_of
+from sower.cluster.links import Links, slot_of
+from sower.cluster.places import Place
 from sower.core.message import Act, Kind, Message, Revision
 from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster
 from tests.cluster.test_faults import hear_until, until_ready
@@ -24,7 +25,7 @@ from tests.cluster.test_model import HISTORY, node_of
 from tests.cluster.test_presence import ROOM, token
 from tests.cluster.test_presence import until as there_are
 from tests.cluster.test_workers import until
-from tests.e2e.daemon import CONFIG, SECRET, Client, Daemon
+from tests.e2e.daemon import CONFIG, SECRET, Client, Daemon, free_port
 from tests.e2e.test_webhooks import about, config
 from tests.receiver import receiving
 
@@ -134,6 +135,13 @@ async def test_webhooks_and_audit_are_those_of_all_nodes(tmp_path: Path, masters
         page = (await two.request("GET", "/audit?kind=connected")).json()
         assert len({record["node"] for record in page["records"]}) == 2
         assert "silent" not in page
+
+
+async def test_a_server_that_is_named_first_and_away_is_passed_over(masters: RedisCluster) -> None:
+    there = masters.masters[0].port
+    place = Place.read(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{there}")
+    owners = await Links(place, replicas=0, heard=lambda topic, payload: None).ask_owners()
+    assert there in {where.port for _, _, where in owners}
 
 
 async def test_a_master_that_is_killed_stops_its_own_apps_alone_until_it_is_back(
