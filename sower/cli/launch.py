@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ def launch(config: Path | None, *, dev: bool = False, workers: int | None = None
     loaded = load_dev() if dev else find_config(config)
     worker = Worker.from_environment(os.environ)
     logs.set_up(worker and worker.number)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so much is one worth that comes before it listens or while it ends
 
     def ready(listeners: Sequence[Listener]) -> None:
         _show(loaded, [str(listener) for listener in listeners], dev=dev)

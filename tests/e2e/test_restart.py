@@ -98,6 +98,21 @@ async def test_a_second_signal_ends_it_at_once_and_a_reload_meanwhile_does_not(
         assert await daemon.stop(second) == 0
 
 
+async def test_reloads_asked_of_a_daemon_that_ends_do_not_kill_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        process = daemon.process
+        assert process is not None
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                while process.poll() is None:
+                    process.send_signal(signal.SIGHUP)
+                    await trio.sleep(0.001)
+
+            nursery.start_soon(ask)
+            assert await daemon.stop() == 0
+
+
 async def test_a_client_of_another_dialect_is_closed_with_the_code_on_which_its_own_sdk_comes_back(
     tmp_path: Path,
 ) -> None:
