@@ -196,5 +196,6 @@ class Relay(Wire):
         if not self.closed:
             super().close()
             self._attached.set()
-            if self._held is not None:
-                self._held.end()
+            held, self._held = self._held, None  # which refers to this
+            if held is not None:
+                held.end()

@@ -163,8 +163,9 @@ async def at_each_byte(said: bytes, do: Callable[[int], Awaitable[None]]) -> Non
 
 
 async def answer(stream: trio.SocketStream, end: bytes) -> bytes:
+    """What is heard up to this end, or what there is of it after a while."""
     heard = b""
-    with trio.fail_after(PATIENCE):
+    with trio.move_on_after(PATIENCE):
         while end not in heard and (part := await stream.receive_some()):
             heard += part
     return heard
@@ -186,7 +187,8 @@ async def test_an_exchange_that_comes_in_two_pieces_is_the_same_wherever_it_is_s
                     await stream.send_all(said[:place])
                     await trio.sleep(REST)
                     await stream.send_all(said[place:])
-                    assert end in await answer(stream, end), f"{name}, split at byte {place}"
+                    heard = await answer(stream, end)
+                    assert end in heard, f"{name}, split at byte {place}: {heard!r}"
 
             await at_each_byte(said, split)
             await house.neighbour_is_well()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -112,6 +113,26 @@ async def test_a_stream_gets_no_more_than_its_client_reads_before_it_opens_anoth
             sent += 10_000
         assert line.relay.send_now(b"more\n") == 0
         line.relay.close()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_session_that_ends_while_a_response_is_open_is_freed_by_its_counts(streams: bool) -> None:
+    gc.collect()
+    gc.disable()  # it does not see what was frozen
+    try:
+        async with served() as peer, trio.open_nursery() as nursery:
+            line = Line(Keepalive(lambda: 0.0), nursery)
+            line.streams = streams
+            peer.polls.instead = line.take
+            await peer.send(POLL % b"relay")
+            await line.wait()
+            line.relay.close()
+            await peer.rest()
+            peer.polls.instead = None
+            del line
+        assert [one for one in gc.get_objects() if isinstance(one, Relay)] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_stays_away_ends_its_session(mock_clock: trio.testing.MockClock) -> None:
