@@ -239,11 +239,13 @@ class Connection:
     def _said(self) -> None:
         """Go on, now that all is sent that could be answered."""
         if self._begun:
-            if isinstance(self._begun[0].answer, Response):
+            answer = self._begun[0].answer
+            if isinstance(answer, Response):
                 self._answer()
             elif self.state != "answer":
                 self.state = "answer"
-                self._host.start(self._await_answers)
+                if answer is not None:  # else a task waits for it still
+                    self._host.start(self._await_answers)
         elif not self._wanted:
             self.close()
         elif self._cut:

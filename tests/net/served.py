@@ -65,6 +65,11 @@ async def large(request: Request, params: Mapping[str, str]) -> Response:
     return Response(200, bytes(16 * 1024 * 1024))
 
 
+async def late(request: Request, params: Mapping[str, str]) -> Response:
+    await trio.sleep(1)
+    return Response(200, b"late")
+
+
 async def never(request: Request, params: Mapping[str, str]) -> Response:
     await trio.sleep_forever()
     raise AssertionError
@@ -147,6 +152,7 @@ def routes(polls: Polls) -> Router:
     router.add("GET", "/split", split)
     router.add("POST", "/headers", headers)
     router.add("GET", "/large", large)
+    router.add("GET", "/late", late)
     router.add("GET", "/never", never)
     router.add("GET", "/broken", SocketEndpoint(fall_silent))
     router.add("GET", "/ws/{channel}", SocketEndpoint(talk, ("v1",)))

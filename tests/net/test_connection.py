@@ -213,6 +213,21 @@ async def test_an_answer_does_not_wait_for_the_one_behind_it() -> None:
             assert (await peer.read(b"}}")).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_an_answer_that_was_read_slowly_keeps_nobody_from_the_one_behind_it_that_is_awaited_meanwhile(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async with served() as peer:
+        await peer.send(
+            b"".join(b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path for path in (b"/name/a", b"/large", b"/late"))
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        assert [connection.state for connection in peer.server.connections] == ["send"]
+        await peer.read(bytes(16 * 1024 * 1024))
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1)
+        assert (await peer.read(b"late")).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_socket_is_not_opened_while_the_daemon_ends() -> None:
     with trio.fail_after(5):
         async with served() as peer:
