@@ -38,7 +38,8 @@ class Backlog:
         """Let bytes wait before all that is held."""
         self._ahead.append(data)
         self.size += len(data)
-        self._spent = trio.Event()
+        if self._spent.is_set():  # another replay may wait for it
+            self._spent = trio.Event()
         self._more.set()
 
     def hold(self) -> None:

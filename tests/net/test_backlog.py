@@ -89,6 +89,23 @@ async def test_a_replay_waits_until_its_page_is_out(autojump_clock: trio.testing
     await backlog.spent()
 
 
+async def test_two_replays_that_wait_at_the_same_time_both_go_on() -> None:
+    backlog = Backlog(0.0)
+    backlog.hold()
+    backlog.hold()
+    backlog.add_ahead(b"page of one")
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backlog.spent)
+            await trio.testing.wait_all_tasks_blocked()
+            backlog.add_ahead(b"page of the other")
+            nursery.start_soon(backlog.spent)
+            await trio.testing.wait_all_tasks_blocked()
+            backlog.release()
+            backlog.release()
+            assert await sent(backlog) == [b"page of one", b"page of the other"]
+
+
 async def test_a_cut_drops_what_waits_and_lets_a_replay_go_on_to_its_end() -> None:
     backlog = Backlog(0.0)
     backlog.add(b"sending")
