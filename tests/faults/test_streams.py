@@ -69,37 +69,44 @@ def posted(path: str, body: dict[str, Any]) -> bytes:
     return f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(said)}\r\n\r\n".encode() + said
 
 
-EXCHANGES: dict[str, tuple[bytes, bytes]] = {
-    "a native socket": (
-        handshake(f"/ws/kept-n?key={KEY}") + text('{"type":"publish","event":"e","data":1,"id":"1"}'),
-        b'"type":"ack"',
-    ),
-    "a Pusher socket": (
-        handshake(f"/app/{KEY}?protocol=7")
-        + text('{"event":"pusher:subscribe","data":{"channel":"kept-p"}}')
-        + text('{"event":"pusher:ping","data":{}}'),
-        b"pusher:pong",
-    ),
-    "Pusher's HTTP API": (posted("/apps/1001/events", {"name": "e", "channels": ["kept-h"], "data": "1"}), b" 200 OK"),
-    "an Ably socket": (
-        handshake(f"/?v=6&key={ABLY}")
-        + text('{"action":10,"channel":"kept-a"}')
-        + text('{"action":15,"channel":"kept-a","msgSerial":0,"messages":[{"name":"e","data":"1"}]}'),
-        b'"action":1,',
-    ),
-    "Ably's HTTP API": (posted(f"/channels/kept-r/messages?key={ABLY}", {"name": "e", "data": "1"}), b" 201 Created"),
-    "a PubNub publish": (
-        f"GET /publish/pub-{KEY}/sub-{KEY}/0/kept-u/0/1?uuid=u HTTP/1.1\r\nHost: h\r\n\r\n".encode(),
-        b'"Sent"',
-    ),
-    "a PubNub long poll": (
-        f"GET /v2/subscribe/sub-{KEY}/kept-u/0?tt=0&uuid=u HTTP/1.1\r\nHost: h\r\n\r\n"
-        f"GET /v2/subscribe/sub-{KEY}/kept-u/0?tt=1&uuid=u HTTP/1.1\r\nHost: h\r\n\r\n".encode(),
-        b'"t"',
-    ),
-    "a stream of events": (f"GET /sse/kept-n?key={KEY} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), b"welcome"),
-}
-"""What a client says, and what it is answered with at the end."""
+def exchanges() -> dict[str, tuple[bytes, bytes]]:
+    """What a client says, and what it is answered with at the end. Not made before it is said: a signature grows old."""
+    return {
+        "a native socket": (
+            handshake(f"/ws/kept-n?key={KEY}") + text('{"type":"publish","event":"e","data":1,"id":"1"}'),
+            b'"type":"ack"',
+        ),
+        "a Pusher socket": (
+            handshake(f"/app/{KEY}?protocol=7")
+            + text('{"event":"pusher:subscribe","data":{"channel":"kept-p"}}')
+            + text('{"event":"pusher:ping","data":{}}'),
+            b"pusher:pong",
+        ),
+        "Pusher's HTTP API": (
+            posted("/apps/1001/events", {"name": "e", "channels": ["kept-h"], "data": "1"}),
+            b" 200 OK",
+        ),
+        "an Ably socket": (
+            handshake(f"/?v=6&key={ABLY}")
+            + text('{"action":10,"channel":"kept-a"}')
+            + text('{"action":15,"channel":"kept-a","msgSerial":0,"messages":[{"name":"e","data":"1"}]}'),
+            b'"action":1,',
+        ),
+        "Ably's HTTP API": (
+            posted(f"/channels/kept-r/messages?key={ABLY}", {"name": "e", "data": "1"}),
+            b" 201 Created",
+        ),
+        "a PubNub publish": (
+            f"GET /publish/pub-{KEY}/sub-{KEY}/0/kept-u/0/1?uuid=u HTTP/1.1\r\nHost: h\r\n\r\n".encode(),
+            b'"Sent"',
+        ),
+        "a PubNub long poll": (
+            f"GET /v2/subscribe/sub-{KEY}/kept-u/0?tt=0&uuid=u HTTP/1.1\r\nHost: h\r\n\r\n"
+            f"GET /v2/subscribe/sub-{KEY}/kept-u/0?tt=1&uuid=u HTTP/1.1\r\nHost: h\r\n\r\n".encode(),
+            b'"t"',
+        ),
+        "a stream of events": (f"GET /sse/kept-n?key={KEY} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), b"welcome"),
+    }
 
 
 class House:
@@ -180,7 +187,7 @@ def reset(stream: trio.SocketStream) -> None:
 @pytest.mark.slow
 async def test_an_exchange_that_comes_in_two_pieces_is_the_same_wherever_it_is_split(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
-        for name, (said, end) in EXCHANGES.items():
+        for name, (said, end) in exchanges().items():
 
             async def split(place: int, name: str = name, said: bytes = said, end: bytes = end) -> None:
                 async with await trio.open_tcp_stream("127.0.0.1", house.daemon.port) as stream:
@@ -198,7 +205,7 @@ async def test_an_exchange_that_comes_in_two_pieces_is_the_same_wherever_it_is_s
 @pytest.mark.slow
 async def test_a_reset_at_any_byte_harms_no_neighbour_and_leaves_nothing(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
-        for said, _ in EXCHANGES.values():
+        for said, _ in exchanges().values():
 
             async def cut(place: int, said: bytes = said) -> None:
                 stream = await trio.open_tcp_stream("127.0.0.1", house.daemon.port)
@@ -215,7 +222,7 @@ async def test_a_reset_at_any_byte_harms_no_neighbour_and_leaves_nothing(tmp_pat
 async def test_clients_that_stall_at_every_byte_hold_nobody_up_and_leave_nothing(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         stalled: list[trio.SocketStream] = []
-        for said, _ in EXCHANGES.values():
+        for said, _ in exchanges().values():
 
             async def stall(place: int, said: bytes = said) -> None:
                 stream = await trio.open_tcp_stream("127.0.0.1", house.daemon.port)
