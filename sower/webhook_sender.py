@@ -35,6 +35,9 @@ AT_ONCE = 8
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0
 """Seconds between the first two attempts, and at most: each wait is twice the one before, less up to a quarter."""
 
+DOUBLED = 6
+"""Times that the wait is doubled: then it is the longest, and who tries for a day comes to powers that no float has."""
+
 ROUNDS_BETWEEN = 10
 """Rounds of the loop from one POST to the next. A POST takes about 0.6 ms of processor, a round under load as much."""
 
@@ -147,7 +150,7 @@ class Sender:
         """Whether it is tried again, and when."""
         self.refused += 1
         now = self._ages()
-        wait = min(FIRST_RETRY * 2.0**notice.attempts, LAST_RETRY) * random.uniform(0.75, 1.0)
+        wait = min(FIRST_RETRY * 2.0 ** min(notice.attempts, DOUBLED), LAST_RETRY) * random.uniform(0.75, 1.0)
         notice.attempts += 1
         notice.error = problem[:200]
         notice.next_try = now + wait

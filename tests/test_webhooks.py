@@ -23,7 +23,7 @@ from sower.dialects.pusher.webhooks import body, event
 from sower.errors import JournalFailed
 from sower.store import audit as audit_record
 from sower.store.audit import Audit
-from sower.store.outbox import Outbox, waiting
+from sower.store.outbox import Notice, Outbox, waiting
 from sower.webhooks import Webhooks
 from tests.receiver import PATIENCE, Receiver, receiving
 from tests.store.opened import opened
@@ -426,6 +426,16 @@ async def test_what_is_old_after_a_long_stop_is_tried_once_before_it_is_given_up
     clock[0] += 86_400.0
     receiver.answer = lambda _: 200
     async with hooked(tmp_path, table(receiver), now=lambda: clock[0]):
+        await receiver.accept(1)
+
+
+async def test_one_that_was_refused_for_days_is_tried_again_as_before(tmp_path: Path, receiver: Receiver) -> None:
+    days = 3 * 86400.0
+    refused = Notice(1, "1", receiver.url, ("c",), time.time() - days, attempts=5000)
+    async with opened(tmp_path) as journal:
+        await Outbox(journal).store([(refused, body(0.0, [event(Happening(Fact.COUNTED, "c", count=0))]))], (), ())
+    receiver.answer = lambda post: 200 if len(receiver.posts) > 2 else 500
+    async with hooked(tmp_path, table(receiver, retry_for=Duration(2 * days))):
         await receiver.accept(1)
 
 
