@@ -144,7 +144,7 @@ class ChannelTree:
     def settle_crash(self, error: SowerError) -> None:
         """After a crash: whoever asked for the thing that was being decided is told, and it is not tried again."""
         item, self._current = self._current, None
-        if isinstance(item, Departure):
+        if item is not None and item.departs:
             self._inbox.appendleft(item)
         elif item is not None:
             refuse(item, error)
@@ -165,7 +165,7 @@ class ChannelTree:
         self._members.refuse(error)
         waiting, self._inbox = self._inbox, deque()
         for item in waiting:
-            if isinstance(item, Departure):
+            if item.departs:
                 self._inbox.append(item)
             else:
                 refuse(item, error)

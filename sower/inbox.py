@@ -105,6 +105,7 @@ class Subscription:
 
 
 class Arrival:
+    departs = False
     __slots__ = ("again", "audience", "can", "command", "meta", "subscription", "uses")
 
     def __init__(
@@ -135,6 +136,7 @@ class Arrival:
 
 
 class Departure:
+    departs = True
     __slots__ = ("at_once", "subscription")
 
     def __init__(self, subscription: Subscription, at_once: bool) -> None:
@@ -145,6 +147,7 @@ class Departure:
 class MetaChange:
     """Something new of a member: of the one that the subscriber is, or of this user."""
 
+    departs = False
     __slots__ = ("command", "subscription", "user")
 
     def __init__(self, subscription: Subscription, command: UpdateMeta | Appear, user: str) -> None:
@@ -162,6 +165,7 @@ class Publication:
     speaker: the client that published it over its socket
     """
 
+    departs = False
     __slots__ = ("about", "command", "sender", "speaker", "ticket", "user")
 
     def __init__(
@@ -190,10 +194,12 @@ class Publication:
 class Change(Protocol):
     """What changes a channel's state without being anybody's subscription.
 
-    apart: whether all that was decided before is told first
+    apart:   whether all that was decided before is told first
+    departs: whether somebody goes by it: as every departure, it is done however late, and never refused
     """
 
     apart: bool
+    departs: bool
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
         """Do it. Returns what is told of it. now: trio's clock."""
@@ -208,7 +214,7 @@ Item = Arrival | Departure | MetaChange | Publication | Change
 
 
 def refuse(item: Item, error: SowerError) -> None:
-    """Tell whoever is behind an item that it was not done; a departure needs no answer."""
+    """Tell whoever is behind an item that it was not done. No departure is refused."""
     if isinstance(item, Publication):
         item.answer(error)
     elif isinstance(item, Arrival):

@@ -216,10 +216,11 @@ async def settle() -> None:
 class Noting:
     """A tap that notes what it takes."""
 
+    apart, departs = True, False
+
     def __init__(self) -> None:
         self.followers = 0
         self.begun: list[tuple[int, int]] = []
-        self.apart = True
         self.taken: list[Delivery] = []
 
     def begin(self, head: int, members: int) -> None:

@@ -13,10 +13,10 @@ from sower.inbox import Subscriber
 class Broadcast:
     """What was said to all nodes."""
 
-    __slots__ = ("apart", "payload")
+    apart = departs = False
+    __slots__ = ("payload",)
 
     def __init__(self, payload: bytes) -> None:
-        self.apart = False
         self.payload = payload
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:

@@ -179,7 +179,7 @@ class ClusterTree(ChannelTree):
             waiting = list(self._inbox)
             self._inbox.clear()
             for item in waiting:
-                if isinstance(item, Publication | Departure):
+                if isinstance(item, Publication) or item.departs:
                     self._inbox.append(item)
                 else:
                     refuse(item, error)

@@ -227,12 +227,10 @@ class Feed:
         "node",
         "presence",
         "spring",
-        "tree",
         "words",
     )
 
     def __init__(self, tree: ChannelTree, words: PollWords, node: Node) -> None:
-        self.tree = tree
         self.name = tree.name
         self.words = words
         self.node = node
@@ -244,6 +242,11 @@ class Feed:
         self.messages = Track(self.spring, direct, stored=tree.rules.history is not None)
         self.presence = Track(self.spring, direct, stored=False)
         self._turnover: tuple[dict[str, None], dict[str, None], dict[str, None]] | None = None
+
+    @property
+    def tree(self) -> ChannelTree:
+        """The channel's."""
+        return self.spring.tree
 
     # As a tap
 
@@ -339,10 +342,10 @@ class Feed:
 class Tapping:
     """Has a feed take what its channel tells, in the order of everything else that the channel does."""
 
-    __slots__ = ("_feed", "apart")
+    apart, departs = True, False
+    __slots__ = ("_feed",)
 
     def __init__(self, feed: Feed) -> None:
-        self.apart = True
         self._feed = feed
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
@@ -351,17 +354,17 @@ class Tapping:
         return ()
 
     def refuse(self, error: SowerError) -> None:
-        """The channel is out of order, and has told nothing since: the next that needs the feed tries again."""
+        """The channel is out of order, and has told nothing since: who needs the feed next asks again, or the sweep."""
         self._feed.asked = False
 
 
 class Untapping:
     """Has a feed take nothing any more."""
 
-    __slots__ = ("_feed", "apart")
+    apart, departs = False, True
+    __slots__ = ("_feed",)
 
     def __init__(self, feed: Feed) -> None:
-        self.apart = False
         self._feed = feed
 
     def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
@@ -371,5 +374,4 @@ class Untapping:
         return ()
 
     def refuse(self, error: SowerError) -> None:
-        """It takes what a channel that is out of order tells: nothing."""
-        self._feed.empty()
+        """It is never refused."""

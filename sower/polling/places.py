@@ -173,7 +173,11 @@ class Places:
         for number, (key, feed) in enumerate(idle):
             if number < excess or feed.spring.used < now - LINGER:
                 del self._feeds[key]
-                feed.tree.post(Untapping(feed), always=True)
+                if feed.asked:
+                    feed.tree.post(Untapping(feed), always=True)
+        for (app, name), feed in list(self._feeds.items()):
+            if not (feed.asked or feed.idle):
+                self._feed(app, name, feed.words)
 
     def _drop_bundle(self, app: str, source: Source) -> None:
         bundle = self._bundles.pop((app, source))
@@ -186,13 +190,15 @@ class Places:
                 self._hub.follow_prefix(app, source.name, begun=False)
 
     def _feed(self, app: str, name: str, words: PollWords) -> Feed:
+        tree = self._hub.tree(app, name)  # before the feed is looked for: one that is born now may be given a feed
         feed = self._feeds.get((app, name))
         if feed is None:
-            feed = self._feeds[app, name] = Feed(self._hub.tree(app, name), words, self)
+            feed = self._feeds[app, name] = Feed(tree, words, self)
         feed.spring.used = trio.current_time()
-        if not feed.spring.begun and not feed.asked:
+        if not feed.asked:
             feed.asked = True
-            feed.tree.post(Tapping(feed), always=True)
+            feed.spring.tree = tree  # the one that it asked in vain may be forgotten
+            tree.post(Tapping(feed), always=True)
         return feed
 
     def _fill(self, app: str, bundle: Bundle, channels: Iterable[str], words: PollWords) -> None:

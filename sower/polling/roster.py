@@ -57,10 +57,10 @@ class Attendee:
 class Coming:
     """An attendee comes, or says again who it is. meta: JSON bytes, None for what is known."""
 
-    __slots__ = ("_attendee", "_meta", "_roster", "apart")
+    apart = departs = False
+    __slots__ = ("_attendee", "_meta", "_roster")
 
     def __init__(self, roster: Roster, attendee: Attendee, meta: bytes | None) -> None:
-        self.apart = False
         self._roster = roster
         self._attendee = attendee
         self._meta = meta
@@ -85,10 +85,10 @@ class Coming:
 class Going:
     """An attendee goes. at_once: it said so."""
 
-    __slots__ = ("_at_once", "_attendee", "_roster", "apart")
+    apart, departs = False, True
+    __slots__ = ("_at_once", "_attendee", "_roster")
 
     def __init__(self, roster: Roster, attendee: Attendee, *, at_once: bool) -> None:
-        self.apart = False
         self._roster = roster
         self._attendee = attendee
         self._at_once = at_once
@@ -101,7 +101,7 @@ class Going:
         return state.presence.leave(attendee.user, attendee.connection, attendee, now, serial, at_once=self._at_once)
 
     def refuse(self, error: SowerError) -> None:
-        """The channel is out of order; it was its last act."""
+        """It is never refused."""
 
 
 class Roster:
@@ -188,9 +188,11 @@ class Roster:
         return states
 
     def lose(self, attendee: Attendee) -> None:
-        """Its time is over."""
+        """Its time is over. A channel that is forgotten has nobody: this one went before, or never came."""
         self.forget(attendee)
-        attendee.tree.post(Going(self, attendee, at_once=False), always=True)
+        tree = attendee.tree
+        if self._hub.look(tree.app, tree.name) is tree:
+            tree.post(Going(self, attendee, at_once=False), always=True)
 
     def forget(self, attendee: Attendee) -> None:
         """Keep it no longer."""

@@ -20,9 +20,10 @@ from sower.config import App, ChannelRule, Config, History, Limits, PubnubSettin
 from sower.core.command import Credentials, Publish
 from sower.core.grants import Grant
 from sower.core.message import Message
-from sower.core.polling import Poll, Reach, Source
+from sower.core.polling import Absent, ChangeGroup, Names, Poll, Reach, Source
 from sower.dialects.interface import Polled
 from sower.dialects.pubnub.envelopes import Envelopes
+from sower.errors import JournalFailed
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.net.http import Response
@@ -45,6 +46,7 @@ RULES = (
 CONFIG = Config(apps=(APP,), channels=RULES)
 WORDS = Envelopes("sub")
 ANYBODY = Grant("1", "sub", "ada")
+SERVER = Grant("1", "sub", server=True)
 
 
 class Room:
@@ -342,6 +344,66 @@ def test_a_ring_is_bounded_and_says_what_it_no_longer_has() -> None:
     for serial in range(1000, 1003):
         track.add(Entry(serial, b"x" * 1_400_000, None))
     assert [entry.serial for entry in track.ring] == [1002]
+
+
+async def test_polls_hear_of_a_channel_that_could_not_be_read_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_house(tmp_path) as house:
+        await house.groups.change(SERVER, "", ChangeGroup("group", add=("kept-a", "kept-b")))
+        sources = [channel("kept"), Source(Reach.GROUP, "group")]
+        with monkeypatch.context() as patched:
+
+            async def fail(app: str, name: str) -> int:
+                raise JournalFailed("The disk hangs.")
+
+            patched.setattr(house.hub.journal, "head", fail)
+            cursors = [(await house.poll(source))[0] for source in sources]
+            await settle()
+        house.hub.sweep()
+        assert len(house.hub) == 0, "nobody is there, as far as the hub knows"
+        house.places.sweep(trio.current_time())
+        for source, cursor, name in zip(sources, cursors, ("kept", "kept-a"), strict=True):
+            house.publish(name, "news")
+            with trio.fail_after(5):
+                assert data((await house.poll(source, cursor=cursor))[1]) == ["news"]
+
+
+async def test_a_channel_that_is_polled_by_its_name_and_by_a_wildcard_has_one_feed(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await house.poll(Source(Reach.PREFIX, "a."))
+        await house.poll(channel("a.b"))
+        await settle()
+        assert len(feeds(house)) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_whoever_goes_while_the_channel_can_do_nothing_is_gone_afterwards(tmp_path: Path, at_once: bool) -> None:
+    async with a_house(tmp_path) as house:
+        (attendee,) = house.roster.attend("1", "ada", ["room"], 20.0, {})
+        await settle()
+        tree = attendee.tree
+        assert tree.state is not None
+        if at_once:
+            await house.roster.leave(SERVER, "", Absent(Names(("room",)), "ada"))
+        else:
+            house.roster.lose(attendee)
+        tree.refuse_waiting(JournalFailed("The disk hangs."))
+        await settle()
+        assert not tree.state.presence
+
+
+async def test_who_left_does_not_bring_a_forgotten_channel_back_when_its_time_is_over(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        (attendee,) = house.roster.attend("1", "ada", ["room"], 20.0, {})
+        await house.roster.leave(SERVER, "", Absent(Names(("room",)), "ada"))
+        await settle()
+        for _ in range(3):
+            house.hub.sweep()
+            await settle()
+        assert house.hub.look("1", "room") is None
+        attendee.tend(trio.current_time() + 21, 0.0)
+        assert not attendee.tree.running, "nobody would ever end its tasks"
 
 
 async def test_a_feed_that_is_let_go_is_freed_by_its_counts(tmp_path: Path) -> None:
