@@ -42,5 +42,5 @@ async def test_an_app_is_provisioned_and_each_of_its_keys_does_what_its_capabili
         await sower(tmp_path, "app", "remove", first["id"])
         for client in ("all", "some"):
             gone = await script.hear("state", client=client, state="failed")
-            assert gone["error"]["code"] == 40101
+            assert gone["error"]["code"] == 40400
         await ok(script, "ping", client="other")

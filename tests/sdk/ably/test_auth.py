@@ -29,11 +29,19 @@ async def failed(script: Any, client: str, **options: Any) -> int:
 
 async def test_a_wrong_key_and_a_wrong_secret_end_the_client_for_good(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
-        assert await failed(script, "a", key="appid.nobody:a-secret-of-ably-0123456789") == 40101
+        assert await failed(script, "a", key="appid.nobody:a-secret-of-ably-0123456789") == 40400
         assert await failed(script, "b", key=f"{NAME}:wrong") == 40101
         assert await failed(script, "c", token=token(secret="x" * 32)) == 40101
         # One that no server can have made is worth another try, and then there is nobody to ask for a better one.
         assert await failed(script, "d", token="no.jwt.atall") == 40171
+
+
+async def test_what_names_an_unknown_app_is_not_found_over_rest_too(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        for client, credential in (("key", {"key": "no.body:wrong"}), ("jwt", {"token": token(kid="no.body")})):
+            await ok(script, "rest", client=client, **credential)
+            told = await ok(script, "request", client=client, method="get", path="/channels/room/messages")
+            assert (told["status"], told["errorCode"]) == (404, 40400)
 
 
 async def test_the_app_has_a_key_of_its_own_form_where_none_is_set(tmp_path: Path) -> None:

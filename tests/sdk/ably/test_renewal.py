@@ -80,9 +80,9 @@ async def test_ably_js_rest_that_loops_on_an_expired_token_is_told_to_wait_and_e
 
 async def test_bad_keys_and_strangers_tokens_are_never_taken_for_ones_to_renew(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
-        for client, key in (("a", f"{NAME}:wrong"), ("b", f"nobody.{ABLY_KEY}")):
+        for client, key, code in (("a", f"{NAME}:wrong", 40101), ("b", f"nobody.{ABLY_KEY}", 40400)):
             await ok(script, "rest", client=client, key=key)
-            assert await refused(script, "history", client=client, channel="room") == 40101
+            assert await refused(script, "history", client=client, channel="room") == code
         await ok(script, "rest", client="c", tokens=[token(secret="x" * 32)])
         assert await refused(script, "history", client="c", channel="room") == 40101
         assert len(script.told("renewals", client="c")) == 1
