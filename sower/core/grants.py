@@ -112,6 +112,7 @@ class Credential:
 
     old_secret: still accepted while an app rotates
     claims:     what the key allows, None for everything
+    protocol:   whose key it is, empty for the daemon's own: each has tokens that say in their own way what they allow
     """
 
     app: str
@@ -119,6 +120,7 @@ class Credential:
     secret: bytes
     old_secret: bytes | None = None
     claims: Claims | None = None
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sower.core.rules import RuleBook
 from sower.dialects.ably.tokens import verify as verify_ably
 from sower.dialects.pubnub.tokens import inspect, seal, text_of, verify_token
 from sower.errors import SowerError
-from tests.fuzz.house import CREDENTIAL, NOW, checked
+from tests.fuzz.house import CREDENTIAL, NOW, OF_ABLY, checked
 
 KEY = CREDENTIAL.key
 CREDENTIALS = {KEY: CREDENTIAL}
@@ -61,7 +61,7 @@ def _native(token: str, credentials: dict[str, Credential]) -> Grant:
 
 
 def _ably(token: str, credentials: dict[str, Credential]) -> Grant:
-    return verify_ably(token, credentials, NOW)
+    return verify_ably(token, {KEY: OF_ABLY}, NOW)
 
 
 def _pubnub(token: str, credentials: dict[str, Credential]) -> Grant:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,6 +30,7 @@ from sower.core.message import Appearance, Counted, Delivery, Did, Joined, Kind,
 from sower.core.presence import MemberView
 from sower.dialects.ably import ably
 from sower.dialects.ably.channels import ChannelWords
+from sower.dialects.ably.keys import PROTOCOL
 from sower.dialects.ably.stream import StreamEncoder as AblyStream
 from sower.dialects.ably.wire import JSON, MSGPACK
 from sower.dialects.interface import Dialect, Encoder, HttpRoute, PollRoute, Reply, SocketRoute, StreamRoute
@@ -50,6 +52,7 @@ EPOCH = "1f0c9a3e"
 SESSION = SimpleNamespace(id="00000000abcd7")
 APP = App(id="1001", key="key", secret="a-secret-of-32-bytes-for-the-fuzz")
 CREDENTIAL = Credential(APP.id, APP.key, APP.secret.encode())
+OF_ABLY = replace(CREDENTIAL, protocol=PROTOCOL)
 ACCESS = Access((APP,), Limits(), now=lambda: NOW)
 
 OWN, PUSHERS, ABLYS, PUBNUBS = native(EPOCH), pusher((APP,)), ably((APP,), EPOCH, 25.0), pubnub((APP,))
@@ -314,7 +317,7 @@ ANSWERS: Mapping[type, Callable[[Any], Any]] = {
     command.ReadOccupancy: lambda one: _occupancy(one.channel),
     command.ReadTime: lambda one: replies.Time(NOW),
     command.Mint: _mint,
-    command.Issue: lambda one: replies.Issued(one.make(CREDENTIAL, NOW, "id")),
+    command.Issue: lambda one: replies.Issued(one.make(OF_ABLY, NOW, "id")),
     command.Revoke: lambda one: replies.Revoked(NOW if one.before is None else one.before, NOW + one.margin),
     polling.ReadClock: lambda one: polling.Clock(SERIAL),
     polling.ReadHistories: lambda one: polling.Histories(tuple(map(_page, one.asked))),

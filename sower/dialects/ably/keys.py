@@ -11,14 +11,17 @@ from sower.config import App
 from sower.core.grants import Credential
 from sower.dialects.ably.capability import claims_of
 
+PROTOCOL = "ably"
+"""What tells these keys from an app's other ones."""
+
 
 def ably_keys(app: App, own: Credential) -> list[Credential]:
     """All Ably keys of an app. own: its own credential."""
     if app.ably.key:
         name, _, secret = app.ably.key.partition(":")
-        first = Credential(app.id, name, secret.encode())
+        first = Credential(app.id, name, secret.encode(), protocol=PROTOCOL)
     else:
-        first = Credential(app.id, f"{app.id}.{app.key}", own.secret, own.old_secret)
+        first = Credential(app.id, f"{app.id}.{app.key}", own.secret, own.old_secret, protocol=PROTOCOL)
     further = [_limited(app, text, capability) for text, capability in app.ably.keys.items()]
     return [first, *further]
 
@@ -27,7 +30,8 @@ def _limited(app: App, text: str, capability: Mapping[str, tuple[str, ...]]) -> 
     name, _, secret = text.partition(":")
     limited = {resource: list(operations) for resource, operations in capability.items()}
     everything = any(r in ("*", "[*]*") and "*" in operations for r, operations in limited.items())
-    return Credential(app.id, name, secret.encode(), claims=None if everything else claims_of(limited))
+    claims = None if everything else claims_of(limited)
+    return Credential(app.id, name, secret.encode(), claims=claims, protocol=PROTOCOL)
 
 
 def key_of(app: App) -> str:

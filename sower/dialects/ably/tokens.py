@@ -2,6 +2,8 @@
 
 Rule 1: a token is a JWT signed with the key's secret, so that none has to be kept.
 Rule 2: a token allows what it claims and its key allows too; nothing is public.
+Rule 3: a token of Ably's is signed with a key of Ably's. What says nothing of its capability allows all that its key
+        does, and the daemon's own tokens say nothing of it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import msgspec
 from sower.core.command import Credentials, Issue, Signature
 from sower.core.grants import ALGORITHM, Credential, Grant, header_of, inspect, sign, signed_claims, time_claim
 from sower.dialects.ably import capability as capabilities
+from sower.dialects.ably.keys import PROTOCOL
 from sower.dialects.ably.messages import NOBODY, checked_user
 from sower.errors import BadParameter, BadSignature, BadToken, TokenExpired, UnknownKey
 
@@ -44,6 +47,7 @@ def verify(token: str, credentials: Mapping[str, Credential], now: float) -> Gra
     credential = credentials.get(key)
     if credential is None:
         raise UnknownKey(f"No app has the key {key[:64]!r} that the token names.")
+    _check_key(credential)
     try:
         claims = signed_claims(token, credential)
     except BadToken as error:  # SDKs would get the next one from the same place, again and again
@@ -72,6 +76,11 @@ def verify(token: str, credentials: Mapping[str, Credential], now: float) -> Gra
         issued=time_claim(claims, "iat"),
         group=_group(claims),
     )
+
+
+def _check_key(credential: Credential) -> None:
+    if credential.protocol != PROTOCOL:
+        raise UnknownKey(f"The key {credential.key[:64]!r} is none of Ably's, and no token of Ably's is made with it.")
 
 
 def _group(claims: Mapping[str, Any]) -> str | None:
@@ -144,6 +153,7 @@ def issue(request: TokenRequest) -> Issue:
     asked = capabilities.requested(request.capability) if request.capability else None
 
     def make(credential: Credential, now: float, token_id: str) -> str:
+        _check_key(credential)
         allowed = capabilities.of_claims(credential.claims)
         capability = allowed if asked is None else capabilities.cut(asked, allowed)
         return make_token(credential, capability, user, now, ttl / 1000, token_id)

@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.e2e.daemon import KEY
 from tests.sdk.ably.world import ABLY_KEY, LIMITED_KEY, connected, heard, ok, refused, world
 
 NAME, _, KEY_SECRET = ABLY_KEY.partition(":")
@@ -42,6 +43,16 @@ async def test_what_names_an_unknown_app_is_not_found_over_rest_too(tmp_path: Pa
             await ok(script, "rest", client=client, **credential)
             told = await ok(script, "request", client=client, method="get", path="/channels/room/messages")
             assert (told["status"], told["errorCode"]) == (404, 40400)
+
+
+async def test_a_token_of_the_daemons_own_opens_nothing_as_one_of_ablys(tmp_path: Path) -> None:
+    async with world(tmp_path) as (daemon, script):
+        minted = (await daemon.request("POST", "/channels/chat/auth", json={"user": "ada"})).json()["token"]
+        assert await failed(script, "a", token=minted) == 40400
+        await ok(script, "rest", client="b", token=minted)
+        assert await refused(script, "publish", client="b", channel="chat", messages=[{"name": "e"}]) == 40400
+        asked = await daemon.request("POST", f"/keys/{KEY}/requestToken", json={"keyName": KEY})
+        assert (asked.status_code, asked.json()["error"]["code"]) == (404, 40400)
 
 
 async def test_the_app_has_a_key_of_its_own_form_where_none_is_set(tmp_path: Path) -> None:
