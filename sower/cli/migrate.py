@@ -65,7 +65,8 @@ def ably(
     """Write the app of an Ably key, APPID.KEYID:SECRET, into the config; the key stays as it is.
 
     Where the config has no rules for channels yet, one is added with which all of them keep history, because
-    without it a client that was away cannot be given what it missed.
+    without it a client that was away cannot be given what it missed; and are private, so that no other protocol opens
+    what a key or a token of Ably's protects.
 
     \b
       echo "$ABLY_API_KEY" | sower migrate ably -

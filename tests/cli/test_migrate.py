@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from pathlib import Path
 
+from sower.access import Access
 from sower.config_file import load
+from sower.core.command import Credentials
 from sower.core.grants import Can, Credential
+from sower.core.rules import RuleBook
 from sower.dialects.pubnub.tokens import verify_token
 from tests.cli.shell import sower
 
@@ -65,6 +69,8 @@ async def test_an_ably_key_becomes_an_app_that_keeps_it_and_whose_channels_keep_
     config = load(tmp_path / "sower.toml").config
     assert [(app.id, app.ably.key) for app in config.apps] == [("1001", ABLY)]
     assert config.channels[0].history is not None
+    stranger = Access(config.apps, config.limits, now=time.time).authorise(Credentials())
+    assert not any(stranger.allows(can, "orders", RuleBook(config.channels).of("orders"), True) for can in Can)
     again = await sower(tmp_path, "migrate", "ably", "-", stdin=ABLY)
     assert (again.code, "is there already" in again.err) == (0, True)
     assert len(load(tmp_path / "sower.toml").config.apps) == 1
