@@ -15,8 +15,8 @@ KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+:[A-Za-z0-9_+/=-]+")
 FIRST_ID = 1001
 
 RULE = {"match": "*", "private": True, "history": {"messages": 1000, "age": "72h"}}
-"""Every channel of Ably's can be continued and has history; here a rule says how much. None of them is open to who shows
-no credential, and so they are not in other protocols either."""
+"""Every channel of Ably's can be continued and has history; here a rule says how much. None of them is open to who
+shows no credential, and so they are not in other protocols either."""
 
 
 def read_key(text: str) -> str:
