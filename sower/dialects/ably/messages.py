@@ -76,7 +76,7 @@ def publish(
         user = None if message.version is None else checked_user(message.version.clientId)
         return revisions.change(message, channel, user, change_id=message_id, echo=echo)
     content = payload.read(message.data, message.encoding)
-    extras = NO_EXTRAS if message.extras is None else msgspec.Raw(payload.as_json(message.extras))
+    extras = NO_EXTRAS if message.extras is None else msgspec.Raw(payload.as_json(payload.portable(message.extras)))
     extra = Extra(content.encoding, extras, connection)
     if message.id is not None and not 0 < len(message.id) <= MAX_ID:
         raise BadParameter(f"A message's id has 1 to {MAX_ID} characters, this one {len(message.id)}.")
@@ -149,7 +149,7 @@ def appear(presence: InPresence, channel: str, presence_id: str) -> Appear:
             f"{presence.action} is no presence action of clients: 2 enter, 3 leave, 4 update."
         ) from error
     content = payload.read(presence.data, presence.encoding)
-    extras = NO_EXTRAS if presence.extras is None else msgspec.Raw(payload.as_json(presence.extras))
+    extras = NO_EXTRAS if presence.extras is None else msgspec.Raw(payload.as_json(payload.portable(presence.extras)))
     extra = Extra(content.encoding, extras, binary=content.kind == Kind.BINARY)
     meta = content.data
     if content.kind == Kind.TEXT:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -24,6 +24,12 @@ from sower.core.message import Kind
 from sower.errors import BadData
 
 NULL = b"null"
+
+DEEPEST = 64
+"""Levels of extras and metadata: they are read and written again for each format, from wherever a client is told."""
+
+WHOLE = range(-(2**63), 2**64)
+"""Whole numbers that MessagePack can say."""
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
@@ -77,6 +83,24 @@ def write(content: Content, *, binary: bool) -> Written:
     if data[:1] == b'"':
         return Written(_from_json(data), None)
     return Written(data.decode(), "json")
+
+
+def portable(value: Any, depth: int = 0) -> Any:
+    """Extras and metadata as both formats can say them. JSON has whole numbers that MessagePack has not; they become
+    what JavaScript reads. Raises BadData.
+    """
+    if depth > DEEPEST:
+        raise BadData(f"Extras and metadata are nested {DEEPEST} levels deep at most.")
+    if isinstance(value, dict):
+        return {name: portable(one, depth + 1) for name, one in cast(dict[Any, Any], value).items()}
+    if isinstance(value, list):
+        return [portable(one, depth + 1) for one in cast(list[Any], value)]
+    if isinstance(value, int) and value not in WHOLE:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise BadData("Extras and metadata hold a number that is out of range.") from error
+    return value
 
 
 def as_json(data: Any) -> bytes:

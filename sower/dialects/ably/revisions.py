@@ -55,7 +55,7 @@ def change(
     elif content.encoding is not None:
         raise BadData(f"Only text and bytes are appended, nothing that is encoded as {content.encoding[:64]!r}.")
     if message.extras is not None:
-        patch["extras"] = message.extras
+        patch["extras"] = payload.portable(message.extras)
     return Publish(
         channel,
         message.name or "",
@@ -73,7 +73,7 @@ def _note(message: InMessage) -> bytes | None:
     said = message.version
     if said is None or (said.description is None and said.metadata is None):
         return None
-    metadata = NOTHING if said.metadata is None else msgspec.Raw(payload.as_json(said.metadata))
+    metadata = NOTHING if said.metadata is None else msgspec.Raw(payload.as_json(payload.portable(said.metadata)))
     note = payload.as_json(Note(said.description, metadata))
     if len(note) > MAX_NOTE:
         raise BadParameter(f"What is said of the change has {len(note)} bytes; {MAX_NOTE} are allowed.")

@@ -49,6 +49,25 @@ def test_nothing_is_missing_and_a_bare_object_is_json() -> None:
     assert payload.write(payload.read({"a": 1}, None), binary=True) == ('{"a":1}', "json")
 
 
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 2**64, -(2**63) - 1, 10**300])
+def test_extras_are_written_in_both_formats_whatever_numbers_they_hold(number: int) -> None:
+    sent = JSON.decoder(InMessage)(b'{"extras":{"a":[%d]}}' % number)
+    said = messages.publish(sent, "room", message_id=None, connection=None)
+    kept = Message(17, said.event, said.data, said.kind, extra=said.extra)
+    for wire in (JSON, MSGPACK):
+        told = wire.decoder(dict)(wire.encode(messages.out(kept, "e0", wire)))
+        assert told["extras"]["a"] in ([number], [float(number)])
+
+
+def test_extras_that_not_every_format_can_say_are_refused() -> None:
+    nested: list[object] = []
+    for _ in range(payload.DEEPEST + 1):
+        nested = [nested]
+    for extras in ({"a": 10**400}, nested):
+        with pytest.raises(BadData):
+            messages.publish(InMessage(extras=extras), "room", message_id=None, connection=None)
+
+
 VALUES = st.none() | st.text() | st.binary() | st.dictionaries(st.text(), st.integers(0, 9), max_size=3)
 
 

@@ -38,6 +38,21 @@ async def test_a_server_publishes_and_a_retry_is_stored_once(tmp_path: Path, wir
         assert [m["name"] for m in pages[0]] == ["c", "b", "a"]
 
 
+async def test_a_number_that_only_json_can_say_reaches_clients_of_both_formats(tmp_path: Path) -> None:
+    async with world(tmp_path, "msgpack") as (daemon, script):
+        for client, binary in (("packed", True), ("plain", False)):
+            await connected(script, client, useBinaryProtocol=binary)
+            await ok(script, "attach", client=client, channel="room")
+        text = '{"name":"e","data":[100000000000000000000],"extras":{"headers":{"big":100000000000000000000}}}'
+        sent = {"content": text, "headers": {"Content-Type": "application/json"}, "params": {"key": ABLY_KEY}}
+        answer = await daemon.request("POST", "/channels/room/messages", auth=False, **sent)
+        assert answer.status_code == 201
+        for client in ("packed", "plain"):
+            got = await heard(script, client, "room")
+            assert (got["data"], got["extras"]) == ([1e20], {"headers": {"big": 1e20}})
+            assert len((await ok(script, "history", client=client, channel="room"))[0]) == 1
+
+
 async def test_presence_status_and_enumeration_are_read_over_http(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
         await ok(script, "rest", client="server")
