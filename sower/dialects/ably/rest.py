@@ -29,9 +29,12 @@ from sower.dialects.ably.http import answers_in, bound, directed, is_ably, limit
 from sower.dialects.ably.revoking import REVOKE_ROUTE
 from sower.dialects.ably.wire import InMessage, OutMessage, OutPresence
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
-from sower.errors import BadParameter, BadRequest, SowerError, UserMismatch
+from sower.errors import BadParameter, BadRequest, SowerError, TooLarge, UserMismatch
 
 CREATED = 201
+
+MOST_BATCHED = 10_000
+"""Messages that a batch may come to, each once for each of its channels: a short body may name very many."""
 
 
 def asked(call: HttpCall, command: Any, encode: Callable[[HttpAnswer], Reply]) -> Asked:
@@ -100,11 +103,10 @@ def decode_batch(epoch: str, call: HttpCall) -> Asked:
     shown = read_credentials(call.headers, call.query)
     body = read_body(call, Specification | list[Specification])
     entries: list[Specification] = _listed(body)
-    commands = [
-        publishes(read_name(channel).name, _listed(entry.messages), shown.user)
-        for entry in entries
-        for channel in _listed(entry.channels)
-    ]
+    size = sum(len(_listed(entry.channels)) * len(_listed(entry.messages)) for entry in entries)
+    if size > MOST_BATCHED:
+        raise TooLarge(f"The batch comes to {size} messages; {MOST_BATCHED} are allowed.")
+    commands = [command for entry in entries for command in _of_entry(entry, shown.user)]
 
     def encode(answer: HttpAnswer) -> Reply:
         outcomes = answer.answers if isinstance(answer, Answers) else ()
@@ -117,6 +119,15 @@ def decode_batch(epoch: str, call: HttpCall) -> Asked:
         return reply(call, reports if isinstance(body, list) else reports[0], CREATED)
 
     return Asked(shown, Batch(tuple(commands)), encode)
+
+
+def _of_entry(entry: Specification, user: str | None) -> list[PublishAll]:
+    """An entry for each of its channels. What it publishes is read once: there may be many of them."""
+    names = [read_name(channel).name for channel in _listed(entry.channels)]
+    if not names:
+        return []
+    read = publishes(names[0], _listed(entry.messages), user).publishes
+    return [PublishAll(tuple(msgspec.structs.replace(one, channel=name) for one in read)) for name in names]
 
 
 def _one(command: PublishAll, outcome: object, epoch: str) -> dict[str, Any]:
@@ -159,7 +170,7 @@ def _history(call: HttpCall, *, presence: bool) -> Asked:
     until = query.get("from_serial") or query.get("fromSerial")
     read_until = serials.read_moment if presence else serials.read
     last = read_until(until) if until else None
-    if last is not None:
+    if last is not None and (before is None or last.serial < before.serial):
         before = Position(last.epoch, last.serial + 1)
     if query.get("cursor"):
         cursor = Position.parse(query["cursor"])
