@@ -38,6 +38,9 @@ METRICS = ("connections", "publishers", "subscribers", "presenceConnections", "p
 OCCUPANCY = "[meta]occupancy"
 """What the messages are called that tell how many there are."""
 
+MAX_QUALIFIER = 1024
+"""Characters of a name's qualifier; a connection remembers it for as long as the channel is attached."""
+
 MOST_REWOUND = 100
 """Messages that rewind by count may ask for."""
 
@@ -65,6 +68,8 @@ def read_name(written: str | None) -> Named:
     name, params = written, dict[str, str]()
     if written.startswith("[?"):
         qualifier, closed, name = written[2:].partition("]")
+        if len(qualifier) > MAX_QUALIFIER:
+            raise BadChannelName(f"A qualifier has {MAX_QUALIFIER} characters at most, this one {len(qualifier)}.")
         if not closed:
             raise BadChannelName(f"The qualifier of {written[:64]!r} is not closed.")
         params = dict(parse_qsl(qualifier, keep_blank_values=True))

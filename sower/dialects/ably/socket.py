@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -73,6 +74,8 @@ MOST_DIGITS = 13
 
 LEAST_GRACE = 1.0
 """Seconds, the least that remainPresentFor may say."""
+
+T = TypeVar("T")
 
 
 class Manner(msgspec.Struct, frozen=True):
@@ -222,7 +225,9 @@ class AblyConversation(Conversation):
         if action in (Action.ATTACH, Action.SYNC):
             return (self._attach(frame),)
         if action == Action.DETACH:
-            return (Unsubscribe(self._attach_for(self._bare(frame), MODES)),)
+            name = read_name(frame.channel).name
+            self._remember(name, frame.channel, MODES)
+            return (Unsubscribe(name),)
         if action == Action.HEARTBEAT:
             return (Ping(frame.id),)
         if action == Action.AUTH:
@@ -234,12 +239,11 @@ class AblyConversation(Conversation):
     def _attach(self, frame: InFrame) -> Subscribe:
         """ATTACH; a SYNC of the client's asks for the members anew, which attaching again gives it."""
         name, params = read_name(frame.channel)
-        self._bare(frame)
         params |= frame.params or {}
         modes = wanted_modes(frame.flags if frame.action == Action.ATTACH else None, params)
         known = known_params(params)
-        rewind = known.get("rewind")
-        self._attach_for(name, modes)
+        rewind = read_rewind(known["rewind"]) if "rewind" in known else None
+        self._remember(name, frame.channel, modes)
         encoder = None
         if known or modes != MODES or name != frame.channel:
             written = frame.channel if name != frame.channel else None
@@ -247,7 +251,7 @@ class AblyConversation(Conversation):
         return Subscribe(
             name,
             serials.read(frame.channelSerial) if frame.channelSerial and frame.action == Action.ATTACH else None,
-            rewind=read_rewind(rewind) if rewind is not None else None,
+            rewind=rewind,
             wants=frozenset(CAPABILITIES[mode] for mode in modes) or PUBLISHING,
             encoder=encoder,
             grace=self._grace(),
@@ -261,20 +265,18 @@ class AblyConversation(Conversation):
             raise BadFrame("AUTH holds no accessToken.")
         return Renew(token, verify=verify, partial=True), Connect()
 
-    def _bare(self, frame: InFrame) -> str:
-        """A channel's own name; the written one is remembered where it differs."""
-        name = read_name(frame.channel).name
-        if frame.channel is not None and name != frame.channel:
-            self._written = {**(self._written or {}), name: frame.channel}
-        return name
-
-    def _attach_for(self, channel: str, modes: Flag) -> str:
-        """Remember what a channel is attached for, where that is less than all."""
+    def _remember(self, channel: str, written: str | None, modes: Flag) -> None:
+        """How a client wrote a channel's name last, and what it attached it for where that is less than all."""
+        self._forget(channel)
+        if written is not None and written != channel:
+            self._written = {**(self._written or {}), channel: written}
         if modes != MODES:
             self._modes = {**(self._modes or {}), channel: modes}
-        elif self._modes is not None:
-            self._modes = {name: own for name, own in self._modes.items() if name != channel} or None
-        return channel
+
+    def _forget(self, channel: str) -> None:
+        """Remember nothing of a channel that is not attached."""
+        self._written = _without(self._written, channel)
+        self._modes = _without(self._modes, channel)
 
     def _attached_for(self, mode: Flag, frame: InFrame) -> str:
         """A channel's own name, where it is not attached for less than this. Raises ModeNotAsked, BadChannelName."""
@@ -310,7 +312,9 @@ class AblyConversation(Conversation):
         if isinstance(command, Appear):
             return self._settled(command, [])
         if isinstance(command, Unsubscribe):
-            return self._encode(OutFrame(Action.DETACHED, channel=self._name(command.channel)))
+            name = self._name(command.channel)
+            self._forget(command.channel)
+            return self._encode(OutFrame(Action.DETACHED, channel=name))
         if isinstance(command, Ping) and isinstance(answer, Acknowledged):
             return self._encode(OutFrame(Action.HEARTBEAT, id=command.id))
         return b""
@@ -371,6 +375,8 @@ class AblyConversation(Conversation):
             return self._settled(command, [], told)
         if isinstance(command, Subscribe | Complain | Unsubscribe):
             name = None if command.channel is None else self._name(command.channel)  # "" is a channel's name here
+            if isinstance(command, Subscribe):
+                self._forget(command.channel)
             return self._encode(OutFrame(Action.ERROR, channel=name, error=told))
         if command is not None:
             return b""
@@ -408,6 +414,13 @@ class AblyConversation(Conversation):
 
     def _encode(self, frame: OutFrame) -> bytes:
         return self._manner.wire.encode(frame)
+
+
+def _without(kept: dict[str, T] | None, channel: str) -> dict[str, T] | None:
+    """What is kept of the other channels; mostly nothing is kept of any."""
+    if kept is None or channel not in kept:
+        return kept
+    return {name: one for name, one in kept.items() if name != channel} or None
 
 
 REMEMBERED = ("resume", "recover", "echo", "heartbeats", "heartbeatInterval", "remainPresentFor")

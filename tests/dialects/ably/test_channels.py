@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sower.core.command import Rewind
 from sower.core.message import Position
 from sower.dialects.ably import serials
-from sower.dialects.ably.channels import read_name, read_rewind, wanted_modes
+from sower.dialects.ably.channels import MAX_QUALIFIER, read_name, read_rewind, wanted_modes
 from sower.dialects.ably.wire import MODES, Flag
 from sower.errors import BadChannelName, BadParameter
 
@@ -19,7 +19,9 @@ def test_a_qualifier_is_read_and_the_name_is_what_follows() -> None:
     assert read_name("plain") == ("plain", {})
 
 
-@pytest.mark.parametrize("name", [None, "", ":a", "[meta]log", "[?rewind=1", "a\nb", "[?rewind=1]"])
+@pytest.mark.parametrize(
+    "name", [None, "", ":a", "[meta]log", "[?rewind=1", "a\nb", "[?rewind=1]", f"[?{MAX_QUALIFIER * 'x'}x]a"]
+)
 def test_names_that_are_not_allowed(name: str | None) -> None:
     with pytest.raises(BadChannelName):
         read_name(name)

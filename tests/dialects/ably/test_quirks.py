@@ -11,9 +11,9 @@ from sower.core.message import Kind, Message
 from sower.dialects.ably import codes
 from sower.dialects.ably.channels import ChannelWords
 from sower.dialects.ably.opening import refuse
-from sower.dialects.ably.wire import JSON, MSGPACK, Action
+from sower.dialects.ably.wire import JSON, MSGPACK, Action, Flag
 from sower.dialects.interface import HttpCall
-from sower.errors import BadToken, Finished, SowerError, TokenExpired, TokenRevoked, tree
+from sower.errors import BadToken, Finished, Forbidden, SowerError, TokenExpired, TokenRevoked, tree
 from tests.dialects.ably.test_liveness import conversation, frame
 
 WORDS = {wire: ChannelWords(wire, "e0") for wire in (JSON, MSGPACK)}
@@ -105,3 +105,23 @@ def test_nothing_is_acknowledged_that_was_not_asked() -> None:
     talk = conversation()
     assert talk.answer("s", PublishAll(()), Published(())) == b""
     assert talk.answer("s", Complain(Finished()), Acknowledged()) == b""
+
+
+def test_a_channel_is_detached_under_the_name_that_its_client_wrote_last() -> None:
+    talk = conversation()
+    for name in ("[?rewind=1]room", "room", "[?rewind=2]room"):
+        talk.receive("s", frame(Action.ATTACH, channel=name), is_text=True)
+        (command,) = talk.receive("s", frame(Action.DETACH, channel=name), is_text=True)
+        told = talk.answer("s", command, Acknowledged())
+        assert msgspec.json.decode(told)["channel"] == name  # type: ignore[arg-type]
+
+
+def test_nothing_is_remembered_of_channels_that_are_not_attached() -> None:
+    talk = conversation()
+    for params in ({}, {"rewind": "never"}):
+        sent = frame(Action.ATTACH, channel="[?x=1]room", flags=int(Flag.SUBSCRIBE), params=params)
+        for command in talk.receive("s", sent, is_text=True):
+            talk.refuse(command, Forbidden())
+    (command,) = talk.receive("s", frame(Action.DETACH, channel="[?x=1]room"), is_text=True)
+    talk.answer("s", command, Acknowledged())
+    assert (talk._written, talk._modes) == (None, None)

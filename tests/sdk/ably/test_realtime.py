@@ -179,6 +179,10 @@ async def test_history_is_paged_in_both_directions_and_ends_where_the_client_att
         await ok(script, "attach", client="ada", channel="a room/of:one")
         await ok(script, "publish", client="ada", channel="a room/of:one", messages=[{"name": "later"}])
         assert await read(untilAttach=True) == [names[::-1]]
+        (kept,) = await ok(script, "history", client="ada", channel="a room/of:one")
+        end = kept[12]["timestamp"]
+        earlier = [item["name"] for item in kept if item["timestamp"] <= end]
+        assert await read(untilAttach=True, end=end) == [earlier]
 
 
 async def test_a_newcomer_may_begin_with_the_last_messages_or_those_of_a_period(tmp_path: Path) -> None:
@@ -195,6 +199,8 @@ async def test_a_newcomer_may_begin_with_the_last_messages_or_those_of_a_period(
         await ok(script, "attach", client="named", channel="[?rewind=1]room")
         assert (await heard(script, "named", "[?rewind=1]room"))["name"] == "4"
         await ok(script, "detach", client="named", channel="[?rewind=1]room")
+        await ok(script, "attach", client="named", channel="room")
+        await ok(script, "detach", client="named", channel="room")
 
 
 async def test_a_channel_is_attached_with_the_modes_that_are_asked_for(tmp_path: Path) -> None:
