@@ -132,13 +132,14 @@ class OneLine(Line):
         self.lost: Callable[[], None] = _nobody
         self._prefix = b"S" if sharded else b""
         self._adapted = _sharded if sharded else _plain
-        self._leaving: Counter[bytes] = Counter()
+        self.leaving: Counter[bytes] = Counter()
         self._replicas = replicas
         self._heard = heard
         self._topics: dict[bytes, None] = {}
         self._connection: BaseConnection | None = None
         self._place = place
         self._pool: ConnectionPool[Any]
+        self._turns = trio.CapacityLimiter(READERS)
 
     @property
     def fault(self) -> str:
@@ -153,7 +154,7 @@ class OneLine(Line):
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
         """Hold the connections until the block ends. Raises ClusterFailed where there is no Redis."""
-        async with self._place.pool(READERS + 1) as self._pool, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
             failed = await nursery.start(self._hold)
             if failed is None:
                 yield
@@ -169,7 +170,7 @@ class OneLine(Line):
     def unsubscribe(self, topic: bytes) -> None:
         """As Line.unsubscribe."""
         self._topics.pop(topic, None)
-        self._leaving[topic] += 1
+        self.leaving[topic] += 1
         self._send(self._prefix + b"UNSUBSCRIBE", topic)
 
     async def run(self, script: str, keys: Sequence[bytes], args: Sequence[Any], *, gated: bool = False) -> Any:
@@ -207,14 +208,37 @@ class OneLine(Line):
 
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """As Line.read."""
-        if not self.up:
-            raise ClusterFailed(f"Redis cannot be read: {self.fault}.")
         try:
-            async with self._pool.acquire() as connection:
-                request = connection.create_request(b"EVAL", self._adapted[script].text, len(keys), *keys, *args)
-                return await request
-        except (RedisError, OSError, TimeoutError) as error:
+            async with self._reader() as connection:
+                text = self._adapted[script].text
+                return await connection.create_request(b"EVAL", text, len(keys), *keys, *args)
+        except (RedisError, OSError, TimeoutError, RuntimeError) as error:  # the last where the pool ended meanwhile
             raise ClusterFailed(f"Redis could not be read: {error}.") from error
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncGenerator[BaseConnection]:
+        """A connection beside the line. A pool forgets the place of one that died in use, or was given up too early."""
+        with trio.move_on_after(ANSWERS_WITHIN) as patience:
+            await self._turns.acquire()
+        if patience.cancelled_caught:
+            raise ClusterFailed(f"Redis could not be read: {READERS} others read.")
+        try:
+            if not self.up:
+                raise ClusterFailed(f"Redis cannot be read: {self.fault}.")
+            connection = await self._dial()
+            try:
+                yield connection
+            finally:
+                self._pool.release(connection)
+                if not connection.usable and self._connection is not None:
+                    self._drop(self._connection, "a connection that read was lost")
+        finally:
+            self._turns.release()
+
+    async def _dial(self) -> BaseConnection:
+        with trio.CancelScope(shield=True):
+            return await self._pool.get_connection()
+        raise AssertionError("nobody cancels this scope")
 
     def forget(self, why: str) -> None:
         """Begin anew, and follow nothing yet."""
@@ -252,8 +276,10 @@ class OneLine(Line):
 
     def _unsubscribed(self, connection: BaseConnection, topic: bytes) -> None:
         """As was asked for, or because its slot is another master's now."""
-        if self._leaving[topic]:
-            self._leaving[topic] -= 1
+        if topic in self.leaving:
+            self.leaving[topic] -= 1
+            if not self.leaving[topic]:
+                del self.leaving[topic]
         elif topic in self._topics:
             self._drop(connection, CHANGED[MovedError])
 
@@ -261,29 +287,35 @@ class OneLine(Line):
         """Connect, hear what is broadcast, and connect again."""
         started = False
         while True:
-            try:
-                async with self._pool.acquire() as connection:
-                    await self._begin(connection)
+            async with self._place.pool(READERS + 1) as self._pool:  # a pool never has the places of the dead again
+                try:  # in here: what leaves the pool's nursery is a group
+                    async with self._pool.acquire() as connection:
+                        await self._begin(connection)
+                        if not started:
+                            started = True
+                            task_status.started(None)
+                        await self._listen(connection)
+                except (RedisError, OSError, TimeoutError, ClusterFailed) as error:
+                    self._end(str(error) or repr(error))
                     if not started:
-                        started = True
-                        task_status.started(None)
-                    async for push in connection.push_messages:
-                        if push[0] in BROADCAST:
-                            self._heard(push[1], push[2])
-                        elif push[0] in UNSUBSCRIBED:
-                            self._unsubscribed(connection, push[1])
-            except (RedisError, OSError, TimeoutError, ClusterFailed) as error:
-                self._end(str(error))
-                if not started:
-                    known = isinstance(error, ClusterFailed)
-                    task_status.started(error if known else ClusterFailed(f"Redis cannot be reached: {self.fault}."))
-                    return
+                        known = isinstance(error, ClusterFailed)
+                        failed = error if known else ClusterFailed(f"Redis cannot be reached: {self.fault}.")
+                        task_status.started(failed)
+                        return
             await trio.sleep(TRY_EVERY)
+
+    async def _listen(self, connection: Any) -> None:
+        """Hear what is broadcast, until the connection is lost. Raises RedisError then."""
+        async for push in connection.push_messages:
+            if push[0] in BROADCAST:
+                self._heard(push[1], push[2])
+            elif push[0] in UNSUBSCRIBED:
+                self._unsubscribed(connection, push[1])
 
     async def _begin(self, connection: BaseConnection) -> None:
         """Subscribe first: where that is refused, the answer to what follows says so."""
         topics = list(self._topics)
-        self._leaving.clear()
+        self.leaving.clear()
         at_once = 1 if self._prefix else SUBSCRIBED_AT_ONCE  # a command is for one slot
         for at in range(0, len(topics), at_once):
             connection.send_command(self._prefix + b"SUBSCRIBE", *topics[at : at + at_once])

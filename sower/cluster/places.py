@@ -66,7 +66,7 @@ class Place(NamedTuple):
         """Connections to the server that decides now, so many at most."""
         common: dict[str, Any] = {
             "max_connections": most,
-            "timeout": ANSWERS_WITHIN,
+            "timeout": 3 * ANSWERS_WITHIN,  # longer than it connects, which fails with an error of its own
             "stream_timeout": ANSWERS_WITHIN,
             "connect_timeout": ANSWERS_WITHIN,
             "ssl_context": self.tls,
