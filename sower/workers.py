@@ -105,8 +105,8 @@ class Child:
                 for word in (await self._words.recv(4096)).decode().splitlines():
                     told(self, word)
 
-    async def live(self, command: Sequence[str], sockets: Sequence[int]) -> int:
-        """Run it once. Returns its exit code."""
+    async def live(self, command: Sequence[str], sockets: Sequence[int], ends: trio.Event) -> int:
+        """Run it once. ends: whether a signal that ends all came while it was started. Returns its exit code."""
         environment: Mapping[str, str] = {
             **os.environ,
             NUMBER: str(self.number),
@@ -120,6 +120,8 @@ class Child:
             command, stdin=subprocess.PIPE, env=environment, pass_fds=tuple(sockets), process_group=0
         )
         try:
+            if ends.is_set():
+                self.send(signal.SIGTERM)
             return await self.process.wait()
         finally:
             self.process, self.serves = None, False
@@ -172,7 +174,7 @@ class Workers:
         pause = FIRST_PAUSE
         while not self._ends.is_set():
             began = trio.current_time()
-            code = await child.live(self._command, self._sockets)
+            code = await child.live(self._command, self._sockets, self._ends)
             self._reloading.discard(child)
             if self._ends.is_set() or not self._served:
                 self._code = self._code or (code if code >= 0 else 128 - code)

@@ -14,6 +14,8 @@ from typing import Any
 
 import trio
 
+from sower.systemd import Systemd
+from sower.workers import Workers
 from tests.cluster.conftest import Redis, made
 from tests.e2e.daemon import CONFIG, PATIENCE, Client, Daemon, free_port
 from tests.e2e.test_systemd import Manager
@@ -184,3 +186,15 @@ def test_workers_without_a_cluster_a_free_port_or_redis_are_refused_with_the_rea
     assert "Another process" in refusal(tmp_path, listen.format(redis.port) + cluster + CONFIG, "--workers", "2")
     away = f'[cluster]\nurl = "redis://127.0.0.1:{free_port()}/0"\n'
     assert "Redis cannot be reached" in refusal(tmp_path, listen.format(free_port()) + away + CONFIG, "--workers", "2")
+
+
+async def test_a_signal_that_ends_all_is_not_missed_by_workers_that_are_just_being_started() -> None:
+    async def soon() -> AsyncIterator[int]:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()  # and now threads start the processes
+        yield signal.SIGTERM
+        await trio.sleep_forever()
+
+    workers = Workers(2, ["sleep", "60"], [], lambda: None, Systemd("", watchdog=None))
+    with trio.fail_after(PATIENCE):
+        assert await workers.run(soon()) == 128 + signal.SIGTERM
