@@ -386,7 +386,7 @@ class Connection:
         """Let a request have the connection, or answer it as any other."""
         request, terms, endpoint = taking.request, taking.terms, taking.endpoint
         self._taking, self.state = None, "turn"
-        self.wire.address = request.address
+        peer, self.wire.address = self.wire.address, request.address
         answer: Response | None = None
         try:
             if isinstance(endpoint, SocketEndpoint):
@@ -397,12 +397,14 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault is its own
             self._let_go()
             answer = failed(request, error)
+        if answer is None and self.state == "turn":
+            self._host.watch(self, 0)
+            self._leave()
+        if answer is not None or self._held is not None:
+            self.wire.address = peer  # the next request may be another client's
         if answer is not None:
             self._begun.append(Begun(request, terms, answer))
             self._answer()
-        elif self.state == "turn":
-            self._host.watch(self, 0)
-            self._leave()
 
     def _give(self, taking: Taking, endpoint: SocketEndpoint, accepted: bytes) -> None:
         """Give the socket to its endpoint, with the 101 to send."""

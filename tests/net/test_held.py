@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import trio
 import trio.testing
 
+from sower.net.http import Response
 from sower.net.keepalive import SLOTS
-from tests.net.served import TICK, exchange, served
+from tests.net.served import SETTINGS, TICK, exchange, served
 
 POLL = b"GET /poll/a HTTP/1.1\r\nHost: h\r\n\r\n"
 NAME = b"GET /name/%s HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -121,6 +123,19 @@ async def test_it_may_be_answered_at_once_and_a_bug_is_told_as_one() -> None:
     assert b"last" in answer
     answer = await exchange(now + crash)
     assert b"HTTP/1.1 500" in answer
+
+
+async def test_on_a_proxy_s_connection_each_request_is_from_the_client_that_it_names() -> None:
+    async with served(msgspec.structs.replace(SETTINGS, trusted_proxies=("127.0.0.1",))) as peer:
+        for client in ("192.0.2.1", "192.0.2.2"):
+            forwarded = POLL.replace(b"Host", b"X-Forwarded-For: %s\r\nHost" % client.encode())
+            await peer.send(forwarded)
+            (await peer.polls.next(len(peer.polls.all) + 1)).answer(b"word")
+            await peer.read(b"word")
+            peer.polls.instead = lambda taken: Response(200, taken.request.address.encode() + b"\n")
+            await peer.send(forwarded)
+            assert (await peer.read(b"\n")).endswith(f"\r\n\r\n{client}\n".encode())
+            peer.polls.instead = None
 
 
 async def test_a_stream_has_no_length_and_ends_with_its_connection() -> None:
