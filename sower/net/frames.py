@@ -42,6 +42,9 @@ INVALID_DATA = 1007
 MASKED = 0x80
 """The bit of a frame's second byte that a client's frames have."""
 
+LONG = MASKED | 127
+"""The second byte of a client's frame whose length takes eight bytes more: those are not looked at without a parser."""
+
 SHORTEST = 6
 """Bytes of a client's frame without a payload: two of head, four of mask."""
 
@@ -149,7 +152,7 @@ class WebSocketFraming:
 
         What is wrong with others, the parser says.
         """
-        if len(data) < SHORTEST or data[1] < MASKED:
+        if len(data) < SHORTEST or not MASKED <= data[1] < LONG:
             return None
         first, length, start = data[0], data[1] - MASKED, 2
         if length == 126:

@@ -142,6 +142,11 @@ def test_a_parser_rests_between_two_frames_and_nowhere_within_one(size: int) -> 
     assert inbound.resting
 
 
+def test_the_beginning_of_a_long_frame_is_no_whole_one_though_it_is_as_long_as_its_length_s_mark_says() -> None:
+    piece = masked(0x82, bytes(70_000))[: 2 + 4 + 127]
+    assert WebSocketFraming(Compression()).whole(piece, 100_000) is None
+
+
 def test_half_a_message_keeps_the_parser() -> None:
     for half in (masked(0x81, b"hello")[:4], masked(0x01, b"hel")):
         inbound = Inbound(1000)
