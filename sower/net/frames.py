@@ -201,6 +201,11 @@ class Inbound:
         self._is_text = True
         self.controls = 0
 
+    def __del__(self) -> None:
+        """Part the protocol from its parser and its fault, which refer back to it: it may be frozen (collector.py)."""
+        self._protocol.parser.close()
+        self._protocol.parser_exc = None
+
     def feed(self, data: bytes) -> list[Received]:
         """The whole messages that these bytes complete. What must be sent in answer is in `reply`."""
         self._protocol.receive_data(data)

@@ -83,6 +83,7 @@ class Reader:
         self._by_fd[fd] = None
         self._count -= 1
         self._went(session, farewell)
+        session.ending = None  # where it was raised, its traceback refers back to the session
         session.wire.close()  # which takes it out of the epoll set, too
 
     def _read(self, fd: int) -> None:

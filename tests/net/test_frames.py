@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -16,6 +17,10 @@ from sower.net import frames
 from sower.net.frames import Compression, Inbound, WebSocketFraming
 from sower.net.framing import Farewell
 from tests.e2e.raw import masked
+
+
+def protocols() -> list[Protocol]:
+    return [one for one in gc.get_objects() if isinstance(one, Protocol)]
 
 
 def client() -> Protocol:
@@ -145,6 +150,25 @@ def test_a_parser_rests_between_two_frames_and_nowhere_within_one(size: int) -> 
 def test_the_beginning_of_a_long_frame_is_no_whole_one_though_it_is_as_long_as_its_length_s_mark_says() -> None:
     piece = masked(0x82, bytes(70_000))[: 2 + 4 + 127]
     assert WebSocketFraming(Compression()).whole(piece, 100_000) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [masked(0x81, b"a") * 2, masked(0x81, b"hello")[:4], masked(0x01, b"a"), masked(0x83, b""), masked(0x81, b"\xff")],
+    ids=["whole messages", "half a frame", "half a message", "a bad frame", "no text"],
+)
+def test_a_parser_that_is_dropped_is_freed_by_its_counts(said: bytes) -> None:
+    gc.collect()
+    gc.disable()  # it does not see what was frozen
+    try:
+        before = len(protocols())
+        inbound = Inbound(1000)
+        inbound.feed(said)
+        assert len(protocols()) == before + 1
+        del inbound
+        assert len(protocols()) == before
+    finally:
+        gc.enable()
 
 
 def test_half_a_message_keeps_the_parser() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -359,6 +360,23 @@ async def test_who_goes_on_with_nonsense_is_closed() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert session.closed
         assert (await stream.receive_some()).count(b"bad_frame") == BOUNDS.violations + 1 + 2
+
+
+async def test_who_was_closed_for_nonsense_is_freed_by_its_counts() -> None:
+    gc.collect()
+    gc.disable()  # it does not see what was frozen
+    try:
+        async with a_house() as house:
+            _, stream = house.session()
+            await stream.send_all(masked(0x81, b"bad") * 10)
+            await stream.send_eof()
+            await read_until(stream, b"bad_frame")
+            await trio.testing.wait_all_tasks_blocked()
+            assert list(house.reader) == []
+            del _
+        assert [one for one in gc.get_objects() if isinstance(one, Session)] == []
+    finally:
+        gc.enable()
 
 
 async def test_who_says_one_nonsense_after_the_other_is_closed_at_the_same_count() -> None:
