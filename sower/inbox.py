@@ -13,7 +13,7 @@ from sower.core.attendance import EVERY_USE, Use
 from sower.core.channel import Audience, Channel
 from sower.core.command import SUBSCRIBING, Appear, Publish, SocketCommand, Subscribe, UpdateMeta
 from sower.core.grants import Can
-from sower.core.message import Annotation, Delivery, Position, Revision
+from sower.core.message import Annotation, Appearance, Delivery, Position, Revision
 from sower.errors import SowerError
 
 
@@ -145,15 +145,16 @@ class Departure:
 
 
 class MetaChange:
-    """Something new of a member: of the one that the subscriber is, or of this user."""
+    """Something new of a member: of the one that the subscriber is, or of this user. said: None until it is decided."""
 
     departs = False
-    __slots__ = ("command", "subscription", "user")
+    __slots__ = ("command", "said", "subscription", "user")
 
     def __init__(self, subscription: Subscription, command: UpdateMeta | Appear, user: str) -> None:
         self.subscription = subscription
         self.command = command
         self.user = user
+        self.said: Appearance | None = None
 
 
 class Publication:

@@ -81,8 +81,9 @@ class Membership:
 
     def say(self, state: Channel[Subscriber], item: MetaChange) -> list[Delivery]:
         """Do what a member says of itself."""
+        item.said = said = self._said(item)
         try:
-            changes = self._say(item, self._said(item), self.present(state))
+            changes = self._say(item, said, self.present(state))
         except SowerError as error:
             refuse(item, error)
             return []
@@ -93,7 +94,7 @@ class Membership:
         """Answer those who said something of themselves, now that it is kept."""
         items, self.unanswered = self.unanswered, []
         for item in items:
-            item.subscription.subscriber.answer(item.command, Acknowledged())
+            item.subscription.subscriber.answer(item.command, Acknowledged(item.said))
 
     def refuse(self, error: SowerError) -> None:
         """Tell those who said something of themselves that it may not be kept."""

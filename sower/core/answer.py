@@ -88,7 +88,9 @@ class Connected(msgspec.Struct, frozen=True):
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """Done, with nothing else to say."""
+    """Done. appearance: what was done, where the client said something of a member."""
+
+    appearance: Appearance | None = None
 
 
 class HistoryPage(msgspec.Struct, frozen=True):

@@ -309,6 +309,7 @@ ANSWERS: Mapping[type, Callable[[Any], Any]] = {
     Publish: lambda one: replies.Receipt(one.channel, SERIAL),
     PublishAll: _published,
     Subscribe: _welcome,
+    command.Appear: lambda one: replies.Acknowledged(SEEN[0]),
     command.Connect: lambda one: replies.Connected("c", f"c!{SESSION.id}!x", "ada", True, SowerError("no \u2603\n")),
     command.Batch: lambda one: replies.Answers(tuple(map(answer, one.commands))),
     command.ReadHistory: _page,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from sower.core.attendance import Attendance, Use
@@ -52,6 +52,8 @@ ROOM = messages.MAX_MESSAGE
 package websockets, and so ably-python, takes frames of 1 MiB at most."""
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
+
+T = TypeVar("T")
 
 
 class Named(NamedTuple):
@@ -115,6 +117,13 @@ def wanted_modes(flags: int | None, params: Mapping[str, str]) -> Flag:
         names = {name.strip().upper() for name in params["modes"].split(",")}
         return Flag(sum(mode for mode in KNOWN_MODES if mode.name in names))
     return Flag(asked) & KNOWN_MODES if asked else MODES
+
+
+def without(kept: dict[str, T] | None, channel: str) -> dict[str, T] | None:
+    """What is kept of the other channels; mostly nothing is kept of any."""
+    if kept is None or channel not in kept:
+        return kept
+    return {name: one for name, one in kept.items() if name != channel} or None
 
 
 TOLD = Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE | Flag.ANNOTATION_SUBSCRIBE

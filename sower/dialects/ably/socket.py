@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import msgspec
 
@@ -22,7 +21,7 @@ from sower.core.command import (
     Unsubscribe,
 )
 from sower.core.grants import Can, Grant
-from sower.core.message import Position
+from sower.core.message import Appearance, Position
 from sower.dialects.ably import annotating, codes, messages, serials
 from sower.dialects.ably.acknowledgements import Acknowledgements
 from sower.dialects.ably.channels import (
@@ -34,6 +33,7 @@ from sower.dialects.ably.channels import (
     read_rewind,
     uses_of,
     wanted_modes,
+    without,
 )
 from sower.dialects.ably.codes import info
 from sower.dialects.ably.tokens import verify
@@ -75,8 +75,6 @@ MOST_DIGITS = 13
 LEAST_GRACE = 1.0
 """Seconds, the least that remainPresentFor may say."""
 
-T = TypeVar("T")
-
 
 class Manner(msgspec.Struct, frozen=True):
     """What all sockets of one format and key have in common. ping_every: seconds. epoch: of all positions."""
@@ -90,10 +88,10 @@ class Manner(msgspec.Struct, frozen=True):
 
 class AblyConversation(Conversation):
     """One connection. It remembers its name, what it did not answer yet, whether it asked for a new token, and which
-    channels have two names or were attached for less than all.
+    channels have two names, were attached for less than all, or show it no members.
     """
 
-    __slots__ = ("_acks", "_asked", "_connection", "_manner", "_modes", "_params", "_written")
+    __slots__ = ("_acks", "_asked", "_connection", "_manner", "_modes", "_params", "_unseen", "_written")
 
     def __init__(self, manner: Manner, params: Mapping[str, str]) -> None:
         self._manner = manner
@@ -102,6 +100,7 @@ class AblyConversation(Conversation):
         self._acks: Acknowledgements | None = None
         self._written: dict[str, str] | None = None
         self._modes: dict[str, Flag] | None = None
+        self._unseen: dict[str, Flag] | None = None
         self._asked = False
 
     @property
@@ -275,8 +274,9 @@ class AblyConversation(Conversation):
 
     def _forget(self, channel: str) -> None:
         """Remember nothing of a channel that is not attached."""
-        self._written = _without(self._written, channel)
-        self._modes = _without(self._modes, channel)
+        self._written = without(self._written, channel)
+        self._modes = without(self._modes, channel)
+        self._unseen = without(self._unseen, channel)
 
     def _attached_for(self, mode: Flag, frame: InFrame) -> str:
         """A channel's own name, where it is not attached for less than this. Raises ModeNotAsked, BadChannelName."""
@@ -309,8 +309,8 @@ class AblyConversation(Conversation):
             return self._attached(command, answer)
         if isinstance(answer, Connected):
             return self._connected(answer)
-        if isinstance(command, Appear):
-            return self._settled(command, [])
+        if isinstance(command, Appear) and isinstance(answer, Acknowledged):
+            return (*self._own(command.channel, answer.appearance), *self._settled(command, []))
         if isinstance(command, Unsubscribe):
             name = self._name(command.channel)
             self._forget(command.channel)
@@ -341,6 +341,8 @@ class AblyConversation(Conversation):
         name = words.written or welcome.channel
         flags = granted(words.modes, welcome.can)
         shows = bool(welcome.seen) and Flag.PRESENCE_SUBSCRIBE in flags
+        if Flag.PRESENCE in flags and Flag.PRESENCE_SUBSCRIBE not in flags:
+            self._unseen = {**(self._unseen or {}), welcome.channel: flags}
         flags |= Flag.HAS_PRESENCE if shows else Flag(0)
         flags |= Flag.RESUMED if welcome.resumed else Flag(0)
         flags |= Flag.HAS_BACKLOG if welcome.backlog else Flag(0)
@@ -354,6 +356,13 @@ class AblyConversation(Conversation):
             error=NO_CONTINUITY if lost else None,
         )
         return (self._encode(attached), *(self._sync(name, welcome) if shows else ()))
+
+    def _own(self, channel: str, seen: Appearance | None) -> Sequence[bytes]:
+        """Its own member is told to a client that is shown none too: by that its SDK knows whom to enter again."""
+        if seen is None or self._unseen is None or channel not in self._unseen:
+            return ()
+        told = messages.out_presence(seen, self._manner.wire)
+        return (self._encode(OutFrame(Action.PRESENCE, channel=self._name(channel), presence=[told])),)
 
     def _sync(self, name: str, welcome: Welcome) -> list[bytes]:
         """All members, in pages; the last says that it is the last."""
@@ -401,9 +410,11 @@ class AblyConversation(Conversation):
         """ATTACHED has said it."""
         return b""
 
-    def _settled(self, command: SocketCommand, told: Sequence[str], error: codes.ErrorInfo | None = None) -> Said:
+    def _settled(
+        self, command: SocketCommand, told: Sequence[str], error: codes.ErrorInfo | None = None
+    ) -> tuple[bytes, ...]:
         if self._acks is None:
-            return b""
+            return ()
         frames = self._acks.settle(command, serials=told, error=error)
         if not len(self._acks):
             self._acks = None
@@ -414,13 +425,6 @@ class AblyConversation(Conversation):
 
     def _encode(self, frame: OutFrame) -> bytes:
         return self._manner.wire.encode(frame)
-
-
-def _without(kept: dict[str, T] | None, channel: str) -> dict[str, T] | None:
-    """What is kept of the other channels; mostly nothing is kept of any."""
-    if kept is None or channel not in kept:
-        return kept
-    return {name: one for name, one in kept.items() if name != channel} or None
 
 
 REMEMBERED = ("resume", "recover", "echo", "heartbeats", "heartbeatInterval", "remainPresentFor")

@@ -129,6 +129,30 @@ async def test_members_of_a_lost_connection_stay_as_long_as_it_asked_and_re_ente
         assert [(member["user"], member["data"]) for member in members] == [("back", "here")]
 
 
+async def test_who_is_shown_no_members_is_told_of_its_own_and_enters_again_when_the_daemon_was_killed(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (daemon, script):
+        may = json.dumps({"room": ["presence", "publish"]})
+        own = token(**{"x-ably-capability": may, "x-ably-clientId": "ada"})
+        await connected(script, "ada", token=own, disconnectedRetryTimeout=200)
+        await ok(script, "attach", client="ada", channel="room")
+        await script.do("watch", client="ada", channel="room")
+        await ok(script, "enter", client="ada", channel="room", data="here")
+        told = (await script.hear("presence", client="ada"))["presence"]
+        assert (told["action"], told["user"], told["data"]) == ("enter", "ada", "here")
+        await daemon.stop(signal.SIGKILL)
+        await daemon.start(keep_config=True)
+
+        async def members() -> list[str]:
+            asked = {"auth": False, "params": {"key": ABLY_KEY}}
+            return [m["data"] for m in (await daemon.request("GET", "/channels/room/presence", **asked)).json()]
+
+        with trio.fail_after(15):
+            while await members() != ["here"]:
+                pass
+
+
 async def test_a_token_request_over_plain_http_needs_neither_sdk_nor_version(tmp_path: Path) -> None:
     async with world(tmp_path) as (daemon, _):
         asked = {"keyName": NAME, "clientId": "ada", "ttl": None, "capability": ""}
