@@ -43,8 +43,10 @@ COMMANDS = {
 
 def main() -> None:
     """The entry point. Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 not authorised, 5 bad config."""
-    # Neither a missing stdout (`sower serve >&-`) nor a terminal that cannot show a letter ends a command.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process
+    # Neither a missing file (`sower serve >&-`) nor a terminal that cannot show a letter ends a command.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - for as long as the process
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         _run(sys.argv[1:])

@@ -1,6 +1,7 @@
 """The daemon's log, on stderr: text for a person, lines with priorities for journald, JSON for everybody else.
 
 Rule 1: no line holds a secret: what looks like one by its name is masked, whatever was logged.
+Rule 2: a line that cannot be written ends nothing: with a full disk, or a reader that went away, the daemon serves on.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -20,6 +22,20 @@ SECRETS = ("secret", "token", "authorization", "password", "signature")
 """What a secret's name holds."""
 
 MASK = "********"
+
+
+class Lines:
+    """Lines of a file, each written at once; one that cannot be is lost (rule 2)."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        with suppress(OSError):
+            print(line, file=self._file, flush=True)
+
+    debug = info = warning = error = critical = msg
 
 
 def silence() -> None:
@@ -44,7 +60,7 @@ def set_up(worker: int | None = None) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: Lines(sys.stderr),
     )
 
 

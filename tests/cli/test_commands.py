@@ -308,6 +308,17 @@ async def test_without_a_stdout_it_works_too(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    "words", ["token inspect -", "migrate ably -", "channels --url http://h --key k --secret-file -"]
+)
+async def test_without_a_stdin_nothing_was_given(tmp_path: Path, words: str) -> None:
+    shell = f'exec "$0" -m sower {words} <&-'
+    ended = await trio.run_process(
+        ["sh", "-c", shell, sys.executable], capture_stderr=True, cwd=tmp_path, env=environment(tmp_path), check=False
+    )
+    assert ended.stderr.startswith(b"error: ")
+
+
 async def test_what_is_no_sower_is_told_so(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a-secret-of-sixteen")

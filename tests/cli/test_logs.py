@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
 from sower.cli.logs import MASK, mask, prioritised
+from sower.store.audit import read
 from tests.cli.shell import environment
-from tests.e2e.daemon import CONFIG, SECRET, free_port, running
+from tests.e2e.daemon import CONFIG, KEY, SECRET, free_port, running
 
 
 def test_what_looks_like_a_secret_by_its_name_is_masked() -> None:
@@ -61,6 +65,27 @@ async def test_a_daemon_s_log_is_json_or_for_journald(tmp_path: Path, journald: 
         assert lines[-1] == "<6>draining signal=SIGTERM"
     else:
         assert [json.loads(line)["event"] for line in lines] == ["ready", "draining"]
+
+
+@pytest.mark.parametrize("closing", ["2>/dev/full", "2>&-"])
+async def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path, closing: str) -> None:
+    """A full disk, and no stderr at all: it serves, reloads, and drains when it is told to."""
+    url = f"http://127.0.0.1:{free_port()}"
+    (tmp_path / "sower.toml").write_text(f'[server]\nlisten = ["{url.removeprefix("http://")}"]\n' + CONFIG)
+    shell = f'exec "$0" -m sower serve --config sower.toml {closing}'
+    async with trio.open_nursery() as nursery, httpx.AsyncClient(auth=(KEY, SECRET)) as client:
+        run = partial(trio.run_process, ["sh", "-c", shell, sys.executable], check=False, cwd=tmp_path)
+        process = await nursery.start(run)
+        with trio.fail_after(20):
+            while True:
+                with suppress(httpx.ConnectError):
+                    if (await client.get(f"{url}/health/ready")).is_success:
+                        break
+                await trio.sleep(0.05)
+            assert (await client.post(f"{url}/reload")).status_code == 200
+            assert (await client.get(f"{url}/stats")).status_code == 200
+        process.send_signal(signal.SIGTERM)
+    assert [record.kind for record in read(str(tmp_path / "sower.db"))][-1] == "stopped"
 
 
 async def test_no_line_holds_a_secret_or_a_token_whatever_goes_wrong(tmp_path: Path) -> None:
