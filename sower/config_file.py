@@ -155,6 +155,8 @@ def parse(text: str, path: Path) -> Config:
         raw = tomllib.loads(text)
     except ValueError as error:  # a number of thousands of digits is one that is no TOMLDecodeError
         raise ConfigError(_no_toml(text, path, str(error))) from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply.") from error
     problems = list(_shape(raw, Config, ()))
     if not problems:
         config, problems = _with_secrets(msgspec.convert(raw, Config, dec_hook=_read_quantity), path.parent)

@@ -13,17 +13,13 @@ from sower.dialects.ably.keys import key_of
 from sower.dialects.pubnub.keys import publish_key, subscribe_key
 from sower.net.proxies import Trusted
 
-MAY_BE_ZERO = ("sleep_after", "grace")
+MAY_BE_ZERO = ("sleep_after", "grace", "authorised_within", "watchlist")
+
+LARGEST = 2**53
+"""What a number is at most: JSON's readers hold it, and SQLite does."""
 
 APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """soketi's apps have names. `sower key new` gives digits, because Pusher's SDK for Python takes nothing else."""
-
-SHARED = ("redis://", "rediss://", "unix:///")
-
-_HOSTS = r"([^/@]*@)?[^/@,]+(,[^/@,]+)*"
-SEVERAL = re.compile(rf"rediss?\+(cluster://{_HOSTS}|sentinel://{_HOSTS}/[^/?#]+(/[0-9]+)?)")
-
-SEVERAL_ARE = "is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://...HOST:PORT/SERVICE/DB"
 
 LEAST_SECRET = 16
 """Characters of a secret. Pusher's have 20, Ably's 43."""
@@ -37,6 +33,19 @@ URL = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]){_PORT}([
 """A webhook's, in ASCII as it is sent: without user:password, which logs and lists would show."""
 
 PORT = re.compile(r"[0-9]{1,5}")
+
+SHARED = ("redis://", "rediss://", "unix:///")
+
+_HOST = rf"({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]){_PORT}"
+_HOSTS = rf"([^/?#]*@)?{_HOST}(,{_HOST})*"
+_OPTION = r"(db=[0-9]{1,9}|(username|password)=[^&#]+)"
+ONE = re.compile(rf"(rediss?://([^/?#]*@)?{_HOST}(/[0-9]{{0,9}})?|unix:///[^?#]+)(\?{_OPTION}(&{_OPTION})*)?")
+SEVERAL = re.compile(rf"rediss?\+(cluster://{_HOSTS}|sentinel://{_HOSTS}/[^/?#]+(/[0-9]{{1,9}})?)")
+"""What the client of Redis takes: it fails at other ports, and passes over a database that is no number."""
+
+ONE_IS = "is redis://USER:PASSWORD@HOST:PORT/DB or unix:///PATH; what a user and a password hold is percent-encoded"
+
+SEVERAL_ARE = "is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://...HOST:PORT/SERVICE/DB"
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -56,7 +65,7 @@ def sense(config: Config) -> list[Problem]:
         problems.append(Problem(("apps",), "at least one [[apps]] table is needed; `sower config init` shows one"))
     if config.store.sync not in ("normal", "full"):
         problems.append(Problem(("store", "sync"), f'is "normal" or "full", not "{config.store.sync}"'))
-    if not config.store.path:
+    if not config.store.path or "\0" in config.store.path:
         problems.append(Problem(("store", "path"), "names no file"))
     for index, origin in enumerate(config.server.origins):
         if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
@@ -66,14 +75,12 @@ def sense(config: Config) -> list[Problem]:
         problems.append(Problem(("server", "listen"), "names no address"))
     problems += _proxies(config)
     for index, entry in enumerate(config.server.listen):
-        if entry.startswith("unix:/"):
+        if entry.startswith("unix:/") and "\0" not in entry:
             continue
         address = entry.removeprefix("tls:")
         if address != entry and not config.server.certificate:
             problems.append(Problem(("server", "listen", index), f"{entry!r} needs server.certificate"))
-        host, colon, port = address.rpartition(":")
-        bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
-        if bare or not (colon and host and PORT.fullmatch(port) and int(port) < 65536):
+        if not _is_address(address):
             text = f"{address!r} is not HOST:PORT or [HOST]:PORT, and no unix:/PATH"
             problems.append(Problem(("server", "listen", index), text))
     for section in ("server", "session", "store", "limits"):
@@ -82,16 +89,24 @@ def sense(config: Config) -> list[Problem]:
     return [*problems, *_apps(config.apps), *_keys(config.apps), *_rules(config.channels)]
 
 
+def _is_address(text: str) -> bool:
+    """Whether this is HOST:PORT, or [HOST]:PORT for IPv6."""
+    host, colon, port = text.rpartition(":")
+    try:
+        host.encode("idna")  # as the resolver does
+    except UnicodeError:
+        return False
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    return bool(colon and host and not bare and PORT.fullmatch(port) and int(port) < 65536)
+
+
 def _cluster(config: Config) -> Iterator[Problem]:
     cluster = config.cluster
-    several = "+" in cluster.url.partition(":")[0]
+    several, one = "+" in cluster.url.partition(":")[0], cluster.url.startswith(SHARED)
     for wrong, name, text in (
         (several and not SEVERAL.fullmatch(cluster.url), "url", SEVERAL_ARE),
-        (
-            cluster.url and not several and not cluster.url.startswith(SHARED),
-            "url",
-            f"begins with {' or '.join(SHARED)}",
-        ),
+        (one and not ONE.fullmatch(cluster.url), "url", ONE_IS),
+        (cluster.url and not several and not one, "url", f"begins with {' or '.join(SHARED)}"),
         (
             not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", cluster.prefix),
             "prefix",
@@ -117,8 +132,12 @@ def _proxies(config: Config) -> Iterator[Problem]:
 def _positive(struct: Strict, path: tuple[str | int, ...]) -> Iterator[Problem]:
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name not in MAY_BE_ZERO:
-            yield Problem((*path, name), "must be above 0")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if value < 0 or (value == 0 and name not in MAY_BE_ZERO):
+            yield Problem((*path, name), f"must {'not be below' if name in MAY_BE_ZERO else 'be above'} 0")
+        elif value > LARGEST:
+            yield Problem((*path, name), f"must be at most {LARGEST}")
 
 
 def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
@@ -136,6 +155,8 @@ def _apps(apps: tuple[App, ...]) -> Iterator[Problem]:
                     yield Problem((*path, "secret_file"), f"the {name} there {text}")
                 else:
                     yield Problem((*path, name), text)
+        yield from _positive(app, path)
+        yield from _positive(app.pusher, (*path, "pusher"))
         yield from _webhooks(app.webhooks, (*path, "webhooks"))
         for name in ("id", "key"):
             if getattr(app, name) in [getattr(other, name) for other in apps[:index]]:

@@ -27,6 +27,21 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://a",
+        "rediss://u:p%2F@a.b-c:6379/7",
+        "redis://:a@b@[::1]:1/",
+        "unix:///run/r.sock?db=1&password=a",
+        "redis+cluster://a,b:7001",
+        "rediss+sentinel://u:p@a:26379,[::1]:26379/name/1",
+    ],
+)
+def test_a_cluster_is_at_any_of_redis_s_places(url: str) -> None:
+    assert parse(APP + f'[cluster]\nurl = "{url}"\n', FILE).cluster.url == url
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("x = 1\ny = \n", "sower.toml:2: is no TOML: Invalid value (at line 2, column 5)"),
@@ -48,6 +63,15 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
             APP + '[cluster]\nurl = "redis+sentinel://a:26379"\n',
             "sower.toml:6: cluster.url: is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://",
         ),
+        (
+            APP + '[cluster]\nurl = "redis://a:b/c@d"\n',
+            "sower.toml:6: cluster.url: is redis://USER:PASSWORD@HOST:PORT/DB",
+        ),
+        (APP + '[cluster]\nurl = "redis://a:port"\n', "sower.toml:6: cluster.url: is redis://USER"),
+        (APP + '[cluster]\nurl = "redis://"\n', "sower.toml:6: cluster.url: is redis://USER"),
+        (APP + '[cluster]\nurl = "redis://a/one"\n', "sower.toml:6: cluster.url: is redis://USER"),
+        (APP + '[cluster]\nurl = "unix:///a?db=one"\n', "sower.toml:6: cluster.url: is redis://USER"),
+        (APP + '[cluster]\nurl = "redis+cluster://a:99999"\n', "sower.toml:6: cluster.url: is redis+cluster://USER"),
         (APP + '[cluster]\nprefix = "{a}"\n', "sower.toml:6: cluster.prefix: has 1 to 64 letters, digits, ., - and _"),
         (APP + '[cluster]\nlease = "1s"\n', "sower.toml:6: cluster.lease: is at least 2s"),
         (APP + "[cluster]\nreplicas = -1\n", "sower.toml:6: cluster.replicas: must not be below 0"),
@@ -83,11 +107,20 @@ def test_a_webhook_s_url_may_be_any_of_http(url: str) -> None:
             "sower.toml:8: server.listen[1]: '::1:80' is not HOST:PORT or [HOST]:PORT",
         ),
         (APP + '[server]\nlisten = ["a:٣"]\n', "server.listen[0]: 'a:٣' is not HOST:PORT"),
+        (APP + '[server]\nlisten = ["a..b:1"]\n', "server.listen[0]: 'a..b:1' is not HOST:PORT"),
+        (APP + '[server]\nlisten = ["unix:/a\\u0000"]\n', "server.listen[0]: 'unix:/a\\x00' is not HOST:PORT"),
         (APP + '[server]\nlisten = ["a:65536"]\n', "server.listen[0]: 'a:65536' is not HOST:PORT"),
         (APP + "[server]\nlisten = []\n", "sower.toml:6: server.listen: names no address"),
         (APP + '[server]\norigins = ["*", "https://a.com/"]\n', "server.origins[1]: 'https://a.com/' is no origin"),
         (APP + '[server]\norigins = ["a.com"]\n', "sower.toml:6: server.origins[0]: 'a.com' is no origin"),
         (APP + '[store]\npath = ""\n', "sower.toml:6: store.path: names no file"),
+        (APP + '[store]\npath = "a\\u0000b"\n', "sower.toml:6: store.path: names no file"),
+        (APP + f"x = {'[' * 5000}{']' * 5000}\n", "sower.toml: is nested too deeply"),
+        (APP + "connections = -1\n", "sower.toml:5: apps[0].connections: must be above 0"),
+        (APP + "[apps.pusher]\nmembers = -1\n", "sower.toml:6: apps[0].pusher.members: must be above 0"),
+        (APP + "[apps.pusher]\nwatchlist = -1\n", "sower.toml:6: apps[0].pusher.watchlist: must not be below 0"),
+        (APP + '[apps.pusher]\nclock_skew = "0s"\n', "sower.toml:6: apps[0].pusher.clock_skew: must be above 0"),
+        (APP + f"[limits]\nbatch = {2**53 + 1}\n", f"sower.toml:6: limits.batch: must be at most {2**53}"),
         (APP.replace('"k"', '"k:l"'), "sower.toml:3: apps[0].key: is a text without a colon"),
         (APP.replace('"k"', "7"), "sower.toml:3: apps[0].key: Expected `str`, got `int`"),
         (APP + 'old_secret = "short"\n', "sower.toml:5: apps[0].old_secret: has at least 16 characters"),
@@ -154,6 +187,11 @@ def test_what_browsers_send_as_an_origin_is_one(origin: str) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:8787", "localhost:65535", "0.0.0.0:80"])
 def test_what_can_be_listened_at_is_an_address(address: str) -> None:
     assert parse(APP + f'[server]\nlisten = ["{address}"]\n', FILE).server.listen == (address,)
+
+
+def test_what_may_be_none_is_0() -> None:
+    pusher = parse(APP + '[apps.pusher]\nwatchlist = 0\nauthorised_within = "0s"\n', FILE).apps[0].pusher
+    assert (pusher.watchlist, pusher.authorised_within) == (0, 0)
 
 
 def test_what_is_left_out_has_its_default() -> None:
