@@ -66,8 +66,11 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     print_json(shown) if as_json else print(tomli_w.dumps(shown), end="")
 
 
-PASSWORD = re.compile(r"(://[^:/@]*:)[^/@]+@")
+PASSWORD = re.compile(r"(://[^:/?#]*:)[^/?#]+(?=@)|([?&]password=)[^&]+")
 """Of a URL that has one."""
+
+KEY_SECRET = re.compile(r":.+")
+"""Of an Ably key, NAME:SECRET. An app's own key has no colon."""
 
 
 def masked(config: Config) -> dict[str, Any]:
@@ -90,5 +93,9 @@ def _plain(value: Any, name: str = "") -> Any:
     if name == "headers":  # a webhook's: they carry tokens
         return dict.fromkeys(value, MASK)
     if name == "url" and isinstance(value, str):
-        return PASSWORD.sub(f"\\1{MASK}@", value)
+        return PASSWORD.sub(rf"\1\2{MASK}", value)
+    if name == "key" and isinstance(value, str):
+        return KEY_SECRET.sub(f":{MASK}", value)
+    if name == "keys":
+        return {_plain(key, "key"): _plain(allowed) for key, allowed in value.items()}
     return MASK if name in ("secret", "old_secret", "secret_key") else value

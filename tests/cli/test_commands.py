@@ -136,6 +136,22 @@ async def test_config_init_check_and_show(tmp_path: Path) -> None:
     assert "sower.toml:2: limits.mesage: unknown key; did you mean message?" in bad.err
 
 
+async def test_config_show_masks_every_secret_of_every_protocol(tmp_path: Path) -> None:
+    (tmp_path / "sower.toml").write_text(
+        '[cluster]\nurl = "unix:///r.sock?db=1&password=unseen-password"\n'
+        '[[apps]]\nid = "1"\nkey = "k"\nsecret = "unseen-0123456789"\nold_secret = "unseen-9876543210"\n'
+        '[[apps.webhooks]]\nurl = "http://a/b"\nheaders = {Authorization = "unseen"}\n'
+        '[apps.ably]\nkey = "a.b:unseen-0123456789"\nkeys = {"a.c:unseen-0123456789" = {"*" = ["*"]}}\n'
+        '[apps.pubnub]\nsecret_key = "unseen-0123456789"\n'
+    )
+    shown = await sower(tmp_path, "config", "show")
+    assert "unseen" not in shown.out
+    told = tomllib.loads(shown.out)
+    assert told["apps"][0]["ably"]["key"] == "a.b:********"
+    assert told["apps"][0]["ably"]["keys"] == {"a.c:********": {"*": ["*"]}}
+    assert told["cluster"]["url"] == "unix:///r.sock?db=1&password=********"
+
+
 async def test_keys_are_made_rotated_and_retired_and_comments_stay(tmp_path: Path) -> None:
     file = tmp_path / "sower.toml"
     file.write_text("# mine\n" + CONFIG + "# the end\n")
