@@ -27,6 +27,9 @@ KEPT = {
 }
 """Sections that are taken over, and what of them waits for a restart; every other section waits as a whole."""
 
+CERTIFICATE = frozenset({"certificate", "certificate_key"})
+"""Where these are left out they wait as well: the addresses that show the one from before stay until a restart."""
+
 APP_KEPT = frozenset({"webhooks", "subscription_count"})
 """What of an app waits for a restart."""
 
@@ -48,8 +51,10 @@ def merge(old: Config, new: Config) -> Merged:
         if section == "apps":
             sections[section] = _merge_apps(old.apps, new.apps, taken, waiting)
         elif section in KEPT:
-            before, after = getattr(old, section), getattr(new, section)
-            sections[section] = _merge_fields(before, after, KEPT[section], section, taken, waiting)
+            before, after, kept = getattr(old, section), getattr(new, section), KEPT[section]
+            if section == "server" and not new.server.certificate:
+                kept |= CERTIFICATE
+            sections[section] = _merge_fields(before, after, kept, section, taken, waiting)
         elif getattr(old, section) != getattr(new, section):
             waiting.extend(_different(getattr(old, section), getattr(new, section), section))
     return Merged(msgspec.structs.replace(old, **sections), tuple(taken), tuple(waiting))

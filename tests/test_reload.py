@@ -43,6 +43,15 @@ def test_what_is_safe_is_taken_over_and_the_rest_is_named(
     assert merged.config.store == OLD.store
 
 
+def test_a_certificate_is_exchanged_and_goes_with_the_addresses_that_show_it() -> None:
+    old = changed(server=Server(listen=("tls:a:1",), certificate="a.pem", certificate_key="a.key"))
+    renewed = merge(old, changed(server=Server(listen=("a:1",), certificate="b.pem")))
+    assert renewed.taken == ("server.certificate", "server.certificate_key")
+    gone = merge(old, changed(server=Server(listen=("a:1",))))
+    assert gone.waiting == ("server.listen", "server.certificate", "server.certificate_key")
+    assert gone.config == old
+
+
 def test_apps_come_go_and_change_and_no_secret_is_in_what_is_told() -> None:
     other = App(id="1002", key="other", secret="another-long-random-text")
     rotated = msgspec.structs.replace(APP, secret="yet-another-random-text", old_secret=APP.secret)

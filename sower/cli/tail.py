@@ -32,6 +32,9 @@ from sower.quantities import parse_duration
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
 """Seconds before a reconnect, doubled each time, with up to half of it taken off at random."""
 
+DOUBLED = 6
+"""Times that the wait is doubled: then it is the longest, and who tries for hours comes to powers that no float has."""
+
 DO_NOT_RETRY = range(4500, 5000)
 """Close codes that say: something must be changed first (sower.errors)."""
 
@@ -205,7 +208,7 @@ class Follower:
 
 def backoff(failures: int, chance: float) -> float:
     """Seconds to wait before the next try. chance: from 0 to 1, so that many who lost a daemon come back spread."""
-    return min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT) * (1 - chance / 2)
+    return min(FIRST_WAIT * 2 ** min(failures - 1, DOUBLED), LONGEST_WAIT) * (1 - chance / 2)
 
 
 async def _end_on_signal(scope: trio.CancelScope) -> None:

@@ -38,10 +38,15 @@ class Certificate:
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         try:
-            context.load_cert_chain(server.certificate, server.certificate_key or None)
+            context.load_cert_chain(server.certificate, server.certificate_key or None, _no_password)
         except (OSError, ValueError) as error:  # an SSLError is an OSError
             raise ConfigError(f"server.certificate: {server.certificate} cannot be used: {error}.") from error
         self.context = context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal for it, and a reload would wait there with all clients."""
+    raise ValueError("its key has a password")
 
 
 class TlsWire(Wire):

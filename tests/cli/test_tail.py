@@ -267,7 +267,7 @@ def test_since_is_a_time_a_serial_or_a_position() -> None:
 
 
 def test_reconnects_are_spread_and_bounded() -> None:
-    assert [backoff(n, 0.0) for n in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 10.0]
+    assert [backoff(n, 0.0) for n in (1, 2, 3, 20, 2000)] == [0.2, 0.4, 0.8, 10.0, 10.0]
     assert backoff(1, 1.0) == 0.1
 
 

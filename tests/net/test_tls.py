@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -126,3 +127,13 @@ def test_a_certificate_that_cannot_be_used_is_an_error_of_the_config_and_the_old
         with pytest.raises(ConfigError, match=r"server\.certificate"):
             certificate.load(server)
     assert certificate.context is before
+
+
+def test_a_key_with_a_password_is_told_and_asks_nobody(tmp_path: Path) -> None:
+    """OpenSSL would ask at the terminal, where the daemon with all its clients would wait."""
+    certificate, key = make_certificate(tmp_path)
+    locked = tmp_path / "locked.key"
+    words = ["openssl", "pkey", "-aes128", "-passout", "pass:a-word", "-in", str(key), "-out", str(locked)]
+    subprocess.run(words, check=True, capture_output=True)
+    with pytest.raises(ConfigError, match="its key has a password"):
+        Certificate().load(Server(certificate=str(certificate), certificate_key=str(locked)))
