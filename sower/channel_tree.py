@@ -317,6 +317,8 @@ class ChannelTree:
     def _depart(self, state: Channel[Subscriber], item: Departure) -> None:
         leaver, subscriber = item.subscription, item.subscription.subscriber
         self._newcomers.pop(leaver, None)
+        if self._replays is not None:
+            self._replays.end(leaver)
         state.remove(subscriber, leaver.audience, leaver.uses)
         self._changes += self._members.leave(state, leaver, at_once=item.at_once)
         self._count_changed.set()
@@ -347,9 +349,8 @@ class ChannelTree:
             self._parcels.extend(state.parcels([state.attendance(self._node.next_serial())]))
 
     def _pass_on(self, state: Channel[Subscriber], deliveries: Sequence[Delivery]) -> None:
-        if deliveries:
-            for tap in state.taps:
-                tap.take(deliveries)
+        for tap in state.taps if deliveries else ():
+            tap.take(deliveries)
 
     def _welcome(self, state: Channel[Subscriber], newcomers: Mapping[Subscription, Arrival]) -> None:
         presence, position = state.presence, Position(self._node.log.epoch, state.head)
@@ -384,8 +385,7 @@ class ChannelTree:
 
     def _cache(self, state: Channel[Subscriber], messages: Sequence[Message]) -> None:
         """Remember the last of these that is no client's, as it is now; messages are as old as their serials say."""
-        events = (m for m in reversed(messages) if not (m.follows_up or m.event.startswith(CLIENT_EVENT)))
-        last = next(events, None)
+        last = next((m for m in reversed(messages) if not (m.follows_up or m.event.startswith(CLIENT_EVENT))), None)
         if last is not None and self.rules.cache:
             age = max(0.0, self._node.now() - last.time_ms / 1000)
             state.cache(last, trio.current_time() + self.rules.cache - age)

@@ -61,7 +61,8 @@ class Membership:
             said = Appearance(Did.ENTERED, newcomer.user, subscriber.connection, meta, serial)
             keep, most = item.meta is None, item.command.most
             changes = self.shown(state.present().enter(said, subscriber, keep=keep, most=most))
-            newcomer.members = (*newcomer.members, newcomer.user)
+            if newcomer.user not in newcomer.members:  # who follows the channel already may ask again and again
+                newcomer.members += (newcomer.user,)
         if state.presence is not None:
             newcomer.members += state.presence.adopt(subscriber.connection, subscriber)
         return changes

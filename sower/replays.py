@@ -73,6 +73,11 @@ class Replays:
         self._waiting[newcomer] = Replay(command, welcome, command.since or self._rewound(command), head)
         self._start(newcomer)
 
+    def end(self, subscription: Subscription) -> None:
+        """It has what it asked for, or goes before. What was held behind its replay follows."""
+        if self._waiting.pop(subscription, None) is not None:
+            subscription.subscriber.release()
+
     def run(self, nursery: trio.Nursery) -> None:
         """Run the replays in this nursery from now on, those that were interrupted too."""
         self._nursery = nursery
@@ -97,14 +102,15 @@ class Replays:
         while not subscriber.closed:
             count = replay.command.rewind.messages if replay.command.rewind is not None else None
             page = await self._read(replay, count)
+            if newcomer not in self._waiting:
+                return
             self._welcome(newcomer, replay, page)
             subscriber.write_ahead(newcomer.audience.encode(self._channel, page.messages))
             if not page.more:
                 break
             replay.since = Position(self._log.epoch, page.messages[-1].serial)
             await subscriber.drained()
-        del self._waiting[newcomer]
-        subscriber.release()
+        self.end(newcomer)
 
     async def _read(self, replay: Replay, count: int | None) -> Page:
         """The next page; a gap where the journal cannot be read for a while."""

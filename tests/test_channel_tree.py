@@ -471,6 +471,36 @@ async def test_nothing_is_told_before_its_commit() -> None:
         assert isinstance(ticket.outcome, Receipt)
 
 
+async def test_who_leaves_during_a_replay_is_given_no_more_of_it_and_comes_back_to_one_of_its_own() -> None:
+    async with a_house() as house:
+        house.journal.rows["1", "kept-x"] = [Message(n, "e", b"%d" % n) for n in range(1, 1001)]
+        listener, subscription = house.subscribe("kept-x", since=Position("e0", 0))
+        read = trio.Event()
+        listener.drained = read.wait  # type: ignore[method-assign]
+        await settle()
+        assert len(listener.heard.split()) == replays.REPLAY_PAGE
+        subscription.end(at_once=True)
+        await settle()
+        listener.said.clear()
+        again = Subscription(subscription.tree, listener, PLAIN, None)
+        again.begin(Subscribe("kept-x", Position("e0", 990)), None)
+        await settle()
+        read.set()
+        await settle()
+        house.publish("kept-x", "news")
+        await settle()
+        assert listener.heard.split() == [*map(str, range(991, 1001)), "news"]
+
+
+async def test_who_asks_again_and_again_for_what_it_follows_is_one_member() -> None:
+    async with a_house() as house:
+        _, subscription = house.subscribe("presence-x", user="ada")
+        for _ in range(3):
+            subscription.begin(Subscribe("presence-x"), b"null", again=True)
+            await settle()
+        assert subscription.members == ("ada",)
+
+
 async def test_what_is_published_during_a_replay_follows_it_without_gap_or_duplicate() -> None:
     async with a_house() as house:
         house.journal.rows["1", "kept-room"] = [Message(n, "e", b"%d" % n) for n in range(1, 4)]
