@@ -67,7 +67,6 @@ class Audit:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._waiting = 0
         self._dropped = 0
         self._published: Counter[tuple[str, str]] = Counter()
         self._noted = trio.Event()
@@ -84,11 +83,13 @@ class Audit:
         count: int = 1,
     ) -> None:
         """Note what happened."""
-        if self._waiting >= MOST_WAITING:
+        if self._journal.noted >= MOST_WAITING:
             self._dropped += 1
-            return
-        self._waiting += 1
-        self._journal.note(Record(self._journal.now(), kind, app, who, channel, code, detail[:500], count))
+        else:
+            self._note(Record(self._journal.now(), kind, app, who, channel, code, detail[:500], count))
+
+    def _note(self, record: Record) -> None:
+        self._journal.note(record)
         self._noted.set()
 
     def published(self, app: str, key: str, count: int = 1) -> None:
@@ -123,10 +124,10 @@ class Audit:
 
     def flush(self) -> None:
         """Have the journal write what was noted."""
-        if self._dropped:
-            dropped, self._dropped, self._waiting = self._dropped, 0, 0
-            self.record("dropped", detail="more happened than the audit takes", count=dropped)
-        self._waiting = 0
+        if self._dropped and self._journal.noted <= MOST_WAITING:  # one above the bound says so, and no more of them
+            dropped, self._dropped = self._dropped, 0
+            detail = "more happened than the audit takes"
+            self._note(Record(self._journal.now(), "dropped", detail=detail, count=dropped))
         self._journal.flush()
 
     def count_publishes(self) -> None:

@@ -118,6 +118,11 @@ class Journal:
         return self._rows_waiting
 
     @property
+    def noted(self) -> int:
+        """Audit records that wait for the writer."""
+        return len(self._audit)
+
+    @property
     def hangs(self) -> bool:
         """Whether a transaction has taken so long that nobody should wait for its end."""
         return self._took() > ANSWERS_WITHIN

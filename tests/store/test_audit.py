@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -65,6 +66,32 @@ async def test_past_its_bound_records_are_counted_and_one_says_how_many(
         ("connected", 1),
         ("dropped", 3),
     ]
+
+
+async def test_while_the_disk_hangs_no_more_records_wait_than_the_bound_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "MOST_WAITING", 2)
+    async with opened(tmp_path) as journal:
+        run, well = journal._writing.run, trio.Event()
+
+        async def hang(*call: Any) -> Any:
+            await well.wait()
+            return await run(*call)
+
+        monkeypatch.setattr(journal._writing, "run", hang)
+        audit = Audit(journal)
+        for _ in range(10):
+            for _ in range(5):
+                audit.record("connected")
+            audit.flush()
+            await trio.testing.wait_all_tasks_blocked()
+        assert journal.noted == 2 + 1
+        well.set()
+        await journal.ping()
+        audit.flush()
+    told = [(r.kind, r.count) for r in read(str(tmp_path / "sower.db"))]
+    assert sum(count for _, count in told) == 50
 
 
 async def test_another_process_may_add_a_record_beside_a_running_daemon(tmp_path: Path) -> None:
