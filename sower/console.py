@@ -17,6 +17,7 @@ from sower.activity import Activity
 from sower.core.answer import Acknowledged
 from sower.core.command import WatchFrames
 from sower.errors import Forbidden, NotFound, TooMany, Unavailable
+from sower.net.relay import Relay
 from sower.net.session import Session
 from sower.net.tap import Passing, TappedWire
 
@@ -70,6 +71,8 @@ class Console:
             raise Forbidden("A session that watches another is not watched itself.")
         if session in self._watched:
             raise TooMany("Somebody watches this session already.")
+        if isinstance(session.wire, Relay):
+            raise Unavailable("A session over xhr_streaming or xhr_polling is made of requests, and has no frames.")
         if not session.between_frames:
             raise Unavailable(
                 "The session is in the middle of a frame, or has a backlog: its frames cannot be told apart."

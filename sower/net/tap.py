@@ -42,17 +42,21 @@ class TappedWire(Wire):
 
     def send_now(self, data: bytes | memoryview) -> int:
         """As Wire."""
-        sent = super().send_now(data)
+        sent = self.wire.send_now(data)
         for passing in self._outbound(bytes(data[:sent])):
             self._told(passing)
         return sent
 
     def recv_now(self, most: int) -> bytes | None:
         """As Wire."""
-        data = super().recv_now(most)
+        data = self.wire.recv_now(most)
         for passing in self._inbound(data) if data else ():
             self._told(passing)
         return data
+
+    def finish(self) -> None:
+        """As Wire."""
+        self.wire.finish()
 
 
 def _reading(sender: Literal["client", "daemon"], *, framed: bool) -> Callable[[bytes], Iterator[Passing]]:

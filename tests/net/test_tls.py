@@ -14,6 +14,8 @@ import trio
 
 from sower.config import Server
 from sower.errors import ConfigError
+from sower.net.frames import Compression, WebSocketFraming
+from sower.net.tap import TappedWire
 from sower.net.tls import Certificate, TlsWire
 from tests.certificates import make_certificate
 
@@ -84,6 +86,19 @@ async def test_what_a_full_socket_took_in_part_is_whole_though_something_else_is
                 got += await stream.receive_some()
         assert set(got[: -len(b"goodbye")]) == {ord("a")}
         assert (len(got) - len(b"goodbye")) % len(record) == 0
+
+
+async def test_a_wire_that_is_watched_waits_for_the_rest_of_a_record_and_for_room_as_before(
+    pem: tuple[Path, Path],
+) -> None:
+    async with ends(pem) as (wire, stream):
+        watched = TappedWire(wire, WebSocketFraming(Compression()), lambda passing: None)
+        assert watched.recv_now(10) is None
+        record, sent = b"\x82\x7e\x3f\xfc".ljust(16384, b"a"), 0
+        while watched.send_now(record) == len(record):
+            sent += 1
+        assert await receive(stream, sent * len(record)) == record * sent
+        watched.finish()
 
 
 async def test_nothing_decrypted_is_left_where_no_epoll_sees_it(pem: tuple[Path, Path]) -> None:

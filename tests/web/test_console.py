@@ -13,8 +13,8 @@ from trio_websocket import open_websocket_url
 
 from sower.console import masked
 from sower.store.audit import read
-from tests.e2e.daemon import Client, Daemon, running
-from tests.e2e.raw import upgraded
+from tests.e2e.daemon import KEY, Client, Daemon, running
+from tests.e2e.raw import connection, upgraded
 from tests.web.browser import browsing
 from tests.web.test_dashboard import go, pusher_client, signed_in
 from tests.web.test_sign_in import cookie_of, sign_in
@@ -138,6 +138,16 @@ async def test_a_session_in_the_middle_of_a_frame_is_not_watched(tmp_path: Path)
         await raw.send(b"\x81\xfe\x01")
         session = json.loads(raw.heard[raw.heard.index(b"{") :])["session"]
         async with watching(daemon, session) as watcher:
+            assert (await watcher.expect("error"))["code"] == "unavailable"
+
+
+async def test_a_session_that_is_made_of_requests_is_not_watched(tmp_path: Path) -> None:
+    path = f"/app/{KEY}/123/abcdefgh/xhr_streaming?protocol=7"
+    async with running(tmp_path) as daemon, connection(daemon) as raw:
+        await raw.send(f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+        await raw.until(b"connection_established")
+        (session,) = (await daemon.request("GET", "/sessions")).json()["sessions"]
+        async with watching(daemon, session["session"]) as watcher:
             assert (await watcher.expect("error"))["code"] == "unavailable"
 
 
