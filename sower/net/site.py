@@ -117,13 +117,14 @@ class Site:
             return Begun(request, terms, failed(request, error))
 
     def handshake(self, request: Request, endpoint: SocketEndpoint, *, closing: bool) -> bytes:
-        """The 101 (RFC 6455 section 4.2.2). Raises BadUpgrade, Draining.
+        """The 101 (RFC 6455 section 4.2.2). Raises BadUpgrade, BadRequest, Draining.
 
         A page of another origin is turned away over its socket: of a handshake that fails it is not told why, and
         SDKs then try again for ever.
         """
         if not request.upgrade or request.method != "GET" or request.headers.get("upgrade", "").lower() != "websocket":
             raise BadUpgrade()
+        _ = request.query  # where it cannot be read that is told now: who opens the socket has no other word for it
         origin = request.headers.get("origin")
         if origin is not None and not origin_allowed(origin, self.settings.origins):
             request.refused = OriginRefused(f"Pages of {origin[:100]!r} may not connect.")

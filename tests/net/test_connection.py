@@ -409,6 +409,12 @@ async def test_a_websocket_handshake_is_answered_and_the_bytes_behind_it_are_kep
     assert answer.endswith(b"talking:more")
 
 
+async def test_a_handshake_whose_query_cannot_be_read_is_refused() -> None:
+    answer = await exchange(HANDSHAKE.replace(b"/ws/a", b"/ws/a?x=%ff") + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Connection: close\r\n" in answer
+
+
 async def test_an_unknown_subprotocol_is_served_without_one() -> None:
     answer = await exchange(HANDSHAKE + b"Sec-WebSocket-Protocol: other\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 101 ")
