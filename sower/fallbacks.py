@@ -19,7 +19,7 @@ import trio
 
 from sower.clients import Clients
 from sower.dialects.interface import Dialect, SocketRoute
-from sower.errors import BadRequest, NotFound, SowerError
+from sower.errors import BadRequest, NotFound, SowerError, TooManyConnections
 from sower.net.http import Request, Response
 from sower.net.keepalive import Keepalive
 from sower.net.listen import Caps
@@ -100,7 +100,11 @@ class Fallbacks:
             self._caps.leave(address)
             self._sessions.pop(name, None)
 
-        return Relay(address, ended, self._keepalive, self._nursery)
+        try:
+            return Relay(address, ended, self._keepalive, self._nursery)
+        except OSError as error:
+            self._caps.leave(address)
+            raise TooManyConnections(f"There is no file for it: {error.strerror}.", retry_after=5) from error
 
     def _send(self, route: SocketRoute, request: Request, params: Mapping[str, str]) -> Response:
         """What a client says. Raises NotFound, BadRequest."""

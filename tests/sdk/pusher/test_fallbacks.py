@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,35 @@ async def test_a_session_opens_once_and_a_burst_is_one_answer(tmp_path: Path) ->
         assert [said(line)[0]["data"] for line in lines] == [str(n) for n in range(50)]
         assert "o" not in lines
         assert await session.send("[]") == 204
+
+
+async def test_who_comes_when_the_daemon_is_out_of_files_is_told_and_counted_nowhere(tmp_path: Path) -> None:
+    asks = f"POST /pusher/app/{KEY}/1/%d/xhr?protocol=7 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+    async with daemon_running(tmp_path, APP + RULES + "[limits]\nconnections_per_address = 3\n") as daemon:
+        async with connection(daemon) as raw:
+            await raw.send(b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n")
+            await raw.until(b"HTTP/1.1 200 ")
+            with no_more_files(daemon):
+                for number in range(3):
+                    raw.heard = b""
+                    await raw.send((asks % number).encode())
+                    await raw.until(b"c[4100,")
+            async with Session(daemon) as session:
+                assert (await session.poll())[1].startswith("a")
+
+
+@contextmanager
+def no_more_files(daemon: Daemon) -> Iterator[None]:
+    """The daemon can open none (RLIMIT_NOFILE)."""
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    opened = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(opened) + 1)) - opened), hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_what_is_malformed_ends_the_session_with_a_reason(tmp_path: Path) -> None:
