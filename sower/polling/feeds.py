@@ -52,29 +52,30 @@ class Node(Protocol):
 class Entry:
     """One thing that was told. envelope: open at its end. message: None for a coming or going."""
 
-    __slots__ = ("_verdicts", "envelope", "message", "serial")
+    __slots__ = ("envelope", "message", "serial")
 
     def __init__(self, serial: int, envelope: bytes, message: Message | None) -> None:
         self.serial = serial
         self.envelope = envelope
         self.message = message
-        self._verdicts: dict[Test, bool] | None = None
 
     @property
     def size(self) -> int:
         """Bytes that it keeps, about."""
         return OVERHEAD + len(self.envelope) + (0 if self.message is None else len(self.message.data))
 
-    def passes(self, test: Test | None) -> bool:
-        """Whether a poll with this filter gets it; each filter is asked once."""
+    def passes(self, test: Test | None, verdicts: Verdicts) -> bool:
+        """Whether a poll with this filter gets it; each filter is asked once for the same verdicts."""
         if test is None or self.message is None:
             return True
-        if self._verdicts is None:
-            self._verdicts = {}
-        verdict = self._verdicts.get(test)
+        verdict = verdicts.get((self, test))
         if verdict is None:
-            verdict = self._verdicts[test] = test(self.message)
+            verdict = verdicts[self, test] = test(self.message)
         return verdict
+
+
+Verdicts = dict[tuple[Entry, Test], bool]
+"""Which entries pass which filters. It is kept for one turn of answers: clients make up filters."""
 
 
 class Spring:

@@ -27,7 +27,7 @@ from sower.net.held import Held
 from sower.net.http import Response
 from sower.net.routing import Taken
 from sower.polling.allowing import Allowing
-from sower.polling.feeds import Bundle, Entry, Track, Waiters
+from sower.polling.feeds import Bundle, Entry, Track, Verdicts, Waiters
 from sower.polling.groups import Groups
 from sower.polling.places import Places
 from sower.polling.roster import Attendee, Roster
@@ -114,6 +114,16 @@ class HeldPoll:
         """Nothing came: the next poll goes on from here."""
         self._keeper.leave(self)
         return _response(self.words, self.cursor, ())
+
+
+class Turn:
+    """What polls that are answered in one turn share: their answers, and which messages pass which filters."""
+
+    __slots__ = ("answers", "verdicts")
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[object, ...], Response] = {}
+        self.verdicts: Verdicts = {}
 
 
 class Polls:
@@ -217,14 +227,13 @@ class Polls:
 
     async def _answer_all(self, woken: Waiters) -> bool:
         """Whether some have news that is not settled yet."""
-        unsettled = False
-        shared: dict[tuple[object, ...], Response] = {}
+        unsettled, turn = False, Turn()
         for number, poll in enumerate(woken, 1):
             if isinstance(poll, HeldPoll) and poll.held is not None and not poll.reading:
                 settled = self._hub.settled(poll.app)
                 if self._is_behind(poll):
                     self._catch_up_soon(poll)
-                elif (response := self._collect(poll, settled, shared)) is not None:
+                elif (response := self._collect(poll, settled, turn)) is not None:
                     self._answer(poll, response)
                 elif any(track.newest > settled for track in poll.tracks):
                     self._woken[poll] = None
@@ -235,32 +244,30 @@ class Polls:
 
     # What they are told
 
-    def _collect(
-        self, poll: HeldPoll, settled: int, shared: dict[tuple[object, ...], Response] | None = None
-    ) -> Response | None:
-        """What the rings have for a poll, None for nothing. shared: answers that others of this turn got."""
+    def _collect(self, poll: HeldPoll, settled: int, turn: Turn | None = None) -> Response | None:
+        """What the rings have for a poll, None for nothing."""
         key = None
-        if shared is not None and all(isinstance(place, Track) for place in poll.places):
+        if turn is not None and all(isinstance(place, Track) for place in poll.places):
             key = (poll.places, poll.cursor, poll.passes, settled)
-            if key in shared:
-                return shared[key]
-        pieces = self._from_rings(poll, settled)
+            if key in turn.answers:
+                return turn.answers[key]
+        pieces = self._from_rings(poll, settled, {} if turn is None else turn.verdicts)
         if not pieces:
             poll.cursor = max(poll.cursor, settled)  # what there was did not pass its filter
             return None
         response = _told(poll, pieces)
-        if shared is not None and key is not None:
-            shared[key] = response
+        if turn is not None and key is not None:
+            turn.answers[key] = response
         return response
 
-    def _from_rings(self, poll: HeldPoll, upto: int) -> dict[int, bytes]:
+    def _from_rings(self, poll: HeldPoll, upto: int, verdicts: Verdicts) -> dict[int, bytes]:
         """Envelopes by serial. What is reached twice comes once, the direct way."""
         pieces: dict[int, bytes] = {}
         for place in poll.places:
             for track in place.tracks:
                 entries = track.after(poll.cursor, upto)
                 if entries and self._opens(poll, place, track):
-                    _add(pieces, poll, place, entries)
+                    _add(pieces, poll, place, entries, verdicts)
         return pieces
 
     def _opens(self, poll: HeldPoll, place: Track | Bundle, track: Track) -> bool:
@@ -315,7 +322,7 @@ class Polls:
             bound = min(bound, *(floor for _, floor in floors))  # a ring moved on meanwhile
         bound = min(bound, self._hub.settled(poll.app))
         pieces = {serial: piece for serial, piece in pieces.items() if serial <= bound}
-        for serial, piece in self._from_rings(poll, bound).items():
+        for serial, piece in self._from_rings(poll, bound, {}).items():
             pieces.setdefault(serial, piece)
         if pieces:
             self._answer(poll, _told(poll, pieces))
@@ -332,7 +339,7 @@ class Polls:
         page = await self._hub.log.since(tree.app, tree.name, poll.cursor, upto=floor, limit=MOST_TOLD, history=history)
         words = track.spring.words
         entries = [Entry(m.serial, words.envelope(tree.name, m), m) for m in page.messages]
-        _add(pieces, poll, place, entries)
+        _add(pieces, poll, place, entries, {})
         return page.messages[-1].serial if page.more else 10**18
 
     async def _look_for_channels(self, poll: HeldPoll) -> None:
@@ -343,10 +350,12 @@ class Polls:
         poll.looked = True
 
 
-def _add(pieces: dict[int, bytes], poll: HeldPoll, place: Track | Bundle, entries: Iterable[Entry]) -> None:
+def _add(
+    pieces: dict[int, bytes], poll: HeldPoll, place: Track | Bundle, entries: Iterable[Entry], verdicts: Verdicts
+) -> None:
     passes = poll.passes
     for entry in entries:
-        if entry.passes(passes):
+        if entry.passes(passes, verdicts):
             pieces.setdefault(entry.serial, entry.envelope + place.end)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 import pytest
@@ -233,6 +234,32 @@ async def test_an_envelope_is_encoded_once_for_all_polls_and_a_filter_asked_once
         assert len({one.response.body for one in held}) == 1
         assert len(asked) == 1
     assert encoded == ["fleeting"]
+
+
+async def test_a_filter_is_not_kept_longer_than_the_polls_that_have_it(tmp_path: Path) -> None:
+    """Clients make them up, a new one with each poll where they like."""
+
+    class Passes:
+        def __call__(self, message: Message) -> bool:
+            return True
+
+    filters: WeakSet[Passes] = WeakSet()
+
+    def made_up() -> Passes:
+        passes = Passes()
+        filters.add(passes)
+        return passes
+
+    async with a_house(tmp_path) as house:
+        cursor, _ = await house.poll(channel("fleeting"))
+        await settle()
+        for _ in range(3):
+            house.publish("fleeting", "x")
+        await settle()
+        for _ in range(20):
+            assert len((await house.poll(channel("fleeting"), cursor=cursor, passes=made_up()))[1]) == 3
+        gc.collect()
+        assert not filters
 
 
 async def test_of_a_client_that_is_gone_nothing_is_left(tmp_path: Path) -> None:

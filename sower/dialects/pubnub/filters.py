@@ -2,6 +2,7 @@
 
 Rule 1: an expression is read by recursive descent into closures: or, and, not, comparison, sum, product, operand.
 Rule 2: it is bounded in length and depth, and LIKE is matched without backtracking, so that no client makes it slow.
+        What is chained is no deeper for that, and what comes to no number is missing: nothing is raised by a message.
 Rule 3: a comparison with a missing field is false, but for `!=`, which is true; order is of numbers only.
 """
 
@@ -27,6 +28,10 @@ MAX_DEPTH = 50
 
 COMPILED = 1000
 """Expressions that are remembered: most clients of an app filter alike."""
+
+SHORT = 256
+"""Characters of an expression or a pattern up to which it is among them, compiled in some 30 KiB. Anybody may send one,
+and a long one is ten times that."""
 
 TOKEN = re.compile(
     r"""\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -55,7 +60,7 @@ Value = Callable[[Facts], Any]
 
 
 class Filter:
-    """A compiled expression. Equal texts are one object."""
+    """A compiled expression. Equal texts are one object where they are short."""
 
     __slots__ = ("_test", "text")
 
@@ -68,12 +73,18 @@ class Filter:
         return _truth(self._test(_facts(message)))
 
 
-@lru_cache(COMPILED)
 def compiled(text: str) -> Filter:
     """Read an expression. Raises BadFilter, which says where it is wrong."""
     if len(text) > MAX_FILTER:
         raise BadFilter(f"The filter has {len(text)} characters; at most {MAX_FILTER} are read.")
+    return (_remembered if len(text) <= SHORT else _compiled)(text)
+
+
+def _compiled(text: str) -> Filter:
     return Filter(text, _Parser(text).whole())
+
+
+_remembered = lru_cache(COMPILED)(_compiled)
 
 
 class _Parser:
@@ -90,16 +101,16 @@ class _Parser:
         return value
 
     def _either(self) -> Value:
-        value = self._both()
+        values = [self._both()]
         while self._take("||"):
-            value = _either(value, self._both())
-        return value
+            values.append(self._both())
+        return _either(tuple(values)) if len(values) > 1 else values[0]
 
     def _both(self) -> Value:
-        value = self._not()
+        values = [self._not()]
         while self._take("&&"):
-            value = _both(value, self._not())
-        return value
+            values.append(self._not())
+        return _both(tuple(values)) if len(values) > 1 else values[0]
 
     def _not(self) -> Value:
         if not self._take("!"):
@@ -118,18 +129,17 @@ class _Parser:
         return left
 
     def _sum(self) -> Value:
-        value = self._product()
-        while (sign := self._peek()) in ("+", "-"):
-            self._at += 1
-            value = _arithmetic(sign, value, self._product())
-        return value
+        return self._reckoning(("+", "-"), self._product)
 
     def _product(self) -> Value:
-        value = self._operand()
-        while (sign := self._peek()) in ("*", "/", "%"):
+        return self._reckoning(("*", "/", "%"), self._operand)
+
+    def _reckoning(self, signs: tuple[str, ...], part: Callable[[], Value]) -> Value:
+        first, steps = part(), list[tuple[str, Value]]()
+        while (sign := self._peek()) in signs:
             self._at += 1
-            value = _arithmetic(sign, value, self._operand())
-        return value
+            steps.append((sign, part()))
+        return _arithmetic(first, tuple(steps)) if steps else first
 
     def _operand(self) -> Value:
         kind, text = self._tokens[self._at][:2] if self._at < len(self._tokens) else ("end", "")
@@ -144,7 +154,7 @@ class _Parser:
             self._go_deeper()
             value = self._operand()
             self._depth -= 1
-            return _arithmetic("-", lambda facts: 0, value)
+            return _arithmetic(_constant(0), (("-", value),))
         if kind == "number":
             return _constant(float(text))
         if kind == "text":
@@ -247,26 +257,30 @@ def _truth(value: Any) -> bool:
     return value is not MISSING and bool(value)
 
 
-def _either(left: Value, right: Value) -> Value:
-    return lambda facts: _truth(left(facts)) or _truth(right(facts))
+def _either(values: tuple[Value, ...]) -> Value:
+    return lambda facts: any(_truth(value(facts)) for value in values)
 
 
-def _both(left: Value, right: Value) -> Value:
-    return lambda facts: _truth(left(facts)) and _truth(right(facts))
+def _both(values: tuple[Value, ...]) -> Value:
+    return lambda facts: all(_truth(value(facts)) for value in values)
 
 
-def _arithmetic(sign: str, left: Value, right: Value) -> Value:
+def _arithmetic(first: Value, steps: tuple[tuple[str, Value], ...]) -> Value:
     def compute(facts: Facts) -> Any:
-        a, b = _number(left(facts)), _number(right(facts))
-        if a is None or b is None or (sign in "/%" and b == 0):
-            return MISSING
-        if sign == "+":
-            return a + b
-        if sign == "-":
-            return a - b
-        return a * b if sign == "*" else a / b if sign == "/" else math.fmod(a, b)
+        result = _number(first(facts))
+        for sign, value in steps:
+            result = _reckoned(result, sign, _number(value(facts)))
+        return MISSING if result is None else result
 
     return compute
+
+
+def _reckoned(a: float | None, sign: str, b: float | None) -> float | None:
+    if a is None or b is None or (sign in "/%" and b == 0):
+        return None
+    if sign in "+-":
+        return _number(a + b if sign == "+" else a - b)
+    return _number(a * b if sign == "*" else a / b if sign == "/" else math.fmod(a, b))
 
 
 def _comparison(sign: str, left: Value, right: Value) -> Value:
@@ -294,9 +308,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -316,18 +331,21 @@ def _contains(a: Any, b: Any) -> bool:
 def _like(value: Any, pattern: Any) -> bool:
     if not isinstance(value, str) or not isinstance(pattern, str):
         return False
-    return _wildcards(pattern.lower(), isinstance(pattern, _Quoted)).matches(value.lower().replace("*", STAR))
+    read = _remembered_wildcards if len(pattern) <= SHORT else _wildcards
+    return read(pattern.lower(), isinstance(pattern, _Quoted)).matches(value.lower().replace("*", STAR))
 
 
 STAR = "\x00"
 """Stands for an asterisk that is meant as itself; a message's own NUL is as good as one."""
 
 
-@lru_cache(COMPILED)
 def _wildcards(pattern: str, quoted: bool) -> Pattern:
     if not quoted:
         return Pattern(pattern)
     return Pattern(re.sub(r"\\(.)", lambda found: STAR if found[1] == "*" else found[1], pattern))
+
+
+_remembered_wildcards = lru_cache(COMPILED)(_wildcards)
 
 
 def _facts(message: Message) -> Facts:

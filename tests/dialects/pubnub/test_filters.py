@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.core.message import Kind, Message
+from sower.dialects.pubnub import filters
 from sower.dialects.pubnub.filters import MAX_DEPTH, MAX_FILTER, compiled
 from sower.errors import BadFilter
 
@@ -138,6 +139,31 @@ def test_expressions_are_bounded_in_length_and_depth() -> None:
         with pytest.raises(BadFilter, match="stand in each other"):
             compiled(hostile)
     compiled("(" * MAX_DEPTH + "1" + ")" * MAX_DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("part", "sign", "passes"),
+    [("1", "+", True), ("1", "*", True), ("1", "-", True), ("a", "||", False), ("1", "&&", True)],
+)
+def test_a_chain_may_be_as_long_as_an_expression(part: str, sign: str, passes: bool) -> None:
+    text = sign.join([part] * (MAX_FILTER // (len(part) + len(sign))))
+    assert compiled(text)(message()) is passes
+
+
+def test_what_comes_to_no_number_is_missing() -> None:
+    beyond = "9" * 400
+    for text in (f"{beyond} % 2 == 1", f"1{'0' * 308} * 100 % 7 >= 0", f"{beyond} - {beyond} == 0", f"1 < {beyond}"):
+        assert compiled(text)(message()) is False, text
+    assert compiled("7 - 2 - 1 == 4 && 7 % 4 * 2 == 6 && 8 / 2 / 2 == 2")(message())
+
+
+def test_only_short_expressions_and_patterns_are_remembered() -> None:
+    short, long = "meta.a == 1", "meta.a == 1 || " * 20 + "meta.b == 2"
+    assert compiled(short) is compiled(short)
+    assert compiled(long) is not compiled(long)
+    before = filters._remembered_wildcards.cache_info().currsize
+    assert compiled("data.t LIKE data.p")(message(data={"t": "x" * 60_000, "p": "x" * 60_000}))
+    assert filters._remembered_wildcards.cache_info().currsize == before
 
 
 def test_no_pattern_is_slow() -> None:
