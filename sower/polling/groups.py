@@ -1,7 +1,8 @@
 """Groups of channels, kept on the shelf: clients follow a group, and servers change what is in it.
 
 Rule 1: a change is on disk before it is acknowledged, and acts on the polls that wait at that moment.
-Rule 2: who puts a channel into a group must be allowed to read it: a group is no way round a channel's rule.
+Rule 2: who puts a channel into a group must be allowed to read it: a group is no way round a channel's rule. Nor is it
+        for who is in a channel: who follows a group is present, and sees who is, where it would be told what is said.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from sower.core.answer import Acknowledged
 from sower.core.grants import Can, Grant
-from sower.core.polling import ChangeGroup, DeleteGroup, Names, Places, ReadGroup
+from sower.core.polling import ChangeGroup, DeleteGroup, Names, Places, Reach, ReadGroup, Source
 from sower.errors import NamesForbidden, TooMany
 from sower.polling.allowing import Allowing, bounded
 from sower.store.shelf import Shelf
@@ -52,16 +53,20 @@ class Groups:
         """What is in a group; nothing where there is none."""
         return tuple(self._groups.get(app, {}).get(group, ()))
 
-    def resolve(self, app: str, names: Names) -> tuple[str, ...]:
-        """Channels, and the channels of groups. Raises TooMany."""
-        of_groups = (channel for group in names.groups for channel in self.channels(app, group))
+    def resolve(self, grant: Grant, names: Names) -> tuple[str, ...]:
+        """Channels, and the channels of groups that are open through their group. Raises TooMany."""
+        of_groups = (channel for group in names.groups for channel in self._opened(grant, group))
         return bounded((*names.channels, *of_groups))
+
+    def _opened(self, grant: Grant, group: str) -> Iterable[str]:
+        source = Source(Reach.GROUP, group)
+        return (name for name in self.channels(grant.app, group) if self._allowing.opens(grant, source, name))
 
     async def change(self, grant: Grant, address: str, command: ChangeGroup) -> Acknowledged:
         """Put channels in and take others out. Raises NamesForbidden, TooMany."""
         group = command.group
         self._demand_manage(grant, group)
-        self._allowing.demand(grant, Can.SUBSCRIBE, () if grant.claims else command.add)
+        self._allowing.demand(grant, Can.SUBSCRIBE, () if grant.closed else command.add)
         groups = self._groups.get(grant.app, {})
         if len(groups) >= MOST_GROUPS and group not in groups:
             raise TooMany(f"The app has {MOST_GROUPS} groups, as many as it may.")

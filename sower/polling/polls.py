@@ -152,7 +152,7 @@ class Polls:
         """Answer a poll, or hold it. Raises NamesForbidden, TooMany, TooLarge."""
         poll, app = polled.poll, grant.app
         self._allowing.demand_sources(grant, poll.sources)
-        channels = self._groups.resolve(app, _names(poll.sources))
+        channels = self._groups.resolve(grant, _names(poll.sources))
         states = self._roster.states_of(app, poll.states)
         places = tuple(self._places.of(app, source, polled.words) for source in poll.sources)
         attendees: tuple[Attendee, ...] = ()

@@ -18,7 +18,7 @@ from sower.core.channel import Channel
 from sower.core.grants import Can, Grant
 from sower.core.message import Appearance, Delivery, Did
 from sower.core.polling import Absent, Attend, FindUser, Places, ReadMembers, ReadState, Rooms, SetState, States
-from sower.errors import BadRequest, PresenceOff, SowerError, TooLarge
+from sower.errors import BadRequest, PresenceOff, SowerError, TooLarge, UserMismatch
 from sower.hub import Hub
 from sower.inbox import Subscriber
 from sower.net.keepalive import Keepalive
@@ -148,7 +148,7 @@ class Roster:
 
     async def beat(self, grant: Grant, address: str, command: Attend) -> Acknowledged:
         """A heartbeat. Raises NamesForbidden, TooMany, TooLarge."""
-        channels = self._groups.resolve(grant.app, command.names)
+        channels = self._groups.resolve(grant, command.names)
         self._allowing.demand(grant, Can.PRESENCE, command.names.channels, command.names.groups)
         states = self.states_of(grant.app, command.states)
         self.attend(grant.app, command.user, channels, command.seconds, states)
@@ -157,7 +157,7 @@ class Roster:
     async def leave(self, grant: Grant, address: str, command: Absent) -> Acknowledged:
         """Go, from all these channels at once."""
         places = self._attendees.get((grant.app, command.user), {})
-        for channel in self._groups.resolve(grant.app, command.names):
+        for channel in self._groups.resolve(grant, command.names):
             attendee = places.get(channel)
             if attendee is not None:
                 self.forget(attendee)
@@ -165,8 +165,10 @@ class Roster:
         return Acknowledged()
 
     async def set_state(self, grant: Grant, address: str, command: SetState) -> Acknowledged:
-        """Replace a user's state. Raises NamesForbidden, PresenceOff, TooLarge."""
-        channels = self._groups.resolve(grant.app, command.names)
+        """Replace a user's state. Raises UserMismatch, NamesForbidden, PresenceOff, TooLarge."""
+        if grant.closed and not grant.speaks_for(command.user):
+            raise UserMismatch(f"The token does not speak for {command.user[:64]!r}.")
+        channels = self._groups.resolve(grant, command.names)
         if not channels:
             raise BadRequest("The request names no channel.")
         self._allowing.demand(grant, Can.PRESENCE, command.names.channels, command.names.groups)
@@ -211,7 +213,7 @@ class Roster:
             names = self._visible(grant, await self._hub.attended(grant.app))
             return Rooms(tuple([room async for room in self._rooms(grant.app, names)]))
         self._allowing.demand(grant, Can.SUBSCRIBE, command.names.channels, command.names.groups)
-        channels = self._groups.resolve(grant.app, command.names)
+        channels = self._groups.resolve(grant, command.names)
         if len(channels) == 1 and not self._hub.rules.of(channels[0]).presence:
             raise PresenceOff(f"The channel {channels[0]!r} has no presence.")
         return Rooms(tuple([room async for room in self._rooms(grant.app, channels)]))
@@ -233,7 +235,7 @@ class Roster:
         """A user's state by channel. Raises NamesForbidden."""
         self._allowing.demand(grant, Can.SUBSCRIBE, command.names.channels, command.names.groups)
         states: list[tuple[str, bytes]] = []
-        for channel in self._groups.resolve(grant.app, command.names):
+        for channel in self._groups.resolve(grant, command.names):
             presence = await self._hub.presence(grant.app, channel)
             member = presence.find(command.user) if presence else None
             if member is not None:

@@ -19,12 +19,24 @@ import trio.testing
 from sower.access import Access
 from sower.config import App, ChannelRule, Config, History, Limits, PubnubSettings, Size
 from sower.core.command import Credentials, Publish
-from sower.core.grants import Grant
+from sower.core.grants import Can, Grant
 from sower.core.message import Message
-from sower.core.polling import Absent, ChangeGroup, Names, Poll, Reach, Source
+from sower.core.polling import (
+    Absent,
+    Attend,
+    ChangeGroup,
+    Names,
+    Poll,
+    Reach,
+    ReadMembers,
+    ReadState,
+    SetState,
+    Source,
+)
+from sower.core.rules import Pattern
 from sower.dialects.interface import Polled
 from sower.dialects.pubnub.envelopes import Envelopes
-from sower.errors import JournalFailed
+from sower.errors import JournalFailed, NamesForbidden, UserMismatch
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.net.http import Response
@@ -343,6 +355,52 @@ async def test_a_member_stays_while_it_polls_and_is_lost_when_its_time_is_over(t
         assert tree.state is not None
         assert tree.state.presence is not None
         assert len(tree.state.presence) == 1
+
+
+async def test_who_is_in_a_private_channel_is_not_told_through_a_group_and_nobody_comes_in_by_it(
+    tmp_path: Path,
+) -> None:
+    group = Names((), ("mine",))
+    async with a_house(tmp_path) as house:
+        await house.groups.change(SERVER, "", ChangeGroup("mine", ("presence-board", "room")))
+        house.roster.attend("1", "boss", ["presence-board"], 300, {"presence-board": b'{"phone":1}'})
+        await house.roster.beat(ANYBODY, "", Attend(group, "ada", 300.0))
+        await house.roster.set_state(ANYBODY, "", SetState(group, "ada", b'{"a":1}', 300.0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: house.poll(Source(Reach.GROUP, "mine"), cursor=1, user="ada"))
+            await settle()
+            nursery.cancel_scope.cancel()
+        everything = (await house.roster.read_members(SERVER, "", ReadMembers(group))).rooms
+        assert [(room.channel, [m.user for m in room.members]) for room in everything] == [
+            ("presence-board", ["boss"]),
+            ("room", ["ada"]),
+        ]
+        assert [room.channel for room in (await house.roster.read_members(ANYBODY, "", ReadMembers(group))).rooms] == [
+            "room"
+        ]
+        assert (await house.roster.read_state(ANYBODY, "", ReadState(group, "boss"))).states == ()
+
+
+async def test_a_token_for_a_group_alone_changes_what_is_in_the_group(tmp_path: Path) -> None:
+    manager = Grant("1", "sub", closed=True, groups=((Pattern("family"), frozenset((Can.MANAGE,))),))
+    async with a_house(tmp_path) as house:
+        await house.groups.change(manager, "", ChangeGroup("family", ("room",)))
+        assert house.groups.channels("1", "family") == ("room",)
+        with pytest.raises(NamesForbidden):
+            await house.groups.change(manager, "", ChangeGroup("other", ("room",)))
+
+
+async def test_a_token_of_one_user_does_not_set_the_state_of_another(tmp_path: Path) -> None:
+    claims = ((Pattern("room"), frozenset((Can.SUBSCRIBE, Can.PRESENCE))),)
+    ada = Grant("1", "sub", "ada", closed=True, claims=claims)
+    room = Names(("room",))
+    async with a_house(tmp_path) as house:
+        with pytest.raises(UserMismatch):
+            await house.roster.set_state(ada, "", SetState(room, "bob", b'{"a":1}', 300.0))
+        await house.roster.set_state(ada, "", SetState(room, "ada", b'{"a":1}', 300.0))
+        await settle()
+        (told,) = (await house.roster.read_members(SERVER, "", ReadMembers(room))).rooms
+        assert [member.user for member in told.members] == ["ada"]
 
 
 async def test_idle_feeds_are_let_go_and_their_channels_with_them(tmp_path: Path) -> None:

@@ -8,8 +8,16 @@ import msgspec
 
 from sower.core.polling import React, Reaction, Reactions, ReadReactions
 from sower.dialects.interface import Asked, HttpCall, Reply
-from sower.dialects.pubnub.asking import known_user, number, one_channel, read_body, read_credentials, timetoken
-from sower.dialects.pubnub.history import FOREVER, MOST
+from sower.dialects.pubnub.asking import (
+    FOREVER,
+    known_user,
+    number,
+    one_channel,
+    read_body,
+    read_credentials,
+    timetoken,
+)
+from sower.dialects.pubnub.history import MOST
 from sower.dialects.pubnub.keys import Keys
 from sower.dialects.pubnub.words import encode, say
 from sower.errors import BadJson, BadRequest

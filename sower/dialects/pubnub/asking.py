@@ -35,6 +35,9 @@ PRESENCE = "-pnpres"
 MAX_INFLATED = 1024 * 1024
 """Bytes of an inflated body; a message is held to its own limit afterwards."""
 
+FOREVER = 10**18
+"""Above every serial."""
+
 _NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -163,11 +166,14 @@ def number(call: HttpCall, name: str, default: int, least: int, most: int) -> in
 def timetoken(call: HttpCall, name: str) -> int | None:
     """A timetoken of the query, None where it is not there. Raises BadRequest."""
     given = call.query.get(name, "")
-    if not given:
-        return None
+    return read_timetoken(name, given) if given else None
+
+
+def read_timetoken(name: str, given: str) -> int:
+    """A timetoken; what is above every serial is brought down to FOREVER. Raises BadRequest."""
     if not (given.isascii() and given.isdecimal() and len(given) <= 19):
         raise BadRequest(f"{name} is a timetoken of 17 digits, not {given[:20]!r}.")
-    return int(given)
+    return min(int(given), FOREVER)
 
 
 def flag(call: HttpCall, name: str) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from sower.core.answer import HistoryPage
 from sower.core.command import ReadHistory
-from sower.core.message import Message, Position
+from sower.core.message import Message, Position, check_channel_name
 from sower.core.polling import (
     CountMessages,
     Counts,
@@ -22,7 +22,16 @@ from sower.core.polling import (
     ReadReacted,
 )
 from sower.dialects.interface import Asked, HttpCall, Reply
-from sower.dialects.pubnub.asking import flag, number, one_channel, read_credentials, read_list, timetoken
+from sower.dialects.pubnub.asking import (
+    FOREVER,
+    flag,
+    number,
+    one_channel,
+    read_credentials,
+    read_list,
+    read_timetoken,
+    timetoken,
+)
 from sower.dialects.pubnub.envelopes import custom_type, payload, read_extra
 from sower.dialects.pubnub.keys import Keys
 from sower.dialects.pubnub.words import say
@@ -32,9 +41,6 @@ MOST, MOST_OF_SEVERAL = 100, 25
 """Messages in a page of one channel, and of each of several; also of one with its actions (PubNub's limits)."""
 
 MOST_CHANNELS = 500
-
-FOREVER = 10**18
-"""Above every serial."""
 
 MESSAGE_TYPES = {"signal": 1, "action": 3}
 
@@ -54,7 +60,8 @@ def decode_v2(keys: Keys, call: HttpCall) -> Asked:
         since, before = start or 0, end + 1 if end is not None else FOREVER
     else:
         since, before = end - 1 if end else 0, start if start is not None else FOREVER
-    asked = _asked(call.params["channel"], since, before, limit, newest_first=not reverse)
+    channel = check_channel_name(call.params["channel"])
+    asked = _asked(channel, since, before, limit, newest_first=not reverse)
     return Asked(read_credentials(keys, call), ReadHistories((asked,)), partial(_v2_reply, call))
 
 
@@ -163,10 +170,10 @@ def decode_counts(keys: Keys, call: HttpCall) -> Asked:
     one = timetoken(call, "timetoken")
     several = call.query.get("channelsTimetoken", "")
     if several:
-        tokens = [int(t) if t.isascii() and t.isdecimal() and len(t) <= 19 else -1 for t in several.split(",")]
+        tokens = [read_timetoken("channelsTimetoken", token) for token in several.split(",")]
         if len(tokens) == 1:
             tokens *= len(channels)
-        if len(tokens) != len(channels) or -1 in tokens:
+        if len(tokens) != len(channels):
             raise BadRequest("channelsTimetoken has one timetoken for each channel.")
     elif one is not None:
         tokens = [one] * len(channels)

@@ -78,9 +78,7 @@ def _published_reply(answer: Published) -> Reply:
 
 def _in_path(call: HttpCall) -> bytes:
     """The message is all that follows the callback's segment: one segment as the SDKs write it."""
-    return decode(
-        call.path.partition("/publish/" if "/publish/" in call.path else "/signal/")[2].split("/", 5)[5]
-    ).encode()
+    return decode(call.path.split("/", 7)[7]).encode()
 
 
 def _json(data: bytes) -> bytes:

@@ -12,8 +12,8 @@ import pytest
 
 from sower.config import App
 from sower.core.command import PublishAll
-from sower.core.message import Joined, Kind, Left, Message
-from sower.core.polling import DeleteHistory, Reach, ReadHistories, Source
+from sower.core.message import Joined, Kind, Left, Message, Position
+from sower.core.polling import CountMessages, DeleteHistory, Reach, ReadHistories, ReadReactions, Source
 from sower.dialects.interface import Asked, HttpCall, Turnover
 from sower.dialects.pubnub import pubnub, subscribe
 from sower.dialects.pubnub.asking import MAX_INFLATED, parse_list, read_body, read_list
@@ -77,10 +77,33 @@ def test_a_message_in_the_path_may_hold_slashes_encoded_or_not(segment: str) -> 
     assert command.publishes[0].data == b'"a/b"'
 
 
+@pytest.mark.parametrize("kind", ["publish", "signal"])
+@pytest.mark.parametrize(
+    ("channel", "segment"), [("publish", "%22a%22"), ("signal", "%22a%22"), ("ch", "%22a/publish/%22")]
+)
+def test_a_channel_and_a_message_may_be_called_as_what_is_done(kind: str, channel: str, segment: str) -> None:
+    command = asked(f"/{kind}/pub-k/sub-k/0/{channel}/0/{segment}").command
+    assert isinstance(command, PublishAll)
+    assert (command.publishes[0].channel, command.publishes[0].data[:2]) == (channel, b'"a')
+
+
+def test_a_timetoken_above_every_serial_is_brought_down_to_what_the_journal_can_be_asked() -> None:
+    most, forever = "9" * 19, 10**18
+    read = asked(f"/v3/history/sub-key/sub-k/channel/a?start={most}&end={most}").command
+    assert isinstance(read, ReadHistories)
+    assert (read.asked[0].since, read.asked[0].before) == (Position("", forever - 1), Position("", forever))
+    listed = asked(f"/v1/message-actions/sub-k/channel/a?start={most}&end={most}").command
+    assert listed == ReadReactions("a", forever - 1, forever, 100)
+    for query in (f"timetoken={most}", f"channelsTimetoken={most}"):
+        counted = asked(f"/v3/history/sub-key/sub-k/message-counts/a?{query}").command
+        assert counted == CountMessages((("a", forever),))
+
+
 @pytest.mark.parametrize(
     ("target", "error"),
     [
         ("/publish/pub-k/sub-k/0/ch/0/nothing", BadJson),
+        ("/v2/history/sub-key/sub-k/channel/" + "n" * 257, BadChannelName),
         ("/publish/pub-k/sub-k/0/ch/0/%22%ff%22", BadRequest),
         ("/publish/pub-k/sub-k/0/ch/0/1?meta=5", BadJson),
         ("/publish/pub-k/sub-k/0/ch/0/1?custom_message_type=a", BadRequest),

@@ -79,6 +79,18 @@ async def test_nobody_reaches_a_private_channel_through_a_group_or_a_wildcard(tm
         await w.publish("boss", "room", "open")
         assert await w.messages("eve", 1) == ["open"]
         assert w.sdk.told("message", client="eve") == []
+        found = await w.call("boss", "hereNow", {"channelGroups": ["mine"]})
+        assert list(found["channels"]) == ["room"]
+
+
+async def test_a_token_for_a_group_alone_manages_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.make("boss", secretKey=SECRET)
+        await w.make("ada")
+        token = await w.call("boss", "grantToken", {"ttl": 1, "resources": {"groups": {"family": {"manage": True}}}})
+        await w.sdk.do("token", client="ada", token=token)
+        await w.call("ada", "channelGroups.addChannels", {"channelGroup": "family", "channels": ["home"]})
+        assert (await w.call("boss", "channelGroups.listChannels", {"channelGroup": "family"}))["channels"] == ["home"]
 
 
 async def test_a_revoked_token_is_refused_also_after_a_restart(tmp_path: Path) -> None:
