@@ -15,6 +15,7 @@ import tomli_w
 
 from sower.config_file import parse, write_private
 from sower.errors import ConfigError
+from sower.there import is_there
 from sower.toml_lines import line_of
 
 NEW_FILE = "# Every setting that is not here has its default: see sower.toml(5).\n"
@@ -22,7 +23,7 @@ NEW_FILE = "# Every setting that is not here has its default: see sower.toml(5).
 
 def append_table(path: Path, name: str, table: dict[str, Any]) -> None:
     """Add a table to an array of tables at the end of the file, a new one where there is none. Raises ConfigError."""
-    text = _read(path) if path.exists() else NEW_FILE
+    text = _read(path) if is_there(path) else NEW_FILE
     intended = tomllib.loads(text)
     intended.setdefault(name, []).append(table)
     fragment = "\n" + tomli_w.dumps({name: table}).replace(f"[{name}]", f"[[{name}]]", 1)

@@ -24,6 +24,7 @@ from sower.config import App, ChannelRule, Config, Duration, History, Rate, Size
 from sower.config_sense import Problem, sense
 from sower.errors import ConfigError
 from sower.quantities import parse_duration, parse_rate, parse_size
+from sower.there import is_there
 from sower.toml_lines import line_of
 
 PLACES = (Path("sower.toml"), Path("/etc/sower/sower.toml"))
@@ -64,9 +65,9 @@ def find_config(given: Path | None, *, dev_too: bool = False) -> Loaded:
     if given is not None:
         return load(given)
     for place in PLACES:
-        if _is_there(place):
+        if is_there(place):
             return load(place)
-    if dev_too and _is_there(dev_folder() / "sower.toml"):
+    if dev_too and is_there(dev_folder() / "sower.toml"):
         return load_dev()
     raise ConfigError(
         "There is no config: neither ./sower.toml nor /etc/sower/sower.toml."
@@ -78,7 +79,7 @@ def load_dev() -> Loaded:
     """Load the development config, made on the first run. Raises ConfigError."""
     folder = dev_folder()
     path = folder / "sower.toml"
-    if not _is_there(path):
+    if not is_there(path):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -101,14 +102,6 @@ def dev_folder() -> Path:
             "This account has no home folder. Set SOWER_DEV_DIR, or name a file with --config."
         ) from error
     return Path(state) / "sower"
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is a file, or something that keeps us from seeing it, which loading it will tell."""
-    try:
-        return path.exists()
-    except OSError:
-        return True
 
 
 def write_private(path: Path, text: str) -> None:

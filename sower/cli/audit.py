@@ -26,7 +26,7 @@ from sower.store.audit import KINDS, Record, read
 def audit(
     since: Annotated[str, typer.Option(help="How far back: 5m, 1h, 30d.")] = "1h",
     kind: Annotated[list[str] | None, typer.Option(help="Only records of this kind; may be repeated.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many records.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="The newest so many records.")] = 1000,
     here: Annotated[bool, typer.Option("--here", help="Of a cluster, only what this database has.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,

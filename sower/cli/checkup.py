@@ -14,11 +14,13 @@ from typing import Any, NamedTuple, cast
 
 import httpx
 import trio
+from trio_websocket import ConnectionClosed
 
 from sower.cli.client import Daemon, find_daemon
 from sower.config import Config
 from sower.config_file import Loaded
 from sower.errors import SowerError
+from sower.there import is_there
 
 GOOD, UNSURE, BAD = "good", "unsure", "bad"
 
@@ -88,7 +90,7 @@ def _files(config: Config) -> Finding:
 
 def _disk(config: Config) -> Finding:
     folder = Path(config.store.path).parent
-    if not folder.is_dir():
+    if not is_there(folder):
         return Finding("disk", BAD, f"the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
         remedy = f"run as the daemon's user, or chown the folder {folder}"
@@ -102,7 +104,12 @@ def _disk(config: Config) -> Finding:
 
 def _wal(config: Config) -> Finding:
     wal = Path(config.store.path + "-wal")
-    size = wal.stat().st_size if wal.exists() else 0
+    try:
+        size = wal.stat().st_size
+    except FileNotFoundError:
+        size = 0
+    except OSError as error:
+        return Finding("wal", UNSURE, f"{wal} cannot be seen: {error.strerror}", "run as the daemon's user")
     text = f"the write-ahead log has {size / 2**20:,.1f} MiB"
     if size > LARGE_WAL:
         return Finding("wal", BAD, text, "end what reads the database for long (a backup, an open sqlite3), or restart")
@@ -188,7 +195,7 @@ async def _address(daemon: Daemon, config: Config, public: str) -> Finding:
             async with through.socket(PROBE, None) as connection:
                 await connection.get_message()
                 listed = await daemon.request("GET", "/sessions?limit=1000")
-    except (SowerError, OSError, trio.TooSlowError) as error:
+    except (SowerError, OSError, ConnectionClosed, trio.TooSlowError) as error:
         remedy = "pass Upgrade and Connection on: the recipes are in sower-operations(7)"
         return Finding("websocket", BAD, f"{public} opens no WebSocket: {error}", remedy)
     addresses = {s["address"] for s in listed["sessions"] if PROBE in s["channels"]}

@@ -65,8 +65,10 @@ class Daemon(NamedTuple):
                     headers={} if body is None else {"Content-Type": "application/json"},
                     auth=(self.key, self.secret),
                 )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self._unreachable(error) from error
+        except httpx.InvalidURL as error:
+            raise BadRequest(f"This cannot be asked: {error}.") from error
         told = _object(answer.content)
         if answer.status_code != 200 or not told:
             raise refusal(told, f"{self.url} answered {answer.status_code}", answer.status_code)
@@ -104,7 +106,7 @@ def find_daemon(
 ) -> Daemon:
     """The daemon and credentials that the options name, else those of the config. Raises ConfigError."""
     with usage("--url"):
-        url = url and _checked_url(url)
+        url = url and checked_url(url)
     if (key is None) != (secret_file is None) or (key is not None and not url):
         raise typer.BadParameter("--key, --secret-file and --url go together: they name a daemon elsewhere.")
     if url and key is not None and secret_file is not None:
@@ -149,11 +151,12 @@ def _reachable(listen: Sequence[str]) -> str:
     return f"{scheme}://{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
     """A URL without a slash at its end. Raises ValueError."""
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed.host.encode("idna")  # as the resolver does
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ValueError(f"{url!r} is no URL: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query:
         raise ValueError(f"{url!r} is not http://HOST:PORT or https://HOST")
@@ -161,10 +164,10 @@ def _checked_url(url: str) -> str:
 
 
 def _read_secret(secret_file: str) -> str:
-    if secret_file == "-":
-        return sys.stdin.readline().strip()
     try:
-        return Path(secret_file).read_text().split()[0]
+        if secret_file == "-":
+            return sys.stdin.buffer.readline().decode().strip()
+        return Path(secret_file).read_bytes().decode().split()[0]
     except (OSError, UnicodeDecodeError, IndexError) as error:
         raise ConfigError(f"The secret file {secret_file} cannot be read: {error}.") from error
 

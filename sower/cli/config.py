@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from pathlib import Path
@@ -34,7 +35,7 @@ def init(
       sower config init
       sower config init --path /etc/sower/sower.toml
     """
-    if path.exists():
+    if os.path.exists(path):
         raise ConfigError(f"{path} is there already and stays as it is. Name another with --path.")
     write_private(path, example(secrets.token_hex(8), secrets.token_hex(16)))
     print(path)

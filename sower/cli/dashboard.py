@@ -16,6 +16,7 @@ from sower.core.grants import Credential, mint
 from sower.core.record import Record
 from sower.quantities import parse_duration
 from sower.store.audit import append
+from sower.there import is_there
 
 
 def dashboard(
@@ -46,7 +47,7 @@ def dashboard(
         token_id=secrets.token_hex(8),
         admin=True,
     )
-    if Path(loaded.config.store.path).exists():
+    if is_there(Path(loaded.config.store.path)):
         detail = f"by `sower dashboard`, an admin's, {ttl}"
         append(loaded.config.store.path, Record(now, "token_minted", owner.id, owner.key, None, None, detail))
     url = f"{find_daemon(config, None, app, None, None).url}/dashboard"

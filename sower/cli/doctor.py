@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sower.cli.checkup import BAD, GOOD, UNSURE, Finding, examine
-from sower.cli.client import ConfigOption, JsonOption
-from sower.cli.terminal import out, plain, print_json
+from sower.cli.client import ConfigOption, JsonOption, checked_url
+from sower.cli.terminal import out, plain, print_json, usage
 from sower.config_file import find_config
 
 MARKS = {GOOD: ("ok", "green"), UNSURE: ("look", "yellow"), BAD: ("bad", "bold red")}
@@ -31,7 +31,9 @@ def doctor(
       sower doctor
       sower doctor --public https://realtime.example.com
     """
-    findings = trio.run(examine, find_config(config, dev_too=True), public and public.rstrip("/"))
+    with usage("--public"):
+        public = public and checked_url(public)
+    findings = trio.run(examine, find_config(config, dev_too=True), public)
     if as_json:
         print_json([finding._asdict() for finding in findings])
     elif out.is_terminal:

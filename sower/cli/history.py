@@ -33,6 +33,7 @@ from sower.errors import DaemonUnreachable, HistoryOff, StoreError
 from sower.store.opening import store_error
 from sower.store.rows import Reader
 from sower.store.sqlite import Database
+from sower.there import is_there
 
 DEFAULT_LIMIT = 100
 """Events, as the daemon's GET /history."""
@@ -99,7 +100,7 @@ def read_file(
     if kept is None and store is None:
         raise HistoryOff(f"The channel {channel!r} keeps no history.")
     path = str(store or loaded.config.store.path)
-    if not Path(path).exists():
+    if not is_there(Path(path)):
         raise StoreError(f"There is no database {path}.")
     serials = {name: Position.parse(query[name]).serial if name in query else None for name in ("since", "before")}
     try:

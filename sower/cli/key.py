@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +16,7 @@ from sower.config_edit import append_table, set_keys
 from sower.config_file import Loaded, find_config, write_private
 from sower.errors import ConfigError
 from sower.store.audit import Record, append
+from sower.there import is_there
 
 FIRST_APP = 1001
 
@@ -96,7 +97,7 @@ def retire(
 
 def next_id(config: Config) -> str:
     """An id that no app has."""
-    return str(max((int(existing.id) for existing in config.apps), default=FIRST_APP - 1) + 1)
+    return str(max((int(one.id) for one in config.apps if one.id.isdecimal()), default=FIRST_APP - 1) + 1)
 
 
 def free_id(config: Config, app_id: str) -> str:
@@ -121,7 +122,7 @@ def _note(loaded: Loaded, kind: str, app_id: str, key: str) -> None:
 
     Raises StoreError.
     """
-    if os.path.exists(loaded.config.store.path):
+    if is_there(Path(loaded.config.store.path)):
         append(loaded.config.store.path, Record(time.time(), kind, app_id, detail=f"by `sower key`, key {key}"))
 
 

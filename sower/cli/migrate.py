@@ -19,6 +19,7 @@ from sower.dialects.ably.migration import RULE, app_table, read_key
 from sower.dialects.pusher.migration import read_apps
 from sower.env_file import parse_env
 from sower.errors import ConfigError
+from sower.there import is_there
 
 FIRST_ID = 1001
 
@@ -119,7 +120,7 @@ def pubnub(
 def read_text(path: str) -> str:
     """A file, or stdin. Raises ConfigError."""
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text()
+        return (sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
 
@@ -146,9 +147,9 @@ def add_apps(apps: list[dict[str, Any]], given: Path | None) -> None:
 
 def _target(given: Path | None) -> tuple[Path, Config]:
     """The config to write to, and what it says; ./sower.toml where there is none yet."""
-    if given is None and not any(place.exists() for place in PLACES):
+    if given is None and not any(is_there(place) for place in PLACES):
         given = PLACES[0]
-    if given is not None and not given.exists():
+    if given is not None and not is_there(given):
         return given, Config()
     loaded = find_config(given)
     return loaded.path, loaded.config

@@ -21,6 +21,7 @@ from sower.core.grants import ALGORITHM, USUAL, Can, Credential, inspect, mint
 from sower.core.message import check_channel_name
 from sower.quantities import parse_duration
 from sower.store.audit import Record, append
+from sower.there import is_there
 
 
 def token(
@@ -100,7 +101,7 @@ def make_for_vendor(format: Format, wanted: Wanted, config: Path | None, app: st
 
 
 def _note(loaded: Loaded, owner: App, channel: str, detail: str) -> None:
-    if Path(loaded.config.store.path).exists():
+    if is_there(Path(loaded.config.store.path)):
         record = Record(time.time(), "token_minted", owner.id, owner.key, channel, None, detail)
         append(loaded.config.store.path, record)
 

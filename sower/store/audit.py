@@ -22,6 +22,7 @@ from sower.store.journal import Journal
 from sower.store.opening import BUSY_FOR, check_path, store_error
 from sower.store.schema import prepare
 from sower.store.sqlite import Database
+from sower.there import is_there
 
 FLUSH_EVERY = 0.1
 """Seconds that a record may stay in memory: short, so that a storm of connects leaves no holes in the heap."""
@@ -149,7 +150,7 @@ def read(
 
     Raises StoreError.
     """
-    if not Path(path).exists():
+    if not is_there(Path(path)):
         raise StoreError(f"There is no database {path}: the daemon has not run with this config yet.")
     try:
         db = cast(Database, apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY))

@@ -21,6 +21,7 @@ from sower.errors import StoreError
 from sower.store.opening import BUSY_FOR, check_path, store_error
 from sower.store.schema import APPLICATION_ID, VERSION
 from sower.store.sqlite import Database
+from sower.there import is_there
 
 BESIDE = ("-wal", "-shm")
 """What SQLite keeps beside a database that is in use, or was when its process was killed."""
@@ -36,9 +37,9 @@ class Copied(NamedTuple):
 
 def back_up(source: str, target: Path) -> Copied:
     """Copy a database, in use or not, as it is at one moment: all that was committed before. Raises StoreError."""
-    if not Path(source).exists():
+    if not is_there(Path(source)):
         raise StoreError(f"There is no database {source}: the daemon has not run with this config yet.")
-    if target.exists():
+    if os.path.exists(target):
         raise StoreError(f"{target} is there already and stays as it is. Name another file.")
     check_path(str(target))
     with _unfinished(target, Path(source)) as copy:
@@ -55,9 +56,9 @@ def restore(source: Path, target: str) -> Path | None:
     place = Path(target)
     check_path(target)
     _check(source)
-    if place.exists():
+    if is_there(place):
         _claim(target)
-    with _unfinished(place, place if place.exists() else place.parent) as copy:
+    with _unfinished(place, place if is_there(place) else place.parent) as copy:
         _copy(str(source), copy)
         _forget_epoch(copy)
         return _put_aside(place)
@@ -72,7 +73,7 @@ def _unfinished(target: Path, owner: Path) -> Generator[Path]:
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with suppress(PermissionError):
+        with suppress(OSError):
             os.chown(beside, owner.stat().st_uid, owner.stat().st_gid)
         yield beside
         _sync(beside)
@@ -82,7 +83,8 @@ def _unfinished(target: Path, owner: Path) -> Generator[Path]:
         raise StoreError(f"{target} cannot be written: {error.strerror}.") from error
     finally:
         for name in (beside, *(Path(f"{beside}{suffix}") for suffix in BESIDE)):
-            name.unlink(missing_ok=True)
+            with suppress(OSError):
+                name.unlink()
 
 
 def _copy(source: str, target: Path) -> None:
@@ -99,8 +101,8 @@ def _copy(source: str, target: Path) -> None:
 
 def _check(copy: Path) -> int:
     """See that this is a whole database of ours. Returns how many messages it holds. Raises StoreError."""
-    if not copy.is_file():
-        raise StoreError(f"There is no file {copy}.")
+    if not os.path.isfile(copy):
+        raise StoreError(f"There is no file {copy}, or none that this user may see.")
     try:
         with _opened(copy, apsw.SQLITE_OPEN_READONLY) as db:
             if db.execute("PRAGMA application_id").get != APPLICATION_ID:
@@ -134,6 +136,8 @@ def _claim(path: str) -> None:
         raise StoreError(f"{path} is in use. Stop the daemon first.") from error
     except (apsw.NotADBError, apsw.CorruptError):
         return  # that is what a restore is for
+    except apsw.Error as error:
+        raise store_error(path, error) from error
 
 
 def _forget_epoch(copy: Path) -> None:

@@ -7,6 +7,7 @@ changes, so that they are told of a gap (SQLite's "PRAGMA synchronous").
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import apsw
 from sower.errors import StoreError
 from sower.store.schema import prepare
 from sower.store.sqlite import Database
+from sower.there import is_there
 
 BUSY_FOR = 5000
 """Milliseconds to wait for another process (`sower key`, a backup) that writes."""
@@ -58,9 +60,9 @@ def store_error(path: str, error: apsw.Error) -> StoreError:
 def check_path(path: str) -> None:
     """Say what SQLite would say less clearly. Raises StoreError."""
     file = Path(path)
-    if not file.parent.is_dir():
+    if not is_there(file.parent):
         raise StoreError(f"The database {path} cannot be made: the folder {file.parent} does not exist.")
-    if file.is_dir():
+    if os.path.isdir(file):
         raise StoreError(f"{path} is a folder; store.path names a file.")
 
 

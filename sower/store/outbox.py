@@ -19,6 +19,7 @@ from sower.errors import StoreError
 from sower.store.journal import Journal
 from sower.store.opening import BUSY_FOR, store_error
 from sower.store.sqlite import Database, Values
+from sower.there import is_there
 
 _COLUMNS = "id, app, url, channels, time, attempts, next_try, error"
 _SELECT = f"SELECT {_COLUMNS}, length(body) FROM outbox ORDER BY id"
@@ -104,7 +105,7 @@ class Outbox:
 
 def waiting(path: str) -> list[Notice]:
     """What waits in a database, oldest first; whether the daemon runs or not. Raises StoreError."""
-    if not Path(path).exists():
+    if not is_there(Path(path)):
         raise StoreError(f"There is no database {path}: the daemon has not run with this config yet.")
     try:
         db = cast(Database, apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY))

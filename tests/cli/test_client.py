@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sower.cli.client import find_daemon, refusal, told_error
+from sower.cli.client import Daemon, find_daemon, refusal, told_error
 from sower.cli.terminal import exit_code
 from sower.config_file import write_private
 from sower.errors import BadRequest, ConfigError, NotFound, TooManyConnections, Unavailable, UnknownKey
@@ -45,11 +45,15 @@ def test_a_daemon_elsewhere_needs_no_config_but_a_secret_in_a_file(tmp_path: Pat
     secret.write_text("current-secret-16\nold-secret-16-long\n")
     found = find_daemon(None, "https://a.example", None, "k", str(secret))
     assert found == ("https://a.example", "k", "current-secret-16")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        find_daemon(None, "https://a.example", None, "k", str(tmp_path / "none"))
+    secret.write_bytes(b"\xff-current-secret")
+    for file in (secret, tmp_path / "none"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            find_daemon(None, "https://a.example", None, "k", str(file))
 
 
-@pytest.mark.parametrize("url", ["a.example", "ws://a.example", "http://", "http://a:b:c", "http://a.example:x"])
+@pytest.mark.parametrize(
+    "url", ["a.example", "ws://a.example", "http://", "http://a:b:c", "http://a..b", "http://a.example:x"]
+)
 def test_what_is_no_url_is_wrong_usage(tmp_path: Path, url: str) -> None:
     with pytest.raises(typer.BadParameter):
         find_daemon(config(tmp_path, "127.0.0.1:1"), url, None, None, None)
@@ -78,3 +82,8 @@ def test_a_refusal_is_read_from_the_body() -> None:
     assert (type(error), error.message) == (UnknownKey, "No.")
     assert isinstance(refusal({"error": {}}, "?", 503), Unavailable)
     assert isinstance(refusal({"error": "no"}, "?", 404), NotFound)
+
+
+async def test_a_question_that_no_request_holds_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="too long"):
+        await Daemon("http://127.0.0.1:1", KEY, SECRET).request("GET", "/channels?prefix=" + "x" * 70_000)

@@ -335,6 +335,21 @@ async def test_without_a_stdin_nothing_was_given(tmp_path: Path, words: str) -> 
     assert ended.stderr.startswith(b"error: ")
 
 
+async def test_a_limit_and_an_address_that_cannot_be_are_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "sower.toml").write_text(CONFIG)
+    for words in ("audit --limit 99999999999999999999", "doctor --public a.example", "doctor --public http://[::1"):
+        ended = await sower(tmp_path, *words.split())
+        assert (ended.code, words.split()[1] in ended.err) == (2, True)
+
+
+async def test_secrets_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
+    for words in ("channels --url http://a --key k --secret-file -", "migrate pusher -"):
+        shell = f'exec "$0" -m sower {words} --config new.toml'
+        command, given = ["sh", "-c", shell, sys.executable], b"PUSHER_APP_KEY=\xff\n"
+        ended = await trio.run_process(command, stdin=given, capture_stderr=True, cwd=tmp_path, check=False)
+        assert (ended.returncode, b"cannot be read: 'utf-8' codec" in ended.stderr) == (5, True)
+
+
 async def test_what_is_no_sower_is_told_so(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a-secret-of-sixteen")

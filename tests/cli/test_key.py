@@ -88,6 +88,11 @@ def test_a_new_app_is_printed_as_json_and_has_the_id_that_was_asked_for(file: Pa
     assert json.loads(key(file, "new", "--json").stdout)["id"] == "1002"
 
 
+def test_an_id_with_letters_counts_for_none(file: Path) -> None:
+    file.write_text(CONFIG.replace('"1001"', '"chat"'))
+    assert json.loads(key(file, "new", "--json").stdout)["id"] == "1001"
+
+
 @pytest.mark.parametrize("given", ["1001", "one", "", "²"])
 def test_an_id_that_cannot_be_is_wrong_usage_and_changes_nothing(file: Path, given: str) -> None:
     assert key(file, "new", "--id", given).exit_code == 2
