@@ -8,6 +8,7 @@ Rule 1: a cursor is one serial for many channels, so nothing is told above a mes
         answered is everything up to some serial, in the order of serials. So a cursor has no gap and no duplicate.
 Rule 2: a poll that is held costs a record and its socket; when its client goes, nothing is left of it.
 Rule 3: no passing fault ends a poll: its client would take an error for the end of all.
+Rule 4: whatever one poll raises ends that poll and no other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import trio
 from sower.core.grants import Grant
 from sower.core.polling import Names, Reach, Source
 from sower.dialects.interface import Polled, PollWords
-from sower.errors import JournalFailed
+from sower.errors import JournalFailed, SowerError
 from sower.hub import Hub
 from sower.net.held import Held
 from sower.net.http import Response
@@ -230,17 +231,29 @@ class Polls:
         unsettled, turn = False, Turn()
         for number, poll in enumerate(woken, 1):
             if isinstance(poll, HeldPoll) and poll.held is not None and not poll.reading:
-                settled = self._hub.settled(poll.app)
-                if self._is_behind(poll):
-                    self._catch_up_soon(poll)
-                elif (response := self._collect(poll, settled, turn)) is not None:
-                    self._answer(poll, response)
-                elif any(track.newest > settled for track in poll.tracks):
-                    self._woken[poll] = None
-                    unsettled = True
+                try:
+                    unsettled = self._look_at(poll, turn) or unsettled
+                except Exception as error:  # noqa: BLE001 - the boundary of a poll: its fault is its own
+                    self._fail(poll, error)
             if number % ANSWERED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return unsettled
+
+    def _look_at(self, poll: HeldPoll, turn: Turn) -> bool:
+        """Answer a poll that was woken. Whether it has news that is not settled yet."""
+        settled = self._hub.settled(poll.app)
+        if self._is_behind(poll):
+            self._catch_up_soon(poll)
+        elif (response := self._collect(poll, settled, turn)) is not None:
+            self._answer(poll, response)
+        elif any(track.newest > settled for track in poll.tracks):
+            self._woken[poll] = None
+            return True
+        return False
+
+    def _fail(self, poll: HeldPoll, error: Exception) -> None:
+        log.error("poll_failed", app=poll.app, exc_info=error)
+        self._answer(poll, Response.error(SowerError()))
 
     # What they are told
 
@@ -302,6 +315,8 @@ class Polls:
                 except JournalFailed as error:
                     log.warning("poll_waits_for_the_journal", why=error.message)
                     await trio.sleep(TRY_AGAIN)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(poll, error)
         finally:
             poll.reading = False
         if poll.held is not None:

@@ -274,6 +274,25 @@ async def test_a_filter_is_not_kept_longer_than_the_polls_that_have_it(tmp_path:
         assert not filters
 
 
+@pytest.mark.parametrize("name", ["fleeting", "kept-a"])
+async def test_what_one_poll_raises_ends_it_alone(tmp_path: Path, name: str) -> None:
+    def faulty(message: Message) -> bool:
+        raise ZeroDivisionError("a bug")
+
+    async with a_house(tmp_path) as house:
+        if name == "kept-a":
+            house.publish(name, "kept before anybody polled")
+            await settle()
+        polled = Polled(Credentials(), Poll((channel(name),), 1, None, faulty), WORDS)
+        assert house.polls.begin(ANYBODY, polled, house.room) is None  # type: ignore[arg-type]
+        (held,) = house.room.held
+        await settle()
+        house.publish(name, "news")
+        await settle()
+        assert held.response.status == 500
+        assert (await house.poll(channel(name), cursor=1))[1]
+
+
 async def test_of_a_client_that_is_gone_nothing_is_left(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         cursor, _ = await house.poll(channel("room"), user="ada")
