@@ -51,7 +51,8 @@ def set_up(worker: int | None = None) -> None:
     if sys.stderr.isatty():
         colours = "NO_COLOR" not in os.environ
         stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
-        processors += [stamp, structlog.dev.ConsoleRenderer(colors=colours)]
+        plain = structlog.dev.plain_traceback  # the others show what variables held
+        processors += [stamp, structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
     elif for_journald():
         processors += [structlog.processors.format_exc_info, prioritised]  # journald has the time already
     else:

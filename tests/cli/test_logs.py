@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 import trio
 
-from sower.cli.logs import MASK, mask, prioritised
+from sower.cli.logs import MASK, mask, prioritised, set_up
 from sower.store.audit import read
 from tests.cli.shell import environment
 from tests.e2e.daemon import CONFIG, KEY, SECRET, free_port, running
@@ -36,6 +38,32 @@ def test_journald_is_told_the_priority_of_every_line(level: str, priority: int) 
     assert prioritised(None, level, event) == (
         f"<{priority}>crashed why='two words'\n<{priority}>Traceback\n<{priority}>  here"
     )
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_a_fault_is_told_by_its_lines_and_not_by_what_variables_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(authorization: str) -> None:
+        raise ZeroDivisionError("a bug")
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    before = structlog.get_config()
+    try:
+        set_up()
+        try:
+            fail("Basic " + SECRET)
+        except ZeroDivisionError as error:
+            structlog.get_logger().error("request_failed", exc_info=error)
+    finally:
+        structlog.configure(**before)
+    assert "ZeroDivisionError: a bug" in terminal.getvalue()
+    assert SECRET not in terminal.getvalue()
 
 
 @pytest.mark.parametrize("journald", [True, False])
