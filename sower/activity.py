@@ -107,10 +107,10 @@ class Activity:
         self._audit.record("token_minted", app=grant.app, who=_who(grant, address), channel=channel, detail=detail)
         self._say(grant.app, "token_minted", channel=channel, user=user)
 
-    def revoked(self, grant: Grant, address: str, revocation: Revocation) -> None:
-        """Tokens were revoked. The record is what a restarted daemon reads them from."""
+    async def revoked(self, grant: Grant, address: str, revocation: Revocation) -> None:
+        """Tokens were revoked. The record is what a restarted daemon reads them from. Raises JournalFailed."""
         detail = msgspec.json.encode(revocation).decode()
-        self._audit.record(REVOKED, app=grant.app, who=_who(grant, address), detail=detail)
+        await self._audit.keep(REVOKED, app=grant.app, who=_who(grant, address), detail=detail)
         self._say(grant.app, REVOKED, by=revocation.by, value=revocation.value)
 
     def app_added(self, grant: Grant, address: str, app: str) -> None:

@@ -46,7 +46,7 @@ class Revoking:
                     log.error("revocation_unreadable", why=str(error))
 
     async def do(self, grant: Grant, address: str, command: Revoke) -> Revoked:
-        """Revoke tokens. Raises NeedsKey."""
+        """Revoke tokens. Raises NeedsKey; JournalFailed where they are revoked until the daemon is started anew."""
         if not grant.keyed or grant.key != command.key:
             raise NeedsKey(f"Tokens of {command.key[:64]!r} are revoked by who shows that key itself.")
         now = self._now()
@@ -54,7 +54,7 @@ class Revoking:
         for by, value in command.targets:
             revocation = Revocation(command.key, by, value, before)
             await self.spread(revocation, now + command.margin if command.margin else None)
-            self._activity.revoked(grant, address, revocation)
+            await self._activity.revoked(grant, address, revocation)
         return Revoked(before, now + command.margin)
 
     async def _here(self, revocation: Revocation, at: float | None) -> None:

@@ -1,6 +1,7 @@
 """The audit record: who was let in, refused, published, minted, and what was changed; in the journal's file.
 
-Rule 1: a record never waits: it goes to disk with the journal's next transaction, or within FLUSH_EVERY.
+Rule 1: a record never waits: it goes to disk with the journal's next transaction, or within FLUSH_EVERY. What a start
+        needs to know again is kept before it is acknowledged.
 Rule 2: publishes are counted by key, not copied.
 Rule 3: past its bound records are dropped and counted, and one record says how many.
 """
@@ -63,6 +64,9 @@ KINDS = (
 )
 
 
+_INSERT = "INSERT INTO audit (time, kind, app, who, channel, code, detail, count) VALUES (?,?,?,?,?,?,?,?)"
+
+
 class Audit:
     """The running daemon's side."""
 
@@ -92,6 +96,15 @@ class Audit:
     def _note(self, record: Record) -> None:
         self._journal.note(record)
         self._noted.set()
+
+    async def keep(self, kind: str, *, app: str, who: str, detail: str) -> None:
+        """Note what must not be lost, whole. Returns when it is on disk. Raises JournalFailed."""
+        values = msgspec.structs.astuple(Record(self._journal.now(), kind, app, who, detail=detail))
+
+        def insert(db: Database) -> None:
+            db.execute(_INSERT, values)
+
+        await self._journal.change(insert)
 
     def published(self, app: str, key: str, count: int = 1) -> None:
         """Count messages that were published with a key."""
@@ -201,10 +214,7 @@ def append(path: str, record: Record) -> None:
         try:
             db.set_busy_timeout(BUSY_FOR)
             prepare(db, path)
-            db.execute(
-                "INSERT INTO audit (time, kind, app, who, channel, code, detail, count) VALUES (?,?,?,?,?,?,?,?)",
-                msgspec.structs.astuple(record),
-            )
+            db.execute(_INSERT, msgspec.structs.astuple(record))
         finally:
             db.close()
     except apsw.Error as error:
