@@ -27,6 +27,7 @@ from sower.core.command import (
     Unsubscribe,
 )
 from sower.core.message import Position
+from sower.core.rules import OF_USER
 from sower.dialects.interface import Conversation, HttpCall, Named, Opened, Refusal, SocketRoute
 from sower.dialects.pusher import words
 from sower.dialects.pusher.names import check_channel, check_event, check_user, is_presence, socket_id
@@ -183,6 +184,8 @@ class PusherConversation(Conversation):
 
     def _subscription(self, session: Named, said: _Subscribe) -> Subscribe:
         name, member = check_channel(said.channel), said.channel_data
+        if name.startswith(OF_USER):
+            return Subscribe(name)  # for who is signed in: servers that sign any channel are asked for this one too
         proof = _proof(said.auth, _signed(session, name, member)) if said.auth else None
         if not is_presence(name):
             return Subscribe(name, proof=proof)
