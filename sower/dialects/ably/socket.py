@@ -43,8 +43,10 @@ from sower.dialects.ably.wire import (
     Details,
     Flag,
     Format,
+    Head,
     InFrame,
     OutFrame,
+    seconds_of,
 )
 from sower.dialects.interface import Conversation, Named, Said
 from sower.errors import BadFrame, Finished, Forbidden, ModeNotAsked, SowerError
@@ -68,9 +70,6 @@ MEMBERS_A_PAGE = 100
 """Members in one SYNC frame."""
 
 SERVER = "sower"
-
-MOST_DIGITS = 13
-"""Of a number in milliseconds; Python reads none of over 4300."""
 
 LEAST_GRACE = 1.0
 """Seconds, the least that remainPresentFor may say."""
@@ -116,7 +115,7 @@ class AblyConversation(Conversation):
     @property
     def ping_every(self) -> float | None:
         """What the client asks for as heartbeatInterval, less what a heartbeat may be late."""
-        seconds = self._seconds("heartbeatInterval")
+        seconds = seconds_of(self._param("heartbeatInterval"))
         return None if seconds is None else min(max(seconds, LEAST_INTERVAL), MOST_INTERVAL) - GRACE_BEYOND
 
     def asks_before(self, grant: Grant) -> float:
@@ -146,13 +145,26 @@ class AblyConversation(Conversation):
         try:
             frame = self._manner.wire.read_frame(payload)
         except BadFrame as error:
-            return (Complain(error, final=True),)
+            return self._unread(self._manner.wire.read_head(payload), error)
         if frame.msgSerial is not None and frame.action not in UNNUMBERED:
             return self._numbered(frame, frame.msgSerial)
         try:
             return self._read(frame)
         except SowerError as error:
             return (Complain(error, channel=frame.channel),)
+
+    def _unread(self, head: Head | None, error: BadFrame) -> Sequence[SocketCommand]:
+        """Something in a frame is not of its type: whoever waits for its answer is told, and the connection goes on."""
+        if head is not None and head.msgSerial is not None and head.action not in UNNUMBERED:
+            return self._expected(head.msgSerial, (Complain(error),))
+        channel = None if head is None else head.channel
+        return (Complain(error, channel, final=channel is None),)
+
+    def _expected(self, serial: int, commands: Sequence[SocketCommand]) -> Sequence[SocketCommand]:
+        if self._acks is None:
+            self._acks = Acknowledgements()
+        self._acks.expect(serial, commands)
+        return commands
 
     def _numbered(self, frame: InFrame, serial: int) -> Sequence[SocketCommand]:
         """A frame that is acknowledged."""
@@ -168,10 +180,7 @@ class AblyConversation(Conversation):
                 raise Forbidden(f"Frames of action {frame.action} are not spoken here.")
         except SowerError as error:
             commands = (Complain(error),)
-        if self._acks is None:
-            self._acks = Acknowledgements()
-        self._acks.expect(serial, commands)
-        return commands
+        return self._expected(serial, commands)
 
     def _publish(self, frame: InFrame, serial: int) -> PublishAll:
         channel = self._attached_for(Flag.PUBLISH, frame)
@@ -238,7 +247,7 @@ class AblyConversation(Conversation):
     def _attach(self, frame: InFrame) -> Subscribe:
         """ATTACH; a SYNC of the client's asks for the members anew, which attaching again gives it."""
         name, params = read_name(frame.channel)
-        params |= frame.params or {}
+        params |= {param: str(value) for param, value in (frame.params or {}).items() if value is not None}
         modes = wanted_modes(frame.flags if frame.action == Action.ATTACH else None, params)
         known = known_params(params)
         rewind = read_rewind(known["rewind"]) if "rewind" in known else None
@@ -286,15 +295,8 @@ class AblyConversation(Conversation):
         return channel
 
     def _grace(self) -> float:
-        seconds, most = self._seconds("remainPresentFor"), float(self._manner.settings.grace)
+        seconds, most = seconds_of(self._param("remainPresentFor")), float(self._manner.settings.grace)
         return most if seconds is None else min(max(seconds, LEAST_GRACE), most)
-
-    def _seconds(self, name: str) -> float | None:
-        """A parameter in milliseconds, None where it is none that could be meant."""
-        given = self._param(name)
-        if given is None or not (given.isascii() and given.isdigit() and len(given) <= MOST_DIGITS):
-            return None
-        return int(given) / 1000
 
     def _param(self, name: str) -> str | None:
         return None if self._params is None else self._params.get(name)

@@ -14,6 +14,9 @@ import msgspec
 from sower.dialects.ably.codes import ErrorInfo
 from sower.errors import BadFrame
 
+MOST_DIGITS = 13
+"""Of a number in milliseconds; Python reads none of over 4300."""
+
 
 class Action(IntEnum):
     """What a frame is about."""
@@ -120,6 +123,14 @@ class InPresence(msgspec.Struct):
     extras: Any = None
 
 
+class Head(msgspec.Struct):
+    """What of a frame says who waits for its answer."""
+
+    action: int
+    channel: str | None = None
+    msgSerial: int | None = None
+
+
 class Auth(msgspec.Struct):
     accessToken: str | None = None
 
@@ -133,7 +144,7 @@ class InFrame(msgspec.Struct):
     channelSerial: str | None = None
     msgSerial: int | None = None
     flags: int | None = None
-    params: dict[str, str] | None = None
+    params: dict[str, str | int | float | None] | None = None
     messages: list[InMessage] | None = None
     presence: list[InPresence] | None = None
     annotations: list[InAnnotation] | None = None
@@ -256,7 +267,7 @@ class Format:
         encoder = msgspec.msgpack.Encoder() if binary else msgspec.json.Encoder()
         self.encode: Callable[[Any], bytes] = encoder.encode
         self._decoders: dict[Any, Callable[[bytes], Any]] = {}
-        self._decode_frame = self.decoder(InFrame)
+        self._decode_frame, self._decode_head = self.decoder(InFrame), self.decoder(Head)
 
     def decoder(self, kind: Any) -> Callable[[bytes], Any]:
         """What reads this kind of thing. It is kept: to make one takes longer than to read with it."""
@@ -273,6 +284,13 @@ class Format:
         except (ValueError, RecursionError) as error:
             raise BadFrame(f"The frame cannot be read: {error}.") from error
 
+    def read_head(self, payload: bytes) -> Head | None:
+        """The head of a frame that cannot be read, None where that cannot be read either."""
+        try:
+            return self._decode_head(payload)
+        except (ValueError, RecursionError):
+            return None
+
     def json(self, kept: msgspec.Raw) -> Any:
         """What is kept as JSON, as it is written in this format; None where there is nothing."""
         if not bytes(kept):
@@ -281,6 +299,13 @@ class Format:
 
 
 JSON, MSGPACK = Format(binary=False), Format(binary=True)
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A parameter in milliseconds, None where it is none that could be meant."""
+    if text is None or not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+        return None
+    return int(text) / 1000
 
 
 def format_of(name: str | None) -> Format:

@@ -103,7 +103,7 @@ def test_what_a_client_computes_for_itself_and_what_is_new_to_us_is_not_minded()
 
 def test_nothing_is_acknowledged_that_was_not_asked() -> None:
     talk = conversation()
-    assert talk.answer("s", PublishAll(()), Published(())) == b""
+    assert not talk.answer("s", PublishAll(()), Published(()))
     assert talk.answer("s", Complain(Finished()), Acknowledged()) == b""
 
 
@@ -125,3 +125,19 @@ def test_nothing_is_remembered_of_channels_that_are_not_attached() -> None:
     (command,) = talk.receive("s", frame(Action.DETACH, channel="[?x=1]room"), is_text=True)
     talk.answer("s", command, Acknowledged())
     assert (talk._written, talk._modes) == (None, None)
+
+
+def test_a_frame_with_something_of_a_wrong_type_is_answered_to_who_waits_for_it() -> None:
+    for sent, told in (
+        (frame(Action.MESSAGE, channel="room", msgSerial=7, messages=[{"name": 5}]), {"action": 2, "msgSerial": 7}),
+        (frame(Action.ATTACH, channel="room", flags="all"), {"action": 9, "channel": "room"}),
+        (frame(Action.AUTH, auth=5), {"action": 9}),
+        (b"[]", {"action": 9}),
+    ):
+        talk = conversation()
+        (command,) = talk.receive("s", sent, is_text=True)
+        assert isinstance(command, Complain)
+        assert command.final == ("msgSerial" not in told and "channel" not in told)
+        said = talk.refuse(None if command.final else command, command.error)
+        answer = msgspec.json.decode(said if isinstance(said, bytes) else said[0])
+        assert {name: answer.get(name) for name in told} == told

@@ -180,3 +180,16 @@ async def test_who_asks_to_rewind_before_it_heard_that_it_is_attached_is_given_w
                 while len(told) < 2:
                     told += [m["name"] for m in json.loads(await socket.get_message()).get("messages", ())]
         assert told == ["1", "2"]
+
+
+async def test_what_is_not_of_its_type_is_refused_alone_and_numbers_in_params_are_read(tmp_path: Path) -> None:
+    """JavaScript's SDK sends a name that is a number as one, and params as they were given."""
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada")
+        for name in ("0", 1, "2"):
+            sent = await script.ask("publish", client="ada", channel="room", messages=[{"name": name}])
+            assert sent.get("error", {}).get("code") == (40000 if name == 1 else None)
+        attached = await ok(script, "attach", client="ada", channel="room", options={"params": {"rewind": 1}})
+        assert attached["params"] == {"rewind": "1"}
+        assert (await heard(script, "ada", "room"))["name"] == "2"
+        assert [told["state"] for told in script.told("state")] == ["connecting"]
