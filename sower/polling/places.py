@@ -1,7 +1,7 @@
 """Where polls wait: a feed for each channel that is polled, a bundle for each group and each wildcard.
 
 Rule 1: between two polls of a client its channels are followed on, so that a channel without history loses nothing
-        either; for LINGER, and for at most IDLE feeds that nobody waits for.
+        either; for LINGER, and for at most IDLE feeds and IDLE bundles that nobody waits for.
 Rule 2: what feeds keep has a bound in all, limits.polled; past it those shrink that were needed longest ago.
 Rule 3: a wildcard has every channel of its prefix that spoke since somebody began to follow it.
 """
@@ -9,6 +9,7 @@ Rule 3: a wildcard has every channel of its prefix that spoke since somebody beg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import trio
 
@@ -25,7 +26,7 @@ LINGER = 1200.0
 """Seconds that a channel is followed after its last poll. PubNub keeps messages up to 20 minutes for who comes back."""
 
 IDLE = 10_000
-"""Feeds that nobody waits for; past it the longest idle goes first."""
+"""Feeds, and bundles, that nobody waits for; past it the longest idle goes first."""
 
 SHRINKS_TO = 0.75
 """Of limits.polled, once it is exceeded: what shrinks is sorted once for so much."""
@@ -38,6 +39,8 @@ TICK = 1.0
 
 LOOKED_BACK = 1000
 """Channels that a new wildcard finds in the journal."""
+
+Key = TypeVar("Key")
 
 
 class Places:
@@ -55,6 +58,8 @@ class Places:
         self._prefixes: dict[str, dict[str, list[Bundle]]] = {}
         """By app, then by prefix."""
         self._crowded: list[tuple[float, Feed]] = []
+        self._made = 0
+        self._many = trio.Event()
         hub.born, hub.awaited = self._born, self.followed
         groups.changed = self._group_changed
 
@@ -80,6 +85,7 @@ class Places:
         if bundle is None:
             bundle = Bundle(app, source, words, self._hub.next_serial())
             self._bundles[app, source] = bundle
+            self._count_one()
             if source.reach is Reach.GROUP:
                 channels: Iterable[str] = self._groups.channels(app, source.name)
             else:
@@ -150,7 +156,8 @@ class Places:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._announce, name="crowds")
             while True:
-                await trio.sleep(SWEEP_EVERY)
+                with trio.move_on_after(SWEEP_EVERY):
+                    await self._many.wait()
                 self.sweep(trio.current_time())
 
     async def _announce(self) -> None:
@@ -164,20 +171,24 @@ class Places:
 
     def sweep(self, now: float) -> None:
         """Let go of what nobody has waited for in a while."""
-        for key, bundle in list(self._bundles.items()):
-            if not bundle.waiting and bundle.used < now - LINGER:
-                self._drop_bundle(*key)
-        idle = [(key, feed) for key, feed in self._feeds.items() if feed.idle]
-        idle.sort(key=lambda one: one[1].spring.used)
-        excess = len(idle) - IDLE
-        for number, (key, feed) in enumerate(idle):
-            if number < excess or feed.spring.used < now - LINGER:
-                del self._feeds[key]
-                if feed.asked:
-                    feed.tree.post(Untapping(feed), always=True)
+        self._made, self._many = 0, trio.Event()
+        idle_bundles = [(key, bundle.used) for key, bundle in self._bundles.items() if not bundle.waiting]
+        for key in _longest_idle(idle_bundles, now):
+            self._drop_bundle(*key)
+        idle_feeds = [(key, feed.spring.used) for key, feed in self._feeds.items() if feed.idle]
+        for key in _longest_idle(idle_feeds, now):
+            feed = self._feeds.pop(key)
+            if feed.asked:
+                feed.tree.post(Untapping(feed), always=True)
         for (app, name), feed in list(self._feeds.items()):
             if not (feed.asked or feed.idle):
                 self._feed(app, name, feed.words)
+
+    def _count_one(self) -> None:
+        """Past so many new ones somebody looks at once, and not at the next sweep: clients make up names."""
+        self._made += 1
+        if self._made >= IDLE:
+            self._many.set()
 
     def _drop_bundle(self, app: str, source: Source) -> None:
         bundle = self._bundles.pop((app, source))
@@ -194,6 +205,7 @@ class Places:
         feed = self._feeds.get((app, name))
         if feed is None:
             feed = self._feeds[app, name] = Feed(tree, words, self)
+            self._count_one()
         feed.spring.used = trio.current_time()
         if not feed.asked:
             feed.asked = True
@@ -233,6 +245,13 @@ class Places:
                 for channel in went:
                     bundle.part(channel)
                 self._fill(app, bundle, came, bundle.words)
+
+
+def _longest_idle(idle: list[tuple[Key, float]], now: float) -> list[Key]:
+    """What is to go of what is idle, each with when it was used."""
+    idle.sort(key=lambda one: one[1])
+    excess = len(idle) - IDLE
+    return [key for number, (key, used) in enumerate(idle) if number < excess or used < now - LINGER]
 
 
 def _nobody(waiters: Waiters) -> None:

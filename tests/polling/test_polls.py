@@ -436,6 +436,22 @@ async def test_idle_feeds_are_let_go_and_their_channels_with_them(tmp_path: Path
         assert not house.places.followed("1", "a.b")
 
 
+async def test_groups_wildcards_and_channels_that_clients_make_up_are_let_go_past_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sower.polling.places.IDLE", 20)
+    async with a_house(tmp_path) as house:
+        for reach, end in ((Reach.GROUP, ""), (Reach.PREFIX, "."), (Reach.CHANNEL, "")):
+            for number in range(10):
+                await house.poll(*(Source(reach, f"made-up-{number}-{one}{end}") for one in range(10)))
+                await settle()  # far from the time of the next sweep
+            bundles = house.places._bundles
+            assert len(bundles) + len(feeds(house)) <= 2 * 20 + 10
+        cursor, _ = await house.poll(Source(Reach.PREFIX, "made-up-9-9."))
+        house.publish("made-up-9-9.a", "heard")
+        assert data((await house.poll(Source(Reach.PREFIX, "made-up-9-9."), cursor=cursor))[1]) == ["heard"]
+
+
 def test_a_ring_is_bounded_and_says_what_it_no_longer_has() -> None:
     track = Track(SimpleNamespace(node=SimpleNamespace(grew=lambda size: None)), b"}", stored=False)  # type: ignore[arg-type]
     for serial in range(1, RING + 51):
