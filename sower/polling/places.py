@@ -76,8 +76,18 @@ class Places:
         """A serial for something that has none yet."""
         return self._hub.next_serial()
 
-    def of(self, app: str, source: Source, words: PollWords) -> Track | Bundle:
-        """Where a poll waits for this."""
+    def of(self, app: str, sources: Iterable[Source], words: PollWords) -> tuple[Track | Bundle, ...]:
+        """Where a poll waits for these. For all wildcards that are new, the channels are gone through once."""
+        new: set[Bundle] = set()
+        places = tuple(self._place(app, source, words, new) for source in sources)
+        if new:
+            for name in [tree.name for tree in self._hub.trees(app, "")]:
+                for bundle in new.intersection(self._following(app, name)):
+                    bundle.join(self._feed(app, name, words))
+        return places
+
+    def _place(self, app: str, source: Source, words: PollWords, new: set[Bundle]) -> Track | Bundle:
+        """new: where wildcards are put that do not know their channels yet."""
         if source.reach is Reach.CHANNEL:
             feed = self._feed(app, source.name, words)
             return feed.presence if source.presence else feed.messages
@@ -87,14 +97,13 @@ class Places:
             self._bundles[app, source] = bundle
             self._count_one()
             if source.reach is Reach.GROUP:
-                channels: Iterable[str] = self._groups.channels(app, source.name)
+                self._fill(app, bundle, self._groups.channels(app, source.name), words)
             else:
+                new.add(bundle)
                 of_prefix = self._prefixes.setdefault(app, {}).setdefault(source.name, [])
                 of_prefix.append(bundle)
                 if len(of_prefix) == 1:
                     self._hub.follow_prefix(app, source.name, begun=True)
-                channels = [tree.name for tree in self._hub.trees(app, source.name)]
-            self._fill(app, bundle, channels, words)
         bundle.used = trio.current_time()
         return bundle
 

@@ -155,7 +155,7 @@ class Polls:
         self._allowing.demand_sources(grant, poll.sources)
         channels = self._groups.resolve(grant, _names(poll.sources))
         states = self._roster.states_of(app, poll.states)
-        places = tuple(self._places.of(app, source, polled.words) for source in poll.sources)
+        places = self._places.of(app, poll.sources, polled.words)
         attendees: tuple[Attendee, ...] = ()
         if poll.user is not None:
             attendees = self._roster.attend(app, poll.user, channels, poll.seconds, states)

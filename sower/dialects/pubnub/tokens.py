@@ -40,6 +40,9 @@ KINDS = {"channels": b"chan", "groups": b"grp", "uuids": b"uuid"}
 MAX_TOKEN = 32 * 1024
 """Characters of a token, PubNub's limit."""
 
+SIGNATURE = 52
+"""Characters by which a token is longer than the text that is signed, at most."""
+
 MAX_TTL = 43_200
 """Minutes: 30 days, PubNub's limit."""
 
@@ -224,7 +227,10 @@ def draft(
     }
     if user is not None:
         content[b"uuid"] = user
-    return text_of(content)
+    text = text_of(content)
+    if len(text) + SIGNATURE > MAX_TOKEN:
+        raise BadGrant(f"The token has over {MAX_TOKEN} characters: name less, or a pattern.", where="permissions")
+    return text
 
 
 def _permissions(given: Mapping[str, Any], where: str) -> dict[bytes, dict[str, int]]:

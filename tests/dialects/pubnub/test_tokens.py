@@ -72,6 +72,18 @@ def test_padding_or_not_it_is_the_same_token() -> None:
     assert other.claimed(Can.PUBLISH, "room")
 
 
+def test_a_token_is_granted_that_will_be_read_and_none_that_will_not() -> None:
+    for count in range(1050, 1080):
+        channels = {"channels": {f"channel-{number:012}": 255 for number in range(count)}}
+        try:
+            said = draft(1000, 10, channels, {}, None, None)
+        except BadGrant:
+            assert count > 1050
+            return
+        assert is_token(seal(said, sign(CREDENTIALS["sub-k"].secret, said)))
+    raise AssertionError("a token of any length is granted")
+
+
 @given(st.one_of(st.text(max_size=80), st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode())))
 def test_any_text_is_a_token_or_none_and_never_breaks(text: str) -> None:
     assert inspect(text) is None or is_token(text)
