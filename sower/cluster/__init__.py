@@ -12,7 +12,7 @@ links.py      such a line to each master of a Redis Cluster
 node.py       a node among nodes: its lease, the epoch, who follows what, whose members are gone
 versions.py   of which version each node is
 memory.py     whether Redis still has what it had
-estate.py     where a node has members, so that another takes them away when it is gone
+estate.py     where a node has members, so that another takes them away when it is gone: burials.py
 tree.py       a channel's tree that applies the log instead of deciding alone
 board.py      what each node says of itself: who follows what there, who is where (counts.py, whereabouts.py)
 copy.py       a channel's state, of which some is elsewhere

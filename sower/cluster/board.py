@@ -77,7 +77,9 @@ class Board:
             await trio.sleep(GATHERED)
 
     async def renew(self) -> None:
-        """Keep it for another while. Raises ClusterFailed."""
+        """Keep it for another while, and write what was refused. Raises ClusterFailed."""
+        if self._changed:
+            self._work.set()
         await self._line.ask_all([(b"PEXPIRE", self._key(self.node, app), self._kept) for app in self._own])
 
     async def elsewhere(self, app: str, nodes: Iterable[str]) -> list[Mapping[bytes, bytes]]:

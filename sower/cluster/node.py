@@ -21,6 +21,7 @@ import trio
 
 from sower.cluster import entries, histories, scripts
 from sower.cluster.board import Board
+from sower.cluster.burials import Burials
 from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Missed, Snapshot, Spoken, TakenOver
 from sower.cluster.estate import Estate
@@ -132,6 +133,7 @@ class Node:
         self._memory = Memory(self.line, config.prefix)
         self.estate = Estate(self)
         self._known = False
+        self._burials = Burials(self)
         self._refused = ""
         self._whole_at: float | None = None
         """When every node has said its members again, after Redis lost them."""
@@ -149,6 +151,7 @@ class Node:
         node = cls(config, history_of, remember_ids, facts)
         async with node.line.open(), trio.open_nursery() as nursery:
             nursery.start_soon(node._beat, name="cluster heartbeat")
+            nursery.start_soon(node._burials.run, name="cluster burials")
             for board in node._boards:
                 nursery.start_soon(board.run, name="cluster board")
             yield node
@@ -328,8 +331,7 @@ class Node:
 
     async def _begin(self) -> None:
         """The line stands again."""
-        await self._versions.join()
-        await self.line.ask(b"HSET", names_of(self.prefix), self.name, f"{socket.gethostname()}/{os.getpid()}")
+        await self._introduce()
         if self.epoch and not await self._memory.is_whole():
             await self._renew_epoch()
         lost = await self._renew()
@@ -339,6 +341,11 @@ class Node:
         for tree in tuple(self._followed.values()):  # last, so that the line is up when they look
             tree.look_again(lost=lost)
         self._tell_moved()
+
+    async def _introduce(self) -> None:
+        """Tell the others what this node is."""
+        await self._versions.join()
+        await self.line.ask(b"HSET", names_of(self.prefix), self.name, f"{socket.gethostname()}/{os.getpid()}")
 
     async def _renew_epoch(self) -> None:
         await self.line.run(scripts.RENEW_EPOCH, (self._epoch,), (self.epoch, secrets.token_hex(4)))
@@ -357,14 +364,14 @@ class Node:
         """See whether Redis is as it was. Raises ClusterFailed."""
         if not await self._memory.marks_stand():
             await self._renew_epoch()
-        known, whole_at = self._known, self._whole_at
+        whole_at = self._whole_at
         if await self._renew():
             for tree in tuple(self._followed.values()):
                 tree.look_again(lost=True)
-        elif known and not self._known:
+        elif not self._known:
             log.warning("cluster_lease_lost", node=self.name)
-            self._known = True
-            self.estate.say_again()
+            await self._introduce()
+            self._say_again()
             for tree in tuple(self._followed.values()):
                 tree.look_again(lost=False)
         elif whole_at is not None and trio.current_time() > whole_at:
@@ -373,7 +380,7 @@ class Node:
                 tree.look_again(lost=False)
 
     async def _renew(self) -> bool:
-        """Renew the lease, and take dead nodes' members away. Whether Redis has lost data."""
+        """Renew the lease, and see who is dead. Whether Redis has lost data."""
         before = trio.current_time()
         answer = await self.line.run(
             scripts.BEAT,
@@ -383,6 +390,9 @@ class Node:
         clock, epoch, known, dead, living = answer
         self._offset = int(clock) / SERIALS_PER_SECOND - (before + trio.current_time()) / 2
         self._known = bool(known)
+        if not known:
+            self.estate.say_again()
+        self._burials.judge(before, dead)
         before_them, self.living = self.living, tuple(name.decode() for name in living)
         if set(before_them) != set(self.living):
             for tree in tuple(self._followed.values()):
@@ -401,9 +411,6 @@ class Node:
         for board in self._boards:
             await board.renew()
         await self.estate.renew()
-        for node in dead:
-            log.warning("cluster_node_gone", node=node.decode())
-            await self._bury(node)
         return lost
 
     def _tell_moved(self) -> None:
@@ -414,15 +421,16 @@ class Node:
         for board in self._boards:
             board.say_again()
 
-    async def _bury(self, name: bytes) -> None:
-        await self.estate.bury(name.decode())
-        await self._versions.forget(name.decode())
+    async def bury(self, name: str) -> None:
+        """Take away what a node left. Raises ClusterFailed."""
+        await self.estate.bury(name)
+        await self._versions.forget(name)
         await self.line.ask(b"HDEL", names_of(self.prefix), name)
         await self.line.ask(b"ZREM", self._nodes, name)
 
     async def _leave(self) -> None:
         """A daemon that ends takes its own members away."""
-        await self._bury(self.name.encode())
+        await self.bury(self.name)
 
 
 def scripts_within(config: Cluster) -> float:

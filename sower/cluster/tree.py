@@ -392,6 +392,8 @@ class ClusterTree(ChannelTree):
                 if not self._lost:
                     await self._start_over(state, payloads, lost=False)
             self._report_again(state)
+            if state.replica is not None and state.replica.own:
+                await self._around.node.estate.note(self.app, self.name)
         except ClusterFailed as error:
             log.warning("channel_behind", channel=self.name, why=error.message)
             self._behind, self._lost = True, lost

@@ -1,0 +1,124 @@
+"""Leases: who is taken for dead, who is not, and what a node says again that was."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from sower.cluster.counts import Numbers
+from sower.cluster.keys import names_of
+from sower.cluster.node import Node
+from sower.config import Cluster, Duration
+from tests.cluster.conftest import Redis, cluster
+from tests.cluster.test_faults import until_ready
+from tests.cluster.test_presence import ROOM, token
+from tests.cluster.test_workers import until
+
+LEASE = 2.0
+
+
+def a_node(redis: Redis) -> Any:
+    """Which renews its lease every 0.4 seconds."""
+    shared = Cluster(url=redis.url, prefix=secrets.token_hex(4), lease=Duration(LEASE))
+    return Node.open(shared, lambda name: None, 600.0)
+
+
+async def test_nobody_leaves_because_redis_was_away_for_longer_than_a_lease(tmp_path: Path, redis: Redis) -> None:
+    async with cluster(tmp_path, redis) as (one, two):
+        async with (
+            one.socket(ROOM, token=await token(one, "ann")) as ann,
+            two.socket(ROOM, token=await token(two, "bob")) as bob,
+        ):
+            await ann.expect("welcome")
+            await bob.expect("welcome")
+            await ann.expect("join")
+            redis.kill()
+            await trio.sleep(LEASE + 0.5)
+            redis.start()
+            for node in (one, two):
+                await until_ready(node)
+            await trio.sleep(LEASE / 2)
+            await one.publish(ROOM, "on")
+            for client in (ann, bob):
+                assert await client.events(1) == ["on"]
+
+
+async def test_the_living_renew_their_leases_while_they_take_away_what_a_dead_one_left(redis: Redis) -> None:
+    async with a_node(redis) as node:
+        left, nodes = f"{node.prefix}:members:deadbeef", f"{node.prefix}:{{all}}:nodes"
+        for at in range(0, 8000, 1000):
+            await node.line.ask(b"SADD", left, *(f"1\0channel-{n}" for n in range(at, at + 1000)))
+        await node.line.ask(b"ZADD", nodes, 1, "deadbeef")
+
+        async def begun() -> bool:
+            return bool(await node.line.ask(b"KEYS", f"{node.prefix}:*channel-*:s"))
+
+        async def lease() -> float:
+            return float(await node.line.ask(b"ZSCORE", nodes, node.name))
+
+        await until(begun)
+        before = await lease()
+
+        async def renewed() -> bool:
+            return await lease() > before
+
+        await until(renewed)
+        assert await node.line.ask(b"EXISTS", left)
+
+
+async def test_a_node_whose_lease_was_over_says_again_all_that_it_is(redis: Redis) -> None:
+    async with a_node(redis) as node:
+        node.counts.set("1", "news", b"", Numbers(connections=3))
+        key = f"{node.prefix}:followed:{node.name}:1"
+
+        async def said() -> bool:
+            return await node.line.ask(b"HGET", key, "news") == bytes(Numbers(connections=3))
+
+        await until(said)
+        name = await node.line.ask(b"HGET", names_of(node.prefix), node.name)
+        await node.line.ask(b"DEL", key)  # as when it has said nothing for some leases
+        await node.bury(node.name)
+        await node.look()
+        await until(said)
+        assert await node.line.ask(b"HGET", names_of(node.prefix), node.name) == name
+
+
+async def test_what_redis_refused_is_said_when_it_has_room(redis: Redis) -> None:
+    async with a_node(redis) as node:
+        redis.command("CONFIG", "SET", "maxmemory", "1")
+        try:
+            node.counts.set("1", "news", b"", Numbers(connections=3))
+            await trio.sleep(0.1)
+        finally:
+            redis.command("CONFIG", "SET", "maxmemory", "0")
+
+        async def said() -> bool:
+            return bool(await node.line.ask(b"HGET", f"{node.prefix}:followed:{node.name}:1", "news"))
+
+        await until(said)
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+async def test_a_node_that_was_taken_for_dead_notes_again_where_it_has_members(
+    tmp_path: Path, redis: Redis, *, cut_off: bool
+) -> None:
+    prefix = secrets.token_hex(4)
+    async with cluster(tmp_path, redis, 1, prefix=prefix) as (one,):
+        async with one.socket(ROOM, token=await token(one, "ann")) as ann:
+            await ann.expect("welcome")
+            (name,) = redis.command("ZRANGE", f"{prefix}:{{all}}:nodes", "0", "-1").split()
+            noted = f"{prefix}:members:{name}"
+            assert ROOM in redis.command("SMEMBERS", noted)
+            redis.command("DEL", noted)  # it came while the others took away what it had
+            redis.command("ZREM", f"{prefix}:{{all}}:nodes", name)
+            if cut_off:
+                redis.command("CLIENT", "KILL", "TYPE", "PUBSUB")
+
+            async def noted_again() -> bool:
+                return ROOM in redis.command("SMEMBERS", noted)
+
+            await until(noted_again)
