@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 TRY_EVERY = 0.25
 """Seconds between two tries to connect."""
 
+COPIED_WITHIN, COPIED_SOON = 1.0, 0.1
+"""Seconds for replicas to have what was said; the shorter one since there were not enough of them. So long at most
+does all else wait behind it."""
+
 READERS = 8
 """Connections that read history, besides the line."""
 
@@ -134,6 +138,9 @@ class OneLine(Line):
         self._adapted = _sharded if sharded else _plain
         self.leaving: Counter[bytes] = Counter()
         self._replicas = replicas
+        self._waiting = trio.Lock()
+        self._answered = self._copied = self._copies = 0
+        self._lacking = False
         self._heard = heard
         self._topics: dict[bytes, None] = {}
         self._connection: BaseConnection | None = None
@@ -177,14 +184,25 @@ class OneLine(Line):
         """As Line.run."""
         connection = self._usable()
         request = connection.create_request(b"EVALSHA", self._adapted[script].name, len(keys), *keys, *args)
-        if not (gated and self._replicas):
-            return await self.answer(connection, request)
-        asked = connection.create_request(b"WAIT", self._replicas, int(ANSWERS_WITHIN * 500))
         answer = await self.answer(connection, request)
-        count = await self.answer(connection, asked)
-        if count < self._replicas:
-            raise ClusterFailed(f"{count} replicas have it, and cluster.replicas asks for {self._replicas}.")
+        if gated and self._replicas:
+            await self._wait_for_replicas(connection)
         return answer
+
+    async def _wait_for_replicas(self, connection: BaseConnection) -> None:
+        """Until enough of them have what was answered. One waits for all who came before: WAIT holds up the line."""
+        self._answered += 1
+        mine = self._answered
+        async with self._waiting:
+            if connection is not self._connection:
+                raise ClusterFailed("Redis was lost before its replicas had it.")
+            if self._copied < mine:
+                upto, patience = self._answered, COPIED_SOON if self._lacking else COPIED_WITHIN
+                asked = self.request(b"WAIT", self._replicas, int(patience * 1000))
+                self._copies, self._copied = await asked.answer(), upto
+                self._lacking = self._copies < self._replicas
+            if self._copies < self._replicas:
+                raise ClusterFailed(f"{self._copies} replicas have it, and cluster.replicas asks for {self._replicas}.")
 
     async def ask(self, command: bytes, *args: Any) -> Any:
         """As Line.ask."""
