@@ -71,11 +71,13 @@ class Line(Protocol):
     """What a node has of Redis. It comes back by itself.
 
     begun: run when it stands again, before it is used
+    partly: told when some of it stands again, where keys are on several servers
     fault: why it does not stand, empty while it does
     scattered: whether keys are on several servers
     """
 
     begun: Callable[[], Awaitable[None]]
+    partly: Callable[[], None]
     scattered: bool = False
 
     @property
@@ -85,6 +87,10 @@ class Line(Protocol):
     def up(self) -> bool:
         """Whether it stands and what is said over it is heard."""
         return not self.fault
+
+    def decides(self, key: bytes) -> bool:
+        """Whether it stands for what has to do with this key."""
+        return self.up
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """Hold the connections until the block ends. Raises ClusterFailed where there is no Redis."""
@@ -111,7 +117,7 @@ class Line(Protocol):
         ...
 
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """As `ask`, several side by side; the answers are in their order. Raises ClusterFailed."""
+        """As `ask`, several side by side; the answers are in their order. Raises ClusterFailed after all were asked."""
         ...
 
     async def read(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
@@ -132,7 +138,7 @@ class OneLine(Line):
     ) -> None:
         self._fault = "no connection yet"
         self._why = ""
-        self.begun = _nothing
+        self.begun, self.partly = _nothing, _nobody
         self.lost: Callable[[], None] = _nobody
         self._prefix = b"S" if sharded else b""
         self._adapted = _sharded if sharded else _plain

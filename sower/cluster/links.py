@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -17,7 +17,7 @@ import trio
 from coredis.connection import TCPLocation
 from coredis.exceptions import RedisError
 
-from sower.cluster.line import TRY_EVERY, Line, OneLine
+from sower.cluster.line import TRY_EVERY, Asked, Line, OneLine
 from sower.cluster.places import ANSWERS_WITHIN, Place
 from sower.errors import ClusterFailed
 
@@ -53,7 +53,7 @@ class Links(Line):
     scattered = True
 
     def __init__(self, place: Place, *, replicas: int, heard: Callable[[bytes, bytes], None]) -> None:
-        self.begun = _nothing
+        self.begun, self.partly = _nothing, _nobody
         self._place = place
         self._replicas = replicas
         self._heard = heard
@@ -85,6 +85,11 @@ class Links(Line):
         if failed:
             raise ClusterFailed(f"Redis cannot be reached: {failed}.")
 
+    def decides(self, key: bytes) -> bool:
+        """As Line.decides."""
+        line = self._find(key)
+        return line is not None and line.up
+
     def subscribe(self, topic: bytes) -> None:
         """As Line.subscribe."""
         self._topics[topic] = None
@@ -108,8 +113,18 @@ class Links(Line):
         return await self._of(args[0]).ask(command, *args)
 
     async def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """As Line.ask_all."""
-        return [await asked.answer() for asked in [self._of(command[1]).request(*command) for command in commands]]
+        """As Line.ask_all. Those whose master is away do not keep the others from being asked."""
+        asked: list[Asked] = []
+        missing: ClusterFailed | None = None
+        for command in commands:
+            try:
+                asked.append(self._of(command[1]).request(*command))
+            except ClusterFailed as error:
+                missing = error
+        answers = [await one.answer() for one in asked]
+        if missing is not None:
+            raise missing
+        return answers
 
     def tell(self, topic: bytes, payload: bytes) -> None:
         """As Line.tell."""
@@ -195,16 +210,25 @@ class Links(Line):
             while True:
                 try:
                     async with line.open():
-                        await trio.sleep_forever()
+                        await self._watch(line)
                 except ClusterFailed:
                     self._doubt_them()
                     await trio.sleep(TRY_EVERY)
 
+    async def _watch(self, line: OneLine) -> None:
+        """Ask something now and then, so that a master is not silent for long that nobody asks anything."""
+        while True:
+            await trio.sleep(ANSWERS_WITHIN)
+            with suppress(ClusterFailed):
+                await line.ask(b"PING")
+
     async def _one_stands(self) -> None:
-        """The last of them to come begins for all."""
+        """The last of them to come begins for all. Where others are away, its own channels go on."""
         if all(line.connected for line in self._lines.values()):
             await self.begun()
             self._whole.set()
+        else:
+            self.partly()
 
     def _doubt_them(self) -> None:
         self._doubt.set()
@@ -216,3 +240,7 @@ def _ranges(owners: Owners, where: TCPLocation) -> list[tuple[int, int]]:
 
 async def _nothing() -> None:
     """Where nobody has anything to do."""
+
+
+def _nobody() -> None:
+    """As _nothing."""

@@ -113,7 +113,7 @@ class Node:
         self.moved: list[Callable[[], None]] = []
         self.prefix = config.prefix
         self.line = line_to(config.url, replicas=config.replicas, heard=self._hear)
-        self.line.begun = self._begin
+        self.line.begun, self.line.partly = self._begin, self._look_again
         self._lease = float(config.lease)
         self._boards: list[Board] = []
         self.counts = Counts(self.board("followed"))
@@ -172,10 +172,9 @@ class Node:
         why = self.line.fault or self._refused
         return f"Redis: {why}" if why else ""
 
-    @property
-    def up(self) -> bool:
-        """Whether Redis decides."""
-        return self.line.up
+    def decides(self, keys: Keys) -> bool:
+        """Whether it decides on a channel."""
+        return self.line.decides(keys.topic)
 
     @property
     def whole(self) -> bool:
@@ -338,8 +337,7 @@ class Node:
         self._say_again()
         if self.words.reading:
             await self.words.read()
-        for tree in tuple(self._followed.values()):  # last, so that the line is up when they look
-            tree.look_again(lost=lost)
+        self._look_again(lost=lost)  # last, so that the line is up when they look
         self._tell_moved()
 
     async def _introduce(self) -> None:
@@ -353,7 +351,7 @@ class Node:
     async def _beat(self) -> None:
         while True:
             await trio.sleep(self.beats_every)
-            if self.up:
+            if self.line.decides(self._nodes):
                 try:
                     await self.look()
                     self._refused = ""
@@ -362,22 +360,20 @@ class Node:
 
     async def look(self) -> None:
         """See whether Redis is as it was. Raises ClusterFailed."""
-        if not await self._memory.marks_stand():
-            await self._renew_epoch()
+        with suppress(ClusterFailed):  # where a master is away, that is seen when it is back
+            if not await self._memory.marks_stand():
+                await self._renew_epoch()
         whole_at = self._whole_at
         if await self._renew():
-            for tree in tuple(self._followed.values()):
-                tree.look_again(lost=True)
+            self._look_again(lost=True)
         elif not self._known:
             log.warning("cluster_lease_lost", node=self.name)
             await self._introduce()
             self._say_again()
-            for tree in tuple(self._followed.values()):
-                tree.look_again(lost=False)
+            self._look_again()
         elif whole_at is not None and trio.current_time() > whole_at:
             self._whole_at = None
-            for tree in tuple(self._followed.values()):
-                tree.look_again(lost=False)
+            self._look_again()
 
     async def _renew(self) -> bool:
         """Renew the lease, and see who is dead. Whether Redis has lost data."""
@@ -412,6 +408,10 @@ class Node:
             await board.renew()
         await self.estate.renew()
         return lost
+
+    def _look_again(self, *, lost: bool = False) -> None:
+        for tree in tuple(self._followed.values()):
+            tree.look_again(lost=lost)
 
     def _tell_moved(self) -> None:
         for tell in self.moved:

@@ -145,9 +145,9 @@ class ClusterTree(ChannelTree):
                 await state.elsewhere.read(node.counts, self.app, self.name, node.living)
             elif self._changes or self._newcomers or self._count_due or self._attending.due:
                 self._announce(state)
-            elif self._behind and self.following and node.up:
+            elif self._behind and self.following and node.decides(self.keys):
                 await self._catch_up(state)
-            elif self._accepted or ((self._intents or self._reports.due) and node.up):
+            elif self._accepted or ((self._intents or self._reports.due) and node.decides(self.keys)):
                 await self._store(state)
             elif self._members.unanswered:
                 self._members.answer()

@@ -127,6 +127,17 @@ class RedisCluster(NamedTuple):
                 return next(one for one in self.masters if f":{one.port}@" in fields[1])
         raise AssertionError(f"nobody has slot {slot}")
 
+    def copy(self, folder: Path, master: Master) -> Master:
+        """A replica of one of them, which takes over when that dies."""
+        replica = Master(folder)
+        replica.start("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
+        where = (f"127.0.0.1:{replica.port}", f"127.0.0.1:{master.port}")
+        master.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        self.manage("add-node", *where, "--cluster-slave", "--cluster-master-id", master.command("CLUSTER", "MYID"))
+        while "state=online" not in master.command("INFO", "replication"):
+            pass
+        return replica
+
 
 @contextmanager
 def redis_cluster(folder: Path) -> Iterator[RedisCluster]:

@@ -10,8 +10,7 @@ import pytest
 import trio
 
 from sower.cluster import histories
-from sower.cluster.line import READERS, OneLine
-from sower.cluster.node import Node
+from sower.cluster.line import READERS, Line, OneLine
 from sower.cluster.places import Place
 from sower.errors import ClusterFailed
 from tests.cluster.conftest import Redis
@@ -64,7 +63,7 @@ async def line_over_a_wire(redis: Redis) -> AsyncIterator[tuple[OneLine, Wire]]:
         nursery.cancel_scope.cancel()
 
 
-async def until_up(line: Node | OneLine, *, up: bool) -> None:
+async def until_up(line: Line, *, up: bool) -> None:
     with trio.fail_after(PATIENCE):
         while line.up is not up:  # noqa: ASYNC110 - a line has no event
             await trio.sleep(0.005)
@@ -78,8 +77,8 @@ async def test_a_connection_that_is_lost_again_and_again_comes_back_each_time(re
     async with node_of(redis) as node:
         for _ in range(READERS + 3):
             redis.command("CLIENT", "KILL", "TYPE", "pubsub")
-            await until_up(node, up=False)
-            await until_up(node, up=True)
+            await until_up(node.line, up=False)
+            await until_up(node.line, up=True)
         await node.look()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,11 +20,12 @@ from sower.cluster.keys import Keys, shard_of
 from sower.cluster.links import Links, slot_of
 from sower.cluster.places import Place
 from sower.core.message import Act, Kind, Message, Revision
-from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster
+from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster, servers
 from tests.cluster.test_faults import hear_until, until_ready
 from tests.cluster.test_model import HISTORY, node_of
 from tests.cluster.test_presence import ROOM, token
 from tests.cluster.test_presence import until as there_are
+from tests.cluster.test_sentinel import is_primary
 from tests.cluster.test_workers import until
 from tests.e2e.daemon import CONFIG, SECRET, Client, Daemon, free_port
 from tests.e2e.test_webhooks import about, config
@@ -169,6 +171,87 @@ async def test_a_master_that_is_killed_stops_its_own_apps_alone_until_it_is_back
                 await until_ready(node)
             assert (await publish(two, APPS[0], "meanwhile", id="m")).status_code == 200
             assert await here.events(2) == ["before", "meanwhile"]
+
+
+async def test_members_come_and_what_was_missed_is_read_while_another_master_is_away(
+    tmp_path: Path, masters: RedisCluster
+) -> None:
+    async with daemons(tmp_path, masters) as (one, two):
+        home, all_ = master_of(masters, APPS[0]), masters.master_of(b"slots:{all}:nodes")
+        away = next(master for master in masters.masters if master not in (home, all_))
+        async with one.socket(ROOM, token=await token(one, "ann")) as ann, two.socket("kept-news") as news:
+            await ann.expect("welcome")
+            await news.expect("welcome")
+            away.kill()
+            assert two.process is not None
+            try:
+                async with two.socket(ROOM, token=await token(two, "bob")) as bob:
+                    await bob.expect("welcome")
+                    assert (await ann.expect("join"))["user"] == "bob"
+                    two.process.send_signal(signal.SIGSTOP)
+                    home.command("CLIENT", "KILL", "TYPE", "PUBSUB")
+
+                    async def published() -> bool:
+                        return (await publish(one, APPS[0], "missed")).status_code == 200
+
+                    await until(published)
+                    two.process.send_signal(signal.SIGCONT)
+                    assert await news.events(1) == ["missed"]
+            finally:
+                two.process.send_signal(signal.SIGCONT)
+                away.start()
+                for node in (one, two):
+                    await until_ready(node)
+
+
+async def test_a_master_that_hangs_is_noticed_where_nobody_asks_it_anything(masters: RedisCluster) -> None:
+    line = Links(Place.read(masters.url), replicas=0, heard=lambda topic, payload: None)
+    async with line.open():
+        masters.masters[1].send(signal.SIGSTOP)
+        try:
+
+            async def noticed() -> bool:
+                return str(masters.masters[1].port) in line.fault
+
+            await until(noticed)
+        finally:
+            masters.masters[1].send(signal.SIGCONT)
+
+
+async def test_a_replica_takes_over_from_its_master_with_all_that_was_acknowledged(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder, redis_cluster(Path(folder)) as masters:
+        dies, home = master_of(masters, APPS[0]), Path(folder) / "replica"
+        home.mkdir()
+        replica = masters.copy(home, dies)
+        with servers(replica):
+            async with (
+                cluster(tmp_path, masters, 2, CONFIG + MORE, prefix="slots", more="replicas = 1\n") as (one, two),
+                two.socket("kept-news") as client,
+            ):
+                await client.expect("welcome")
+                acknowledged: list[str] = []
+                stop = trio.Event()
+                async with trio.open_nursery() as nursery:
+                    for name, node in (("a", one), ("b", two)):
+                        nursery.start_soon(keep_publishing, node, APPS[0], name, acknowledged, stop)
+                    await trio.sleep(0.3)
+                    dies.kill()
+                    before = len(acknowledged)
+                    refused = await publish(one, APPS[0], "nobody decides now")
+                    assert (refused.status_code, refused.json()["error"]["retry"]) == (503, True)
+                    await until(lambda: is_primary(replica))
+                    dies.start()  # as the replica of the other, so that there is one to ask for
+
+                    async def goes_on() -> bool:
+                        return len(acknowledged) > before + 5
+
+                    await until(goes_on)
+                    stop.set()
+                await publish(one, APPS[0], "last")
+                heard, kept = await hear_until(client, "last"), await history(one, APPS[0])
+                assert heard == kept
+                assert len(set(heard)) == len(heard)
+                assert set(acknowledged) <= set(heard)
 
 
 async def test_a_master_that_lost_its_data_is_another_epoch(tmp_path: Path, masters: RedisCluster) -> None:

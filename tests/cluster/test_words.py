@@ -76,4 +76,4 @@ async def test_a_node_that_was_cut_off_hears_what_it_missed_and_a_later_one_what
             assert later_heard == words[1:], "nobody was connected to it whom it could end"
             await one.words.say(Ended("1", "cid"))
             await become(later_heard, [*words[1:], Ended("1", "cid")])
-            assert later.up
+            assert later.line.up
