@@ -27,8 +27,10 @@ class Machine:
     """A copy of the checkout, a root to install into, and a stand-in for its service manager."""
 
     def __init__(self, folder: Path) -> None:
-        self.checkout = folder / "checkout"
-        self.root = folder / "root"
+        self.checkout = folder / "a checkout"
+        self.root = folder / "a root"
+        self.units = folder / "units"  # without a blank, as a word of $SOWER_SYSTEMCTL
+        self.units.symlink_to(self.root / "etc/systemd/system")
         self.state = folder / "manager"
         self.state.mkdir()
         shutil.copytree(ROOT, self.checkout, ignore=LEFT_OUT)
@@ -54,8 +56,7 @@ class Machine:
 
     @property
     def systemctl(self) -> list[str]:
-        units = self.root / "etc/systemd/system"
-        return [sys.executable, str(ROOT / "tests/systemctl.py"), str(units), str(self.state)]
+        return [sys.executable, str(ROOT / "tests/systemctl.py"), str(self.units), str(self.state)]
 
     def start(self) -> None:
         """Start what was installed, as its service manager would."""
@@ -96,7 +97,7 @@ def test_it_is_installed_upgraded_rolled_back_with_its_database_and_removed(mach
     assert (root / "usr/local/share/man/man1/sower.1").exists()
     assert "sower" in (root / "usr/local/share/bash-completion/completions/sower").read_text()
     unit = (root / "etc/systemd/system/sower.service").read_text()
-    assert f"ExecStart={root}/opt/sower/bin/sower serve --config {machine.config}" in unit
+    assert f'ExecStart="{root}/opt/sower/bin/sower" serve --config "{machine.config}"' in unit
     assert machine.sower("config", "check").returncode == 0
 
     own = machine.config.read_text().replace('# listen = ["127.0.0.1:8787"]', f'listen = ["127.0.0.1:{port}"]')
