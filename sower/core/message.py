@@ -7,9 +7,9 @@ in JSON it is always a string.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -24,6 +24,10 @@ MAX_CHANNEL_NAME = 256
 
 MAX_EVENT_NAME = 200
 """Bytes of UTF-8. Pusher allows 200."""
+
+
+DEEPEST = 64
+"""Levels of what a message says besides its data: it is read again wherever it is told, on a stack of any height."""
 
 
 class Kind(IntEnum):
@@ -200,6 +204,14 @@ class Position(NamedTuple):
         if not (serial.isascii() and serial.isdigit() and len(serial) <= 17 and len(epoch) <= 32):
             raise BadPosition(f"{text[:64]!r} is not a position.")
         return cls(epoch, int(serial))
+
+
+def is_shallow(value: object, levels: int = DEEPEST) -> bool:
+    """Whether a JSON value has at most so many levels of arrays and objects."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = cast("Iterable[object]", value.values() if isinstance(value, dict) else value)  # pyright: ignore[reportUnknownMemberType]
+    return levels > 0 and all(is_shallow(one, levels - 1) for one in inner)
 
 
 def next_serial(last: int, now: float) -> int:

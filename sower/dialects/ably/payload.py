@@ -20,13 +20,10 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from sower.core.message import Kind
+from sower.core.message import DEEPEST, Kind, is_shallow
 from sower.errors import BadData
 
 NULL = b"null"
-
-DEEPEST = 64
-"""Levels of extras and metadata: they are read and written again for each format, from wherever a client is told."""
 
 WHOLE = range(-(2**63), 2**64)
 """Whole numbers that MessagePack can say."""
@@ -85,22 +82,24 @@ def write(content: Content, *, binary: bool) -> Written:
     return Written(data.decode(), "json")
 
 
-def portable(value: Any, depth: int = 0) -> Any:
+def portable(value: Any) -> Any:
     """Extras and metadata as both formats can say them. JSON has whole numbers that MessagePack has not; they become
     what JavaScript reads. Raises BadData.
     """
-    if depth > DEEPEST:
+    if not is_shallow(value):
         raise BadData(f"Extras and metadata are nested {DEEPEST} levels deep at most.")
+    try:
+        return _portable(value)
+    except OverflowError as error:
+        raise BadData("Extras and metadata hold a number that is out of range.") from error
+
+
+def _portable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: portable(one, depth + 1) for name, one in cast(dict[Any, Any], value).items()}
+        return {name: _portable(one) for name, one in cast(dict[Any, Any], value).items()}
     if isinstance(value, list):
-        return [portable(one, depth + 1) for one in cast(list[Any], value)]
-    if isinstance(value, int) and value not in WHOLE:
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise BadData("Extras and metadata hold a number that is out of range.") from error
-    return value
+        return [_portable(one) for one in cast(list[Any], value)]
+    return float(value) if isinstance(value, int) and value not in WHOLE else value
 
 
 def as_json(data: Any) -> bytes:

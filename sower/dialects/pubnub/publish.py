@@ -7,11 +7,13 @@ is one.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
 from sower.core.answer import Published
 from sower.core.command import Publish, PublishAll
+from sower.core.message import DEEPEST, is_shallow
 from sower.core.polling import Clock, ReadClock
 from sower.dialects.interface import Asked, HttpCall, Reply
 from sower.dialects.pubnub.asking import decode, flag, one_channel, read_body, read_credentials, read_user
@@ -29,7 +31,7 @@ CUSTOM_TYPE = re.compile("[A-Za-z0-9_-]{3,50}")
 """What may be a custom message type (PubNub's "Messages", Custom Message Type)."""
 
 _read_json = msgspec.json.Decoder(msgspec.Raw).decode
-_read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def decode_time(call: HttpCall) -> Asked:
@@ -93,9 +95,11 @@ def _json(data: bytes) -> bytes:
 def _extra(meta: str) -> bytes | None:
     """Only an object says something: the SDKs send it as it was given to them."""
     try:
-        _read_object(meta)
+        said = _read_object(meta)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadJson(f"meta is not a JSON object: {error}.") from error
+    if not is_shallow(said):
+        raise BadJson(f"meta is nested {DEEPEST} levels deep at most.")
     return encode({"meta": msgspec.Raw(meta.encode())})
 
 

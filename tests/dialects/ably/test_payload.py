@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sower.core.message import Appearance, Did, Kind, Message
+from sower.core.message import DEEPEST, Appearance, Did, Kind, Message
 from sower.dialects.ably import messages, payload
 from sower.dialects.ably.wire import JSON, MSGPACK, InMessage, InPresence, PresenceAction
 from sower.errors import BadData, BadParameter, MessageTooLarge, UserMismatch
@@ -61,7 +61,7 @@ def test_extras_are_written_in_both_formats_whatever_numbers_they_hold(number: i
 
 def test_extras_that_not_every_format_can_say_are_refused() -> None:
     nested: list[object] = []
-    for _ in range(payload.DEEPEST + 1):
+    for _ in range(DEEPEST + 1):
         nested = [nested]
     for extras in ({"a": 10**400}, nested):
         with pytest.raises(BadData):

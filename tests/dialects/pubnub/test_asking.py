@@ -12,7 +12,7 @@ import pytest
 
 from sower.config import App
 from sower.core.command import PublishAll
-from sower.core.message import Joined, Kind, Left, Message, Position
+from sower.core.message import DEEPEST, Joined, Kind, Left, Message, Position
 from sower.core.polling import CountMessages, DeleteHistory, Reach, ReadHistories, ReadReactions, Source
 from sower.dialects.interface import Asked, HttpCall, Turnover
 from sower.dialects.pubnub import pubnub, subscribe
@@ -106,6 +106,7 @@ def test_a_timetoken_above_every_serial_is_brought_down_to_what_the_journal_can_
         ("/v2/history/sub-key/sub-k/channel/" + "n" * 257, BadChannelName),
         ("/publish/pub-k/sub-k/0/ch/0/%22%ff%22", BadRequest),
         ("/publish/pub-k/sub-k/0/ch/0/1?meta=5", BadJson),
+        (f'/publish/pub-k/sub-k/0/ch/0/1?meta={{"a":{DEEPEST * "["}{DEEPEST * "]"}}}', BadJson),
         ("/publish/pub-k/sub-k/0/ch/0/1?custom_message_type=a", BadRequest),
         ("/publish/pub-k/sub-k/0/ch/0/1?uuid=" + "u" * 93, BadRequest),
         ("/publish/pub-x/sub-k/0/ch/0/1", UnknownKey),
