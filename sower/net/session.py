@@ -47,7 +47,6 @@ SECRET_DIGITS = 12
 READ = 16 * 1024
 """Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
 
-
 State = Literal["awake", "asleep", "backlogged"]
 
 
@@ -236,6 +235,7 @@ class Session:
             self.write(goodbye)
         self.closed = True
         self._finish()
+        self.due = -1  # it was to be looked at for another reason, and the next look ends it
         self._shared.door.look_again(self, CLOSE_WITHIN if self.farewell is None else 1.0)
 
     def _finish(self) -> None:
@@ -369,6 +369,7 @@ class Session:
         self.closed = True
         self.farewell = farewell
         self.wire.finish()
+        self.due = -1  # as in `end`
         self._shared.door.look_again(self, CLOSE_WITHIN)
         return None
 
@@ -394,9 +395,8 @@ class Session:
         now: trio's clock; wall: seconds since 1970, which tokens count in
         """
         bounds = self._shared.bounds
-        if self.ending is not None or self.farewell is not None:
-            self.wire.shutdown()
         if self.closed:
+            self.wire.shutdown()
             return None
         if self.grant.expires is not None:
             if self.grant.expires <= wall:

@@ -21,8 +21,9 @@ from sower.errors import BadFrame, Draining, RateLimited, SowerError
 from sower.net import frames
 from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import Farewell, FramedAudience, Framing, StreamFraming
+from sower.net.keepalive import Keepalive
 from sower.net.reader import Reader
-from sower.net.session import Session
+from sower.net.session import CLOSE_WITHIN, Session
 from sower.net.shared import Bounds, Shared
 from sower.net.wire import Wire
 from sower.tally import Tally
@@ -351,6 +352,28 @@ async def test_ending_says_why_once_and_waits_for_the_client_to_agree() -> None:
         await stream.send_all(masked(0x88, b"\x03\xf4"))
         assert await stream.receive_some() == b""
         assert next(iter(house.ended.values())).code == 1012
+
+
+@pytest.mark.parametrize("how", ["by this side", "for what it said"])
+async def test_who_is_closed_has_all_its_time_to_answer_whatever_it_was_to_be_looked_at_for(
+    mock_clock: trio.testing.MockClock, how: str
+) -> None:
+    async with a_house() as house:
+        keepalive = Keepalive(lambda: 0.0)
+        house.look_again = keepalive.look_again
+        session, stream = house.session()
+        keepalive.look_again(session, 1.0)
+        if how == "by this side":
+            session.end(Draining())
+        else:
+            await stream.send_all(b"\x83\x80mask")
+        await trio.testing.wait_all_tasks_blocked()
+        for second in range(int(CLOSE_WITHIN)):
+            assert list(house.reader) == [session], f"after {second} s"
+            mock_clock.jump(1)
+            keepalive.turn()
+            await trio.testing.wait_all_tasks_blocked()
+        assert list(house.reader) == []
 
 
 async def test_who_goes_on_with_nonsense_is_closed() -> None:
