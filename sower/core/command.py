@@ -385,7 +385,7 @@ class Revoke(msgspec.Struct, frozen=True):
 class Batch(msgspec.Struct, frozen=True):
     """Several commands, each of which may fail alone."""
 
-    commands: tuple[PublishAll | ReadPresence, ...]
+    commands: tuple[PublishAll | ReadPresence | Complain, ...]
 
 
 class Issue(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -12,6 +12,7 @@ from sower.core import appearances
 from sower.core.answer import Answers, ChannelList, HistoryPage, HttpAnswer, Issued, Members, Occupancy, Published, Time
 from sower.core.command import (
     Batch,
+    Complain,
     Credentials,
     ListChannels,
     PublishAll,
@@ -29,9 +30,11 @@ from sower.dialects.ably.http import answers_in, bound, directed, is_ably, limit
 from sower.dialects.ably.revoking import REVOKE_ROUTE
 from sower.dialects.ably.wire import InMessage, OutMessage, OutPresence
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
-from sower.errors import BadParameter, BadRequest, SowerError, TooLarge, UserMismatch
+from sower.errors import BadChannelName, BadParameter, BadRequest, SowerError, TooLarge, UserMismatch
 
 CREATED = 201
+
+T = TypeVar("T")
 
 MOST_BATCHED = 10_000
 """Messages that a batch may come to, each once for each of its channels: a short body may name very many."""
@@ -121,16 +124,27 @@ def decode_batch(epoch: str, call: HttpCall) -> Asked:
     return Asked(shown, Batch(tuple(commands)), encode)
 
 
-def _of_entry(entry: Specification, user: str | None) -> list[PublishAll]:
+def _of_entry(entry: Specification, user: str | None) -> list[PublishAll | Complain]:
     """An entry for each of its channels. What it publishes is read once: there may be many of them."""
-    names = [read_name(channel).name for channel in _listed(entry.channels)]
-    if not names:
-        return []
-    read = publishes(names[0], _listed(entry.messages), user).publishes
-    return [PublishAll(tuple(msgspec.structs.replace(one, channel=name) for one in read)) for name in names]
+    read = publishes("", _listed(entry.messages), user).publishes
+
+    def on(name: str) -> PublishAll:
+        return PublishAll(tuple(msgspec.structs.replace(one, channel=name) for one in read))
+
+    return [_on(channel, on) for channel in _listed(entry.channels)]
 
 
-def _one(command: PublishAll, outcome: object, epoch: str) -> dict[str, Any]:
+def _on(written: str, make: Callable[[str], T]) -> T | Complain:
+    """What is made for a channel of a batch; a name that is not allowed fails alone."""
+    try:
+        return make(read_name(written).name)
+    except BadChannelName as error:
+        return Complain(error, channel=written)
+
+
+def _one(command: PublishAll | Complain, outcome: object, epoch: str) -> dict[str, Any]:
+    if isinstance(command, Complain):
+        return _failed(command.channel or "", outcome)
     if isinstance(outcome, Published):
         return told(command, outcome, epoch)
     return _failed(command.publishes[0].channel, outcome)
@@ -223,7 +237,7 @@ def _members(call: HttpCall, answer: Members) -> list[OutPresence]:
 
 def decode_presences(call: HttpCall) -> Asked:
     """GET /presence?channels=a,b: the members of several channels, each of which may fail alone."""
-    names = [read_name(name).name for name in call.query.get("channels", "").split(",")]
+    names = call.query.get("channels", "").split(",")
 
     def encode(answer: HttpAnswer) -> Reply:
         outcomes = answer.answers if isinstance(answer, Answers) else ()
@@ -235,7 +249,7 @@ def decode_presences(call: HttpCall) -> Asked:
         ]
         return reply(call, _report(results))
 
-    return asked(call, Batch(tuple(ReadPresence(name, seen=True) for name in names)), encode)
+    return asked(call, Batch(tuple(_on(name, partial(ReadPresence, seen=True)) for name in names)), encode)
 
 
 def decode_status(call: HttpCall) -> Asked:

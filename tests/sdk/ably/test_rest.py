@@ -83,6 +83,12 @@ async def test_a_batch_goes_to_several_channels_and_each_may_fail_alone(tmp_path
         assert (report["successCount"], report["failureCount"]) == (1, 1)
         assert len(report["results"][0]["serials"]) == 2
         assert report["results"][1]["error"]["code"] == 40160
+        specs = [{"channels": ["[invalid", "chat", ""], "messages": {"name": "c"}}]
+        (report,) = await ok(script, "batch_publish", client="limited", specs=specs)
+        told = [(result["channel"], result.get("error", {}).get("code")) for result in report["results"]]
+        assert told == [("[invalid", 40010), ("chat", None), ("", 40010)]
+        there = await ok(script, "batch_presence", client="limited", channels=["chat", ":nothing"])
+        assert [result.get("error", {}).get("code") for result in there["results"]] == [None, 40010]
 
 
 async def test_errors_have_ablys_codes_in_body_and_headers(tmp_path: Path) -> None:
