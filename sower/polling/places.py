@@ -3,7 +3,8 @@
 Rule 1: between two polls of a client its channels are followed on, so that a channel without history loses nothing
         either; for LINGER, and for at most IDLE feeds and IDLE bundles that nobody waits for.
 Rule 2: what feeds keep has a bound in all, limits.polled; past it those shrink that were needed longest ago.
-Rule 3: a wildcard has every channel of its prefix that spoke since somebody began to follow it.
+Rule 3: a wildcard has every channel of its prefix that spoke since somebody began to follow it; but for those whose
+        names are the daemon's own, or stand for who comes and goes: what is said there is no such thing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sower.core.polling import Reach, Source
 from sower.core.rules import RESERVED
 from sower.dialects.interface import PollWords
 from sower.hub import Hub
+from sower.polling.allowing import PRESENCE
 from sower.polling.feeds import Bundle, Feed, Tapping, Track, Untapping, Waiters
 from sower.polling.groups import Groups
 
@@ -224,7 +226,7 @@ class Places:
 
     def _fill(self, app: str, bundle: Bundle, channels: Iterable[str], words: PollWords) -> None:
         for channel in channels:
-            if not channel.startswith(RESERVED):
+            if not _apart(channel):
                 bundle.join(self._feed(app, channel, words))
 
     def _born(self, tree: ChannelTree) -> None:
@@ -238,7 +240,7 @@ class Places:
 
     def _following(self, app: str, name: str) -> list[Bundle]:
         prefixes = self._prefixes.get(app)
-        if not prefixes or name.startswith(RESERVED):
+        if not prefixes or _apart(name):
             return []
         found: list[Bundle] = []
         at = name.find(".")
@@ -254,6 +256,11 @@ class Places:
                 for channel in went:
                     bundle.part(channel)
                 self._fill(app, bundle, came, bundle.words)
+
+
+def _apart(channel: str) -> bool:
+    """Whether a channel is in no group and no wildcard."""
+    return channel.startswith(RESERVED) or channel.endswith(PRESENCE)
 
 
 def _longest_idle(idle: list[tuple[Key, float]], now: float) -> list[Key]:

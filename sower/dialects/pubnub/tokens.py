@@ -228,8 +228,10 @@ def draft(
     if user is not None:
         content[b"uuid"] = user
     text = text_of(content)
-    if len(text) + SIGNATURE > MAX_TOKEN:
-        raise BadGrant(f"The token has over {MAX_TOKEN} characters: name less, or a pattern.", where="permissions")
+    if len(text) + SIGNATURE > MAX_TOKEN or not is_token(text):
+        raise BadGrant(
+            f"The token could not be read: it has over {MAX_TOKEN} characters, or nests too deep.", where="permissions"
+        )
     return text
 
 

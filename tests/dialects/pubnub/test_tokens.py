@@ -73,6 +73,11 @@ def test_padding_or_not_it_is_the_same_token() -> None:
 
 
 def test_a_token_is_granted_that_will_be_read_and_none_that_will_not() -> None:
+    deep: object = 1
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(BadGrant):
+        draft(1000, 10, {"channels": {"room": 1}}, {}, {"deep": deep}, None)
     for count in range(1050, 1080):
         channels = {"channels": {f"channel-{number:012}": 255 for number in range(count)}}
         try:

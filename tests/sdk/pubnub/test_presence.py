@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.pubnub.world import World, until, world
+from tests.sdk.pubnub.world import SIGNING, World, until, world
 
 LOOPS = pytest.mark.parametrize("engine", [True, False], ids=["event engine", "legacy loop"])
 
@@ -105,6 +105,20 @@ async def test_presence_of_wildcards_and_groups_comes_under_their_name(tmp_path:
             for told in [await w.sdk.hear("presence", uuid="ada") for _ in range(2)]
         }
         assert found == {("news.sport", "news.*"), ("hall", "all")}
+
+
+async def test_nobody_makes_up_comings_and_goings_by_publishing_under_their_name(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.make("boss", secretKey=SIGNING["secretKey"])
+        await w.make("ada", "mallory")
+        channels = ["open.x", "open.x-pnpres"]
+        await w.call("boss", "channelGroups.addChannels", {"channelGroup": "all", "channels": channels})
+        await w.sdk.do("subscribe", client="ada", channels=["open.*"], channelGroups=["all"])
+        await w.sdk.hear("status", client="ada", status="PNConnectedCategory")
+        await w.publish("mallory", "open.x-pnpres", {"action": "join", "uuid": "boss", "timestamp": 1, "occupancy": 7})
+        await w.publish("mallory", "open.x", "said")
+        assert await w.messages("ada", 1) == ["said"]
+        assert w.sdk.told("presence", client="ada") == []
 
 
 async def test_native_members_and_polling_ones_see_each_other(tmp_path: Path) -> None:
