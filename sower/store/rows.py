@@ -29,6 +29,9 @@ RECLAIMED_AT_ONCE = 500
 KEPT_FREE = 1024
 """Free pages that stay, 4 MiB: what comes next need not make the file grow again."""
 
+MOST_KNOWN = 100_000
+"""Channels of which the writer knows what it wrote last, 400 bytes each; of others it reads that again."""
+
 EMPTY_FOR = 30 * 86400.0
 """Seconds that an empty channel's last serial is known, so that a client that had it is not told of a gap."""
 
@@ -194,6 +197,8 @@ class Writer:
     def _row(self, app: str, channel: str) -> _Row:
         row = self._known.get((app, channel))
         if row is None:
+            if len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             self._db.execute("INSERT OR IGNORE INTO channels (app, name) VALUES (?, ?)", (app, channel))
             found = self._db.execute(
                 "SELECT id, head, trimmed, (SELECT count(*) FROM messages WHERE channel = channels.id"
@@ -260,15 +265,15 @@ class Writer:
         """Delete some rows that are over their age. True when there may be more."""
         oldest = now - history.age
         db = self._db
+        last = db.execute(
+            "SELECT max(serial) FROM (SELECT serial FROM messages WHERE channel ="
+            " (SELECT id FROM channels WHERE app = ? AND name = ?) AND serial <= ? ORDER BY serial LIMIT ?)",
+            (app, channel, int(oldest * SERIALS_PER_SECOND), SWEPT_AT_ONCE),
+        ).get
+        if not isinstance(last, int):
+            return False
         with self._transaction():
             row = self._row(app, channel)
-            last = db.execute(
-                "SELECT max(serial) FROM (SELECT serial FROM messages WHERE channel = ? AND serial <= ?"
-                " ORDER BY serial LIMIT ?)",
-                (row.id, int(oldest * SERIALS_PER_SECOND), SWEPT_AT_ONCE),
-            ).get
-            if not isinstance(last, int):
-                return False
             db.execute("DELETE FROM reactions WHERE app = ? AND channel = ? AND message <= ?", (app, channel, last))
             self._delete(row, last)
             db.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (row.trimmed, row.id))

@@ -108,6 +108,23 @@ async def test_retention_by_count_is_exact_to_a_reader(tmp_path: Path) -> None:
             assert [m.data for m in page.messages] == [b"%d" % i for i in range(max(0, n - 9), n + 1)]
 
 
+async def test_what_the_writer_knows_of_channels_is_bounded_and_a_sweep_adds_only_those_it_deletes_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST_KNOWN", 3)
+    history = History(messages=10)
+    async with opened(tmp_path) as journal:
+        for n in range(300):
+            stored = await journal.append("1", f"c{n % 5}", [message(n, id=f"{n}")], history)
+            assert stored == [Stored(serial(n), fresh=True)]
+            assert len(journal._writer._known) <= 3
+        for at in range(5):
+            assert await all_of(journal, f"c{at}", history) == [b"%d" % n for n in range(250 + at, 300, 5)]
+    async with opened(tmp_path) as journal:
+        await journal.sweep(lambda name: history, 3600)
+        assert journal._writer._known == {}
+
+
 async def test_retention_by_age_is_exact_to_a_reader(tmp_path: Path) -> None:
     clock = [NOW]
     async with opened(tmp_path, now=lambda: clock[0]) as journal:
