@@ -38,6 +38,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 GROWN_UP = 10.0
 """Seconds of life after which the next pause is the first one again."""
 
+NOT_STARTED = 126
+"""The exit code of a shell's command that cannot be run."""
+
 MOST = 256
 """Workers of one machine."""
 
@@ -106,7 +109,9 @@ class Child:
                     told(self, word)
 
     async def live(self, command: Sequence[str], sockets: Sequence[int], ends: trio.Event) -> int:
-        """Run it once. ends: whether a signal that ends all came while it was started. Returns its exit code."""
+        """Run it once. ends: whether a signal that ends all came while it was started. Returns its exit code,
+        NOT_STARTED where the system has no room for it or no program.
+        """
         environment: Mapping[str, str] = {
             **os.environ,
             NUMBER: str(self.number),
@@ -116,9 +121,13 @@ class Child:
         }
         self.heard = trio.current_time()
         # Signals of a terminal are for the first process alone, which passes them on.
-        self.process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.PIPE, env=environment, pass_fds=tuple(sockets), process_group=0
-        )
+        try:
+            self.process = await trio.lowlevel.open_process(
+                command, stdin=subprocess.PIPE, env=environment, pass_fds=tuple(sockets), process_group=0
+            )
+        except OSError as error:
+            log.error("worker_not_started", worker=self.number, why=error.strerror)
+            return NOT_STARTED
         try:
             if ends.is_set():
                 self.send(signal.SIGTERM)

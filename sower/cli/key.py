@@ -44,7 +44,7 @@ def new(
         print_json(made)
     else:
         print("\n".join(f"{name} {value}" for name, value in made.items()), flush=True)
-    _say_restart()
+    _say_reload()
     _note(loaded, "key_minted", app_id, made["key"])
 
 
@@ -69,7 +69,7 @@ def rotate(
     else:
         set_keys(loaded.path, "apps", index, {"old_secret": chosen.secret, "secret": fresh})
     print(fresh, flush=True)
-    _say_restart()
+    _say_reload()
     _note(loaded, "key_rotated", app_id, chosen.key)
 
 
@@ -91,7 +91,7 @@ def retire(
         write_private(loaded.path.parent / chosen.secret_file, f"{chosen.secret}\n")
     else:
         set_keys(loaded.path, "apps", index, {"old_secret": None})
-    _say_restart()
+    _say_reload()
     _note(loaded, "key_retired", app_id, chosen.key)
 
 
@@ -126,5 +126,5 @@ def _note(loaded: Loaded, kind: str, app_id: str, key: str) -> None:
         append(loaded.config.store.path, Record(time.time(), kind, app_id, detail=f"by `sower key`, key {key}"))
 
 
-def _say_restart() -> None:
-    err.print("Restart the daemon, so that it reads the config again.")
+def _say_reload() -> None:
+    err.print("`sower reload` has a running daemon take it over.", markup=False)

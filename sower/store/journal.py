@@ -28,7 +28,16 @@ from sower.config import History
 from sower.core.message import Message
 from sower.errors import JournalFailed
 from sower.store import revisions
-from sower.store.opening import Found, Run, check_path, close_writer, open_reader, open_writer, store_error
+from sower.store.opening import (
+    Found,
+    Run,
+    check_path,
+    close_writer,
+    make_private,
+    open_reader,
+    open_writer,
+    store_error,
+)
 from sower.store.rows import Append, Changes, Job, Page, Reader, Stored, Writer
 from sower.store.sqlite import Database, DatabaseThread, Values
 
@@ -158,6 +167,7 @@ class Journal:
         Raises StoreError.
         """
         check_path(path)
+        make_private(path)
         run = Run(sync, rules_fingerprint, boot_id)
         async with AsyncExitStack() as stack:
             try:

@@ -8,6 +8,7 @@ changes, so that they are told of a gap (SQLite's "PRAGMA synchronous").
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,15 @@ def check_path(path: str) -> None:
         raise StoreError(f"The database {path} cannot be made: the folder {file.parent} does not exist.")
     if os.path.isdir(file):
         raise StoreError(f"{path} is a folder; store.path names a file.")
+
+
+def make_private(path: str) -> None:
+    """Make the file for this account alone, where there is none: it holds what is said on private channels.
+
+    What SQLite keeps beside it (-wal, -shm) is made like it. What keeps it from being made, SQLite tells.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def open_writer(db: Database, path: str, run: Run, new_epoch: str) -> Found:

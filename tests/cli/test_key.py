@@ -76,7 +76,7 @@ def test_a_new_app_is_added_and_its_secret_is_shown_once(file: Path) -> None:
     made = load(file).config.apps[1]
     assert shown == {"id": made.id, "key": made.key, "secret": made.secret}
     assert made.id == "1002"
-    assert "estart the daemon" in ended.stderr
+    assert "`sower reload`" in ended.stderr
     assert made.secret not in ended.stderr
     assert file.read_text().startswith(CONFIG)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from structlog.testing import capture_logs
 
 from sower.systemd import Systemd
 from sower.workers import Workers
@@ -198,3 +199,23 @@ async def test_a_signal_that_ends_all_is_not_missed_by_workers_that_are_just_bei
     workers = Workers(2, ["sleep", "60"], [], lambda: None, Systemd("", watchdog=None))
     with trio.fail_after(PATIENCE):
         assert await workers.run(soon()) == 128 + signal.SIGTERM
+
+
+async def test_a_worker_that_cannot_be_started_again_ends_nothing(tmp_path: Path) -> None:
+    """No room for a process, or an upgrade that has just taken the program away."""
+    program = tmp_path / "program"
+    program.write_text(f"""#!{sys.executable}
+import os, socket, sys
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+os.unlink(sys.argv[0])
+""")
+    program.chmod(0o700)
+
+    async def once_it_failed() -> AsyncIterator[int]:
+        while "worker_not_started" not in [line["event"] for line in lines]:
+            await trio.lowlevel.checkpoint()
+        yield signal.SIGTERM
+        await trio.sleep_forever()
+
+    with capture_logs() as lines, trio.fail_after(PATIENCE):
+        assert await Workers(1, [str(program)], [], lambda: None, Systemd()).run(once_it_failed()) == 0

@@ -364,3 +364,15 @@ async def test_a_kill_in_the_middle_of_writing_loses_no_row_that_was_acknowledge
         assert [m.data for m in page.messages][:100] == [b"%d" % n for n in range(201, 301)]
     database = apsw.Connection(str(tmp_path / "sower.db"))
     assert database.execute("PRAGMA integrity_check").get == "ok"
+
+
+async def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """What is said on private channels is in it, and every account of the machine could read it."""
+    before = os.umask(0o022)
+    try:
+        async with opened(tmp_path) as journal:
+            await journal.append("1", "private-a", [message(1)], HISTORY)
+            for name in ("sower.db", "sower.db-wal", "sower.db-shm"):
+                assert os.stat(tmp_path / name).st_mode & 0o777 == 0o600, name
+    finally:
+        os.umask(before)
