@@ -52,8 +52,8 @@ class ClusterHub(Hub):
 
     def settled(self, app: str) -> int:
         """The serial up to which all that channels here follow was told: broadcasts come in the order of serials."""
-        heard = self.node.heard[shard_of(app)]
-        return min(heard, min(self.in_flight.values()) - 1) if self.in_flight else heard
+        in_flight = (serial - 1 for tree, serial in self.in_flight.items() if tree.app == app)
+        return min((self.node.heard[shard_of(app)], *in_flight))
 
     async def presence(self, app: str, name: str) -> Presence | None:
         """As of every hub; of a channel that nobody follows here, Redis is asked. Raises ClusterFailed."""

@@ -235,6 +235,7 @@ class Node:
         """What was broadcast after a serial. Raises ClusterFailed."""
         answer = await self.line.run(scripts.MISSED, (keys.state, keys.latest, keys.here), (f"{since:017d}",))
         head, payloads, members = answer
+        self.heard[keys.shard] = max(self.heard[keys.shard], int(head or 0))
         return Missed(payloads, Snapshot(int(head or 0), None, entries.here(members)))
 
     async def say(self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry | Report, bytes]]) -> list[Outcome]:

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from sower.channel_tree import CLIENT_EVENT, ChannelTree
+from sower.cluster.archive import LAST
 from sower.cluster.broadcast import Broadcast
 from sower.cluster.changes import make
 from sower.cluster.copy import Copy
@@ -95,7 +96,7 @@ class ClusterTree(ChannelTree):
             self._behind = True
             return
         self._heard += 1
-        self._node.in_flight.setdefault(self, first_of(payload))
+        self._unsettle(first_of(payload))
         self.post(Broadcast(payload), always=True)
 
     def begin_at(self, serial: int) -> None:
@@ -107,10 +108,17 @@ class ClusterTree(ChannelTree):
         """Something may have been missed. lost: Redis has lost data."""
         self._behind = True
         self._lost = self._lost or lost
+        if not self.rests:
+            self._unsettle(LAST)
         self.count_again()
         self._work.set()
         if not self.running and not self.rests:
             self._node.start(self)
+
+    def _unsettle(self, serial: int) -> None:
+        """Something is told from this serial on, or from after the head where more was missed."""
+        head = self._state.head if self.following and self._state is not None else LAST
+        self._node.in_flight.setdefault(self, min(serial, head + 1))
 
     def hear_numbers(self, payload: bytes) -> None:
         """A node says how many follow the channel there."""
@@ -158,7 +166,8 @@ class ClusterTree(ChannelTree):
             elif self._retiring and not (self._intents or self._reports.due):
                 return
             else:
-                self._node.in_flight.pop(self, None)
+                if not (self._behind and self.following):
+                    self._node.in_flight.pop(self, None)
                 self._count(state)
                 self._work = trio.Event()
                 self._tell(Happening(Fact.VACATED if state.vacant else Fact.OCCUPIED, self.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,3 +115,29 @@ async def test_a_cursor_goes_on_at_another_node_with_messages_and_members(pair: 
     assert trio.current_time() - began < 0.5, "it is told when it happens, and not at the next look at Redis"
     await say(two, "room", "last")
     assert (await told(one, channels, cursor, 1))[1] == ["last"]
+
+
+async def test_a_poll_hears_what_was_said_while_its_node_was_cut_off_from_redis(
+    pair: list[Daemon], redis: Redis
+) -> None:
+    one, two = pair
+    channels = "cut.off,cut.quiet"
+    cursor, _ = await poll(two, channels, "0")
+    heard: list[Any] = []
+
+    async def held() -> None:
+        heard.extend((await told(two, channels, cursor, 1))[1])
+
+    assert two.process is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(held)
+        await trio.sleep(0.3)  # it is held
+        two.process.send_signal(signal.SIGSTOP)
+        redis.command("CLIENT", "KILL", "TYPE", "PUBSUB")
+        await trio.sleep(0.5)  # the other is back
+        await say(one, "cut.off", "missed")
+        two.process.send_signal(signal.SIGCONT)
+        with trio.fail_after(2.0):
+            while not heard:  # noqa: ASYNC110 - a poll has no event
+                await trio.sleep(0.01)
+    assert heard == ["missed"]
