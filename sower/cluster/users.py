@@ -42,7 +42,8 @@ class ClusterUsers(Users):
             await self._work.wait()
             self._work = trio.Event()
             for user in list(self._unread):
-                await self._read(user)
+                if user in self._unread:  # and was not let go meanwhile
+                    await self._read(user)
             while self._beginning:
                 session, watchlist = self._beginning.popleft()
                 self._tell(session, watchlist, [self._online(user) for user in watchlist])

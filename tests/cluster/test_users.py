@@ -6,10 +6,14 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import trio
 
+from sower.cluster.users import ClusterUsers
+from sower.core.answer import Watched
 from tests.cluster.conftest import Redis, cluster, made
+from tests.cluster.test_model import node_of
 from tests.e2e.daemon import KEY, SECRET, Daemon
 from tests.sdk.ably.test_auth import token as ably_token
 from tests.sdk.ably.world import ABLY_KEY, ok
@@ -124,3 +128,31 @@ async def test_a_revoked_token_is_none_on_all_nodes_on_later_ones_and_where_redi
             for daemon in (third, fourth):
                 if daemon.alive:
                     await daemon.stop(signal.SIGKILL)
+
+
+class Watcher:
+    """A socket that watches."""
+
+    grant = SimpleNamespace(app="1")
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, word: Watched) -> None:
+        self.told += word.offline
+
+
+async def test_who_is_watched_no_more_is_passed_over_while_others_are_looked_up(redis: Redis) -> None:
+    async with node_of(redis, "watch"), node_of(redis, "watch") as node, trio.open_nursery() as nursery:
+        users, ada, bob = ClusterUsers(node), Watcher(), Watcher()
+        nursery.start_soon(users.run)
+        users.came(ada, SimpleNamespace(user="ada", watchlist=("cy", "dan")))
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()  # and now Redis is asked for the first
+        users.went(ada)
+        users.came(bob, SimpleNamespace(user="bob", watchlist=("eve",)))
+        with trio.fail_after(5.0):
+            while not bob.told:  # noqa: ASYNC110 - a socket has no event
+                await trio.sleep(0.005)
+        assert bob.told == ["eve"]
+        nursery.cancel_scope.cancel()
