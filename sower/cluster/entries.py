@@ -11,13 +11,18 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from sower.core.appearances import record
-from sower.core.message import Annotation, Appearance, Did, Kind, Message, Revision
+from sower.core.message import SERIALS_PER_SECOND, Annotation, Appearance, Did, Kind, Message, Revision
 
 SERIAL = 17
 """Digits."""
 
 NODE = 8
 """Characters of a node's name."""
+
+STATE_KEPT = 86400.0
+"""Seconds that a silent channel without history is known; with history it is 30 days, as in the journal."""
+
+STATE_OF_HISTORY_KEPT = 30 * 86400.0
 
 
 class Spoken(msgspec.Struct, frozen=True, array_like=True, tag="m"):
@@ -126,6 +131,10 @@ class Batch(NamedTuple):
     before: int
     first: int
     entries: tuple[Entry | Unknown, ...]
+
+    def follows(self, head: int) -> bool:
+        """Whether nothing was said between. Redis has forgotten the head of a channel that was silent for long."""
+        return self.before == head or (not self.before and self.first - head > STATE_KEPT * SERIALS_PER_SECOND)
 
 
 def pack(entry: Entry) -> bytes:

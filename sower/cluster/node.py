@@ -44,11 +44,6 @@ BEATS_IN_A_LEASE = 5
 SLOWEST_BEAT = 1.0
 """Seconds between two looks at Redis, at most: so soon is it seen that it went, or lost its data."""
 
-STATE_KEPT = 86400.0
-"""Seconds that a silent channel without history is known; with history it is 30 days, as in the journal."""
-
-STATE_OF_HISTORY_KEPT = 30 * 86400.0
-
 
 class Outcome(NamedTuple):
     """What became of an entry. serial: 0 where it changed nothing. fresh: False for an id that was known."""
@@ -298,7 +293,7 @@ class Node:
         return outcome
 
     def _state_kept(self, history: History | None) -> int:
-        return int((STATE_KEPT if history is None else STATE_OF_HISTORY_KEPT) * 1000)
+        return int((entries.STATE_KEPT if history is None else entries.STATE_OF_HISTORY_KEPT) * 1000)
 
     # Broadcasts
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sower.cluster import scripts
-from sower.cluster.node import STATE_OF_HISTORY_KEPT, Keys, Node
+from sower.cluster.entries import STATE_OF_HISTORY_KEPT
+from sower.cluster.node import Keys, Node
 from sower.cluster.words import GroupChanged, Withdrawn
 from sower.core.message import SERIALS_PER_SECOND
 from sower.core.polling import Reaction

@@ -352,7 +352,7 @@ class ClusterTree(ChannelTree):
         batch = unpack(payload)
         if self._behind or batch.first <= state.head:
             return  # what is behind will be read
-        if batch.before != state.head:
+        if not batch.follows(state.head):
             self._behind = True
             return
         self._apply(state, batch)
@@ -387,7 +387,7 @@ class ClusterTree(ChannelTree):
             payloads, snapshot = await self._around.node.missed(self.keys, state.head)
             for payload in payloads:
                 batch = unpack(payload)
-                if (batch.before == state.head or self._begins) and not lost:
+                if (batch.follows(state.head) or self._begins) and not lost:
                     self._begins = 0
                     self._apply(state, batch)
             if self._begins:  # nothing was said since

@@ -18,9 +18,9 @@ from contextlib import suppress
 import trio
 
 from sower.cluster.board import GATHERED
-from sower.cluster.entries import NODE, SERIAL
+from sower.cluster.entries import NODE, SERIAL, STATE_OF_HISTORY_KEPT
 from sower.cluster.keys import shard_of
-from sower.cluster.node import STATE_OF_HISTORY_KEPT, Node
+from sower.cluster.node import Node
 from sower.errors import ClusterFailed
 
 BEGUN, ENDED = b"+", b"-"
