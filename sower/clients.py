@@ -365,7 +365,7 @@ class Clients:
             raise NoUser(f"To be present on {name!r}, a client must say who it is.")
         if not grant.speaks_for(user):
             raise UserMismatch(f"This client does not speak for {user[:64]!r}.")
-        self._check_meta(command.meta)
+        self._check_meta(command.meta, command.extra)
         subscription.tree.post(MetaChange(subscription, command, user))
 
     def _update_meta(self, session: Session, command: UpdateMeta) -> None:
@@ -375,9 +375,10 @@ class Clients:
         self._check_meta(command.meta)
         subscription.tree.post(MetaChange(subscription, command, subscription.user))
 
-    def _check_meta(self, meta: bytes) -> None:
-        if len(meta) > self._limits.meta:
-            raise TooLarge(f"The meta has {len(meta)} bytes; limits.meta is {self._limits.meta}.")
+    def _check_meta(self, meta: bytes, extra: bytes | None = None) -> None:
+        size = len(meta) + len(extra or b"")
+        if size > self._limits.meta:
+            raise TooLarge(f"The member's meta has {size} bytes; limits.meta is {self._limits.meta}.")
 
     def _connect(self, session: Session, command: Connect) -> None:
         """Give the connection a name that outlives its socket: a new one, or the one that the statement proves."""

@@ -32,7 +32,7 @@ def annotate(
         raise BadParameter(f"{sent.action} is no action of annotations: 0 create, 1 delete.")
     annotation = Annotation(serials.read(about).serial, sent.type, sent.action == DELETE, sent.count)
     event = InMessage(sent.id, sent.name, sent.data, sent.encoding, sent.clientId, sent.extras)
-    return messages.publish(
+    command = messages.publish(
         event,
         channel,
         message_id=annotation_id,
@@ -40,6 +40,8 @@ def annotate(
         echo=echo,
         about=summaries.check(annotation, sent.name or ""),
     )
+    messages.check_size([event], [command])
+    return command
 
 
 def out(message: Message, about: Annotation, epoch: str, wire: Format) -> OutAnnotation:

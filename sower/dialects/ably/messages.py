@@ -29,7 +29,7 @@ MAX_MESSAGE = 65536
 """Bytes of one publish: names, client ids, extras and data of all its messages."""
 
 MAX_ID = 256
-"""Characters of a message's id."""
+"""Characters of a message's id, or a member's."""
 
 NOBODY = "*"
 """What stands for any client id in a token, and is none itself."""
@@ -78,8 +78,7 @@ def publish(
     content = payload.read(message.data, message.encoding)
     extras = NO_EXTRAS if message.extras is None else msgspec.Raw(payload.as_json(payload.portable(message.extras)))
     extra = Extra(content.encoding, extras, connection)
-    if message.id is not None and not 0 < len(message.id) <= MAX_ID:
-        raise BadParameter(f"A message's id has 1 to {MAX_ID} characters, this one {len(message.id)}.")
+    check_id(message.id)
     return Publish(
         channel,
         message.name or "",
@@ -92,6 +91,12 @@ def publish(
         stored=about is not None or not _ephemeral(message.extras),
         about=about,
     )
+
+
+def check_id(given: str | None) -> None:
+    """Whether a client's own id is short enough. Raises BadParameter."""
+    if given is not None and not 0 < len(given) <= MAX_ID:
+        raise BadParameter(f"An id has 1 to {MAX_ID} characters, this one {len(given)}.")
 
 
 def check_size(messages: list[InMessage], publishes: list[Publish]) -> None:
@@ -148,6 +153,7 @@ def appear(presence: InPresence, channel: str, presence_id: str) -> Appear:
         raise BadParameter(
             f"{presence.action} is no presence action of clients: 2 enter, 3 leave, 4 update."
         ) from error
+    check_id(presence.id)
     content = payload.read(presence.data, presence.encoding)
     extras = NO_EXTRAS if presence.extras is None else msgspec.Raw(payload.as_json(payload.portable(presence.extras)))
     extra = Extra(content.encoding, extras, binary=content.kind == Kind.BINARY)

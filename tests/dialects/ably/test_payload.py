@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.core.message import DEEPEST, Appearance, Did, Kind, Message
-from sower.dialects.ably import messages, payload
-from sower.dialects.ably.wire import JSON, MSGPACK, InMessage, InPresence, PresenceAction
+from sower.dialects.ably import annotating, messages, payload
+from sower.dialects.ably.wire import JSON, MSGPACK, InAnnotation, InMessage, InPresence, PresenceAction
 from sower.errors import BadData, BadParameter, MessageTooLarge, UserMismatch
 
 CIPHER = "json/utf-8/cipher+aes-256-cbc"
@@ -106,3 +106,9 @@ def test_what_members_and_messages_may_not_say() -> None:
 def test_an_ephemeral_message_is_told_and_not_kept() -> None:
     sent = InMessage(extras={"ephemeral": True})
     assert messages.publish(sent, "room", message_id=None, connection=None).stored is False
+
+
+def test_an_annotation_is_as_small_as_a_message() -> None:
+    sent = InAnnotation(type="reaction:total.v1", extras={"headers": {"a": messages.MAX_MESSAGE * "x"}})
+    with pytest.raises(MessageTooLarge):
+        annotating.annotate(sent, "room", message="17@e0")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from trio_websocket import open_websocket_url
 
-from tests.sdk.ably.world import connected, heard, ok, world
+from tests.sdk.ably.world import ABLY_KEY, connected, heard, ok, world
 
 WIRES = ["json", "msgpack"]
 BOTH = [(wire, sdk) for wire in WIRES for sdk in ("sdk.cjs", "sdk.py")]
@@ -223,3 +227,23 @@ async def test_a_ping_is_answered(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
         await connected(script, "ada")
         assert await ok(script, "ping", client="ada") < 10_000
+
+
+async def test_what_a_member_says_besides_its_data_is_held_to_the_same_limit(tmp_path: Path) -> None:
+    async with world(tmp_path) as (daemon, _):
+        large = {"headers": {"a": 5000 * "x"}}
+        kinds: list[dict[str, Any]] = [{"data": 5000 * "x"}, {"extras": large}, {"id": 300 * "x"}, {"id": "short"}]
+        address = f"ws://127.0.0.1:{daemon.port}/?v=6&key={ABLY_KEY}&clientId=ada"
+        with trio.fail_after(10):
+            async with open_websocket_url(address) as socket:
+                await socket.send_message('{"action":10,"channel":"room"}')
+                for serial, more in enumerate(kinds):
+                    presence = [{"action": 2, **more}]
+                    sent = {"action": 14, "channel": "room", "msgSerial": serial, "presence": presence}
+                    await socket.send_message(json.dumps(sent))
+                answers: list[int | None] = []
+                while len(answers) < 4:
+                    told = json.loads(await socket.get_message())
+                    if told["action"] in (1, 2):
+                        answers.append(told.get("error", {}).get("code"))
+        assert answers == [40009, 40009, 40003, None]
