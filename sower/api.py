@@ -182,9 +182,7 @@ class Api:
             size, most = len(publishes), self._most
             raise TooLarge(f"{size} messages in one request; limits.batch and limits.publishes allow {most}.")
         allowed = [self._check(grant, publish) for publish in publishes]
-        wait = self._publishes.take(grant.key, trio.current_time(), len(publishes))
-        if wait:
-            raise RateLimited("This key publishes faster than limits.publishes.", retry_after=wait)
+        self.count(grant, len(publishes))
         receipts = [self._hub.pass_by(grant.app, publish) for publish in publishes]
         if None not in receipts:
             return self._published(grant, command, cast("list[Receipt]", receipts))
@@ -193,6 +191,12 @@ class Api:
             if receipts[place] is None:
                 self._post(grant, publish, Place(gathering, place), allowed[place])
         return self._published_later(grant, command, gathering)
+
+    def count(self, grant: Grant, messages: int) -> None:
+        """Count what is published with a key. Raises RateLimited."""
+        wait = self._publishes.take(grant.key, trio.current_time(), messages)
+        if wait:
+            raise RateLimited("This key publishes faster than limits.publishes.", retry_after=wait)
 
     def _post(self, grant: Grant, publish: Publish, place: Place, about: Revision | Annotation | None) -> None:
         sender = self._clients.find(publish.exclude) if publish.exclude is not None else None

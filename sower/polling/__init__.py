@@ -43,7 +43,7 @@ class Polling:
         self._places = Places(hub, self.groups, config)
         self._vouching = Vouching(access, activity, hub.journal, hub.shelf)
         roster = self._roster = Roster(hub, allowing, self.groups, keepalive, config.limits)
-        archive = Archive(hub, allowing)
+        archive = Archive(hub, allowing, api.count)
         archive.forgot = self._places.forget
         self.polls = Polls(hub, allowing, self.groups, roster, self._places, connections)
         for kind, do in (

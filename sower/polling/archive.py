@@ -42,10 +42,14 @@ MOST_REACTIONS = 25_000
 
 
 class Archive:
-    """forgot: told of deleted messages: app, channel, and the two exclusive serials."""
+    """forgot: told of deleted messages: app, channel, and the two exclusive serials.
 
-    def __init__(self, hub: Hub, allowing: Allowing) -> None:
+    count: counts so many messages that somebody publishes, or raises RateLimited
+    """
+
+    def __init__(self, hub: Hub, allowing: Allowing, count: Callable[[Grant, int], None]) -> None:
         self.forgot: Callable[[str, str, int, int], None] = _unheard
+        self._count = count
         self._hub = hub
         self._allowing = allowing
 
@@ -82,11 +86,15 @@ class Archive:
         return Acknowledged()
 
     async def react(self, grant: Grant, address: str, command: React) -> Reactions:
-        """Add an action or take one away, and tell the channel. Raises AlreadyThere, NotFound, HistoryOff."""
+        """Add an action or take one away, and tell the channel.
+
+        Raises AlreadyThere, NotFound, HistoryOff, NamesForbidden, RateLimited.
+        """
         channel = command.channel
         self._kept(channel)
         adds = command.at is None
         self._allowing.demand(grant, Can.PUBLISH if adds else Can.DELETE, [channel])
+        self._count(grant, 1)
         shelf = self._hub.shelf
         if command.at is None:
             reaction = Reaction(command.message, self._hub.next_serial(), command.user, command.kind, command.value)

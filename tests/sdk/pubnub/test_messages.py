@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.pubnub.world import World, until, world
+from tests.sdk.pubnub.world import CONFIG, World, until, world
 
 LOOPS = pytest.mark.parametrize("engine", [True, False], ids=["event engine", "legacy loop"])
 
@@ -207,6 +207,17 @@ async def test_a_reaction_is_told_live_and_comes_with_the_history(tmp_path: Path
         await w.call("boss", "removeMessageAction", {**about, "actionTimetoken": at})
         assert (await w.sdk.hear("action"))["action"] == "removed"
         assert (await w.call("bob", "getMessageActions", {"channel": "room"}))["data"] == []
+
+
+async def test_reactions_count_among_what_a_key_publishes(tmp_path: Path) -> None:
+    async with world(tmp_path, CONFIG + '[limits]\npublishes = "1/m burst 3"\n') as w:
+        await w.make("ada")
+        said = await w.publish("ada", "room", "cake?")
+        action = {"channel": "room", "messageTimetoken": said, "action": {"type": "reaction", "value": "yes"}}
+        await w.call("ada", "addMessageAction", action)
+        await w.publish("ada", "room", "tea?")
+        failed = await w.fail("ada", "addMessageAction", {**action, "action": {"type": "reaction", "value": "no"}})
+        assert failed["statusCode"] == 429
 
 
 async def test_what_is_declined_fails_at_once(tmp_path: Path) -> None:
