@@ -112,7 +112,8 @@ class ChannelTree:
     @property
     def has_work(self) -> bool:
         """Whether something waits that no task is doing."""
-        return bool(self._inbox or self._receipts or self._parcels or self._accepted or self._replays)
+        waiting = self._inbox or self._receipts or self._parcels or self._accepted or self._replays
+        return bool(waiting or self._changes or self._newcomers)
 
     def post(self, item: Item, *, always: bool = False) -> None:
         """Put a command into the inbox, and start the tree when it sleeps.
@@ -122,9 +123,7 @@ class ChannelTree:
         if not always:
             if self.rests:
                 rest = self.quarantined_until - trio.current_time()
-                raise ChannelQuarantined(
-                    f"The channel {self.name!r} rests after it failed too often.", retry_after=rest
-                )
+                raise ChannelQuarantined(f"The channel {self.name!r} rests: it failed too often.", retry_after=rest)
             if len(self._inbox) >= self._node.queue_limit:
                 raise ChannelBusy(f"{len(self._inbox)} commands wait on the channel {self.name!r}.", retry_after=1)
         self._inbox.append(item)

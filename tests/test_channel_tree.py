@@ -492,6 +492,27 @@ async def test_who_leaves_during_a_replay_is_given_no_more_of_it_and_comes_back_
         assert listener.heard.split() == [*map(str, range(991, 1001)), "news"]
 
 
+async def test_who_came_before_a_quarantine_is_welcomed_and_told_of_after_it(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_house() as house:
+        earlier, _ = house.subscribe("presence-x", user="ada")
+        await settle()
+        parcels, faults = Channel.parcels, [RuntimeError("injected")] * 4
+
+        def fail(*told: Any, **more: Any) -> Any:
+            if faults:
+                raise faults.pop()
+            return parcels(*told, **more)
+
+        monkeypatch.setattr(Channel, "parcels", fail)
+        newcomer, _ = house.subscribe("presence-x", user="bob")
+        await trio.sleep(channel_tree.QUARANTINE + 2 * hub_module.SWEEP_EVERY)
+        assert house.failures[-1][0] == "channel_quarantined"
+        assert newcomer.said == ["welcome"]
+        assert earlier.heard == "Joined(bob) "
+
+
 async def test_who_asks_again_and_again_for_what_it_follows_is_one_member() -> None:
     async with a_house() as house:
         _, subscription = house.subscribe("presence-x", user="ada")
