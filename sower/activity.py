@@ -13,6 +13,7 @@ import msgspec
 from sower.core.answer import Receipt
 from sower.core.command import Publish
 from sower.core.grants import Grant
+from sower.core.record import REVOKED
 from sower.core.revocations import Revocation
 from sower.dialects.interface import Named
 from sower.errors import SowerError
@@ -20,9 +21,6 @@ from sower.hub import Hub
 from sower.store.audit import Audit
 
 FEED = "[meta]activity"
-
-REVOKED = "token_revoked"
-"""The kind of the audit records from which revocations are read again at a start."""
 
 _encode = msgspec.json.Encoder().encode
 

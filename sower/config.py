@@ -101,7 +101,7 @@ class Store(Strict, frozen=True):
     remember_ids: Duration = Duration(600)
     """How long a publish with the same id is answered with the first one's serial. Ably: 2 minutes."""
     keep_audit: Duration = Duration(30 * 86400)
-    """How long audit records are kept."""
+    """How long audit records are kept. Those of tokens that were revoked stay: a token may be good for longer."""
 
 
 class Cluster(Strict, frozen=True):

@@ -9,11 +9,12 @@ import msgspec
 import structlog
 
 from sower.access import Access
-from sower.activity import REVOKED, Activity
+from sower.activity import Activity
 from sower.clients import Clients
 from sower.core.answer import Revoked
 from sower.core.command import Revoke
 from sower.core.grants import Grant
+from sower.core.record import REVOKED
 from sower.core.revocations import Revocation
 from sower.errors import NeedsKey, TokenRevoked
 from sower.store.audit import Audit

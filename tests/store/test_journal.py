@@ -17,8 +17,10 @@ import trio
 
 from sower.config import Duration, History
 from sower.core.message import Kind, Message
+from sower.core.record import REVOKED
 from sower.errors import JournalFailed, StoreError
 from sower.store import rows
+from sower.store.audit import Audit
 from sower.store.journal import Journal, Stored
 from sower.store.schema import VERSION
 from tests.store.opened import HISTORY, NOW, message, opened, serial
@@ -165,6 +167,16 @@ async def test_a_sweep_deletes_aged_rows_and_the_gap_stays_told(tmp_path: Path) 
         assert (await journal.since("1", "c", serial(3), limit=10, history=HISTORY)).gap
     database = apsw.Connection(str(tmp_path / "sower.db"))
     assert database.execute("SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM ids)").get == (0, 0)
+
+
+async def test_a_sweep_forgets_what_happened_and_not_what_was_revoked(tmp_path: Path) -> None:
+    clock = [NOW]
+    async with opened(tmp_path, now=lambda: clock[0]) as journal:
+        for kind in ("connected", REVOKED):
+            await Audit(journal).keep(kind, app="1", who="a", detail="")
+        clock[0] = NOW + 3600.0
+        await journal.sweep(lambda _: HISTORY, keep_audit=60.0)
+        assert [record.kind for record in await Audit(journal).recent(app="1")] == [REVOKED]
 
 
 async def test_pages_are_bounded_and_say_whether_more_follows(tmp_path: Path) -> None:
