@@ -239,9 +239,11 @@ class Workers:
         """Kill who is stuck, and say that this process is not."""
         pause = min(WATCHDOG, self._systemd.watchdog or WATCHDOG) / 4
         while True:
+            slept = trio.current_time()
             await trio.sleep(pause)
+            hung = trio.current_time() - slept > pause + WATCHDOG / 4  # and what workers said meanwhile is not read yet
             for child in self._children:
-                if child.serves and trio.current_time() - child.heard > WATCHDOG:
+                if not hung and child.serves and trio.current_time() - child.heard > WATCHDOG:
                     log.error("worker_stuck", worker=child.number)
                     child.send(signal.SIGKILL)
             if self._served:

@@ -7,11 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from structlog.testing import capture_logs
 
@@ -219,3 +221,30 @@ os.unlink(sys.argv[0])
 
     with capture_logs() as lines, trio.fail_after(PATIENCE):
         assert await Workers(1, [str(program)], [], lambda: None, Systemd()).run(once_it_failed()) == 0
+
+
+BEATING = (
+    "import os, socket, sys, time; open(sys.argv[1], 'a').write('x');"
+    "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(os.environ['NOTIFY_SOCKET']); s.send(b'READY=1')\n"
+    "while True: s.send(b'WATCHDOG=1'); time.sleep(0.05)"
+)
+"""A worker that says that it is alive. Its argument is a file to which it adds a letter when it starts."""
+
+
+async def test_workers_are_not_taken_for_stuck_by_a_first_process_that_hung_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sower.workers.WATCHDOG", 0.4)
+    starts, serve = tmp_path / "starts", trio.Event()
+
+    async def later() -> AsyncIterator[int]:
+        await serve.wait()
+        for _ in range(8):
+            time.sleep(0.5)  # noqa: ASYNC251 - nothing goes on meanwhile
+            await trio.sleep(0.02)
+        yield signal.SIGTERM
+        await trio.sleep_forever()
+
+    command = [sys.executable, "-c", BEATING, str(starts)]
+    await Workers(2, command, [], serve.set, Systemd("", watchdog=None)).run(later())
+    assert starts.read_text() == "xx"
