@@ -119,6 +119,7 @@ local function report(kind, count, fact)
     for _, one in ipairs(redis.call('HVALS', nodes)) do all = all + tonumber(one) end
     tell(fact, all)
   elseif kind == 'x' and redis.call('HSETNX', state, 'missed', '1') == 1 then
+    if redis.call('PTTL', state) < 0 then redis.call('PEXPIRE', state, ARGV[8]) end
     tell(fact)
   end
 end

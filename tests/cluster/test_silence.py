@@ -12,9 +12,11 @@ import trio
 from sower.cluster import entries, memory
 from sower.cluster import node as nodes
 from sower.cluster.entries import Spoken
+from sower.cluster.facts import Report
 from sower.cluster.hub import ClusterHub
 from sower.cluster.node import Node
 from sower.config import Cluster
+from sower.core.happening import Fact
 from sower.core.rules import RuleBook
 from sower.health import Health
 from sower.systemd import Systemd
@@ -63,3 +65,13 @@ async def test_subscribers_of_a_channel_that_was_silent_are_told_of_no_gap(tmp_p
         await trio.sleep(0.1)
         assert "".join(listener.said).removeprefix("welcome").split() == ["before", "after"]
         nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_kept_for_ever_of_a_channel_that_was_forgotten(redis: Redis) -> None:
+    shared = Cluster(url=redis.url, prefix=secrets.token_hex(4))
+    async with Node.open(shared, lambda name: None, 600.0) as node:
+        keys = node.keys("1", "cache-a")
+        await node.load(keys, "cache-a")
+        await trio.sleep(2 * SILENT)
+        await node.say("1", "cache-a", keys, [(Report(Fact.CACHE_MISS), b"x")])
+        assert 0 < await node.line.ask(b"PTTL", keys.state) <= SILENT * 1000
