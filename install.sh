@@ -175,6 +175,10 @@ read_options() {
         esac
         shift
     done
+    case $output in
+    /*) ;;
+    *) output=$PWD/$output ;;
+    esac
     case $destination in
     '' | /*) destination=${destination%/} ;;
     *) destination=$PWD/${destination%/} ;;
@@ -380,8 +384,9 @@ make_bundle() {
     run "$venv/bin/python" -m venv "$build/venv"
     run "$build/venv/bin/python" -m pip install -qq --disable-pip-version-check pex ||
         fail "pip could not install pex."
+    cd -- "$root" # pex takes a folder with a blank in its name for no folder
     run "$build/venv/bin/pex" --console-script sower --python-shebang "/usr/bin/env python3" \
-        --output-file "$output" "$root" || fail "pex could not make $output."
+        --output-file "$output" . || fail "pex could not make $output."
     [ "$dry" = yes ] || say "$output runs on machines with $("$venv/bin/python" -V) and the same kind of processor"
 }
 
