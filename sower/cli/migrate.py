@@ -83,6 +83,8 @@ def ably(
         err.print(f"Added the app {table['id']}, key {key.partition(':')[0]}.", markup=False)
         if not loaded.channels:
             append_table(path, "channels", RULE)
+        elif not any(rule.private and rule.history for rule in loaded.channels):
+            err.print("Give its channels private = true and history in [[channels]]: see sower-ably(7).", markup=False)
         err.print("`sower reload` has a running daemon take it over.", markup=False)
     print(path, flush=True)
 
@@ -114,7 +116,8 @@ def pubnub(
     if not loaded.channels:
         append_table(path, "channels", EVERYTHING_ON)
     elif not same:
-        err.print("Give its channels client_events, history and presence in [[channels]], as far as they use them.")
+        hint = "Give its channels client_events, history and presence in [[channels]], as far as they use them."
+        err.print(hint, markup=False)
 
 
 def read_text(path: str) -> str:
@@ -141,6 +144,8 @@ def add_apps(apps: list[dict[str, Any]], given: Path | None) -> None:
         added = True
         err.print(f"Added the app {table['id']}, key {table['key']}.", markup=False)
     print(path, flush=True)
+    if added and any(rule.private for rule in loaded.channels):
+        err.print("A rule with private = true holds for its channels too: they need a token or a signature there.")
     if added:
         err.print("`sower reload` has a running daemon take it over.", markup=False)
 

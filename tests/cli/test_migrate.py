@@ -104,6 +104,20 @@ async def test_a_keyset_of_pubnubs_comes_over_with_its_secret_from_stdin_or_a_fi
     assert (taken.code, "another key already" in taken.err) == (5, True)
 
 
+async def test_who_mixes_protocols_is_told_what_rules_that_are_there_mean_for_the_next_app(tmp_path: Path) -> None:
+    keys = ("--publish-key", "pub-c-1", "--subscribe-key", "sub-c-1")
+    assert (await sower(tmp_path, "migrate", "ably", "-", stdin=ABLY)).code == 0
+    second = await sower(tmp_path, "migrate", "pusher", "-", stdin=ENV)
+    assert (second.code, "private = true holds for its channels too" in second.err) == (0, True)
+    third = await sower(tmp_path, "migrate", "pubnub", "-", *keys, stdin="sec-c-0123456789abcdef")
+    assert (third.code, "private = true holds for its channels too" in third.err) == (0, True)
+    assert "history and presence in [[channels]]" in third.err
+    (tmp_path / "other").mkdir()
+    assert (await sower(tmp_path / "other", "migrate", "pubnub", "-", *keys, stdin="sec-c-0123456789abcdef")).code == 0
+    open_still = await sower(tmp_path / "other", "migrate", "ably", "-", stdin=ABLY)
+    assert (open_still.code, "private = true and history in [[channels]]" in open_still.err) == (0, True)
+
+
 async def test_a_token_for_pubnubs_sdks_says_what_was_asked_for(tmp_path: Path) -> None:
     keys = ("--publish-key", "pub-c-1", "--subscribe-key", "sub-c-1")
     assert (await sower(tmp_path, "migrate", "pubnub", "-", *keys, stdin="sec-c-0123456789abcdef")).code == 0
