@@ -54,6 +54,10 @@ class TappedWire(Wire):
             self._told(passing)
         return data
 
+    async def writable(self) -> None:
+        """As Wire. The wire knows who waits: it is closed after the tap was taken off."""
+        await self.wire.writable()
+
     def finish(self) -> None:
         """As Wire."""
         self.wire.finish()

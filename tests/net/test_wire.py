@@ -8,6 +8,8 @@ import pytest
 import trio
 import trio.testing
 
+from sower.net.frames import Compression, WebSocketFraming
+from sower.net.tap import TappedWire
 from sower.net.wire import Wire
 
 
@@ -97,3 +99,20 @@ async def test_its_end_is_told_once() -> None:
     wire.close()
     theirs.close()
     assert told == ["192.0.2.1"]
+
+
+async def test_who_waits_for_room_on_a_wire_that_is_watched_hears_that_it_was_closed(
+    ends: tuple[Wire, socket.socket],
+) -> None:
+    wire, _ = ends
+    watched = TappedWire(wire, WebSocketFraming(Compression()), lambda passing: None)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await watched.send_all(bytes(2**24))
+
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            wire.close()
