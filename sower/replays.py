@@ -70,8 +70,9 @@ class Replays:
             newcomer.subscriber.answer(command, welcome)
             return
         newcomer.subscriber.hold()
-        self._waiting[newcomer] = Replay(command, welcome, command.since or self._rewound(command), head)
-        self._start(newcomer)
+        replay = Replay(command, welcome, command.since or self._rewound(command), head)
+        self._waiting[newcomer] = replay
+        self._start(newcomer, replay)
 
     def end(self, subscription: Subscription) -> None:
         """It has what it asked for, or goes before. What was held behind its replay follows."""
@@ -81,8 +82,8 @@ class Replays:
     def run(self, nursery: trio.Nursery) -> None:
         """Run the replays in this nursery from now on, those that were interrupted too."""
         self._nursery = nursery
-        for newcomer in self._waiting:
-            self._start(newcomer)
+        for newcomer, replay in self._waiting.items():
+            self._start(newcomer, replay)
 
     def rest(self) -> None:
         """The nursery has ended."""
@@ -92,17 +93,17 @@ class Replays:
         seconds = command.rewind.seconds if command.rewind is not None else None
         return Position("", 0 if seconds is None else int((self._now() - seconds) * SERIALS_PER_SECOND))
 
-    def _start(self, newcomer: Subscription) -> None:
+    def _start(self, newcomer: Subscription, replay: Replay) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self._replay, newcomer, name=f"replay {self._channel}")
+            self._nursery.start_soon(self._replay, newcomer, replay, name=f"replay {self._channel}")
 
-    async def _replay(self, newcomer: Subscription) -> None:
+    async def _replay(self, newcomer: Subscription, replay: Replay) -> None:
         """Give one newcomer what it missed, as fast as it reads; then let it go live."""
-        subscriber, replay = newcomer.subscriber, self._waiting[newcomer]
+        subscriber = newcomer.subscriber
         while not subscriber.closed:
             count = replay.command.rewind.messages if replay.command.rewind is not None else None
             page = await self._read(replay, count)
-            if newcomer not in self._waiting:
+            if newcomer not in self._waiting:  # it left meanwhile, or before this began
                 return
             self._welcome(newcomer, replay, page)
             subscriber.write_ahead(newcomer.audience.encode(self._channel, page.messages))

@@ -492,6 +492,18 @@ async def test_who_leaves_during_a_replay_is_given_no_more_of_it_and_comes_back_
         assert listener.heard.split() == [*map(str, range(991, 1001)), "news"]
 
 
+async def test_who_goes_before_its_replay_began_harms_nobody() -> None:
+    rules = (ChannelRule(match="kept-*", presence=True, history=History()),)
+    async with a_house(Config(apps=CONFIG.apps, channels=rules)) as house:
+        house.journal.rows["1", "kept-x"] = [Message(1, "e", b"1")]
+        listener, subscription = house.subscribe("kept-x", since=Position("e0", 0), user="ada")
+        subscription.tree.post(Noting())  # what was decided before it is told first, and then its channel's inbox
+        subscription.end(at_once=True)
+        await settle()
+        assert not house.failures
+        assert listener.said == []
+
+
 async def test_who_came_before_a_quarantine_is_welcomed_and_told_of_after_it(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
