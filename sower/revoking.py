@@ -40,7 +40,8 @@ class Revoking:
     async def read(self, audit: Audit) -> None:
         """Take up what was revoked before this start."""
         for app in self._access.apps:
-            for record in await audit.recent(app=app, kinds=(REVOKED,), limit=MOST_READ):
+            newest_first = await audit.recent(app=app, kinds=(REVOKED,), limit=MOST_READ)
+            for record in reversed(newest_first):  # the oldest is the first that is forgotten
                 try:
                     self._access.revocations.add(_decode(record.detail))
                 except msgspec.DecodeError as error:

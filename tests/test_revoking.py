@@ -11,9 +11,10 @@ import pytest
 from sower.access import Access
 from sower.activity import Activity
 from sower.config import App, Config, Limits
+from sower.core import revocations
 from sower.core.command import Revoke
 from sower.core.grants import Grant
-from sower.core.revocations import By
+from sower.core.revocations import By, Revocation
 from sower.hub import Hub
 from sower.revoking import Revoking
 from sower.store.audit import Audit
@@ -46,3 +47,17 @@ async def test_what_was_revoked_is_so_for_the_next_daemon_though_this_one_is_kil
         revoking, access, audit = daemon(journal)
         await revoking.read(audit)
         assert access.revocations.hit(token)
+
+
+async def test_a_daemon_that_starts_again_forgets_the_oldest_revocation_first_as_before(tmp_path: Path) -> None:
+    users = ("ada", "bob", "cy")
+    async with opened(tmp_path) as journal:
+        revoking, _, audit = daemon(journal)
+        for user in users:
+            await revoking.do(HOLDER, "127.0.0.1", Revoke("k", ((By.USER, user),), None, 0.0))
+        revoking, access, _ = daemon(journal)
+        await revoking.read(audit)
+        for n in range(revocations.MOST - len(users) + 1):
+            access.revocations.add(Revocation("k", By.USER, str(n), NOW))
+        known = [access.revocations.hit(Grant("1", "k", user, issued=NOW - 10)) for user in users]
+        assert known == [False, True, True]
