@@ -1,7 +1,8 @@
 """The line to Redis: one connection over which scripts go and broadcasts come, both in the order of Redis.
 
 Rule 1: one connection, so a script's answer stands between broadcasts where the script ran: what is subscribed before
-        a channel is read has no hole behind it, and what was broadcast before an answer has arrived before it.
+        a channel is read has no hole behind it, and what was broadcast before an answer is heard before it, or in
+        the same turn of trio.
 Rule 2: what waits at a turn is written at once, and answers are awaited side by side: scripts are pipelined.
 Rule 3: who does not answer in time is gone: the connection is dropped, and all that waits on it fails.
 """
@@ -330,11 +331,17 @@ class OneLine(Line):
 
     async def _listen(self, connection: Any) -> None:
         """Hear what is broadcast, until the connection is lost. Raises RedisError then."""
+        arrived = connection._push_message_buffer_out  # taken one a turn, they would be heard after later answers
         async for push in connection.push_messages:
-            if push[0] in BROADCAST:
-                self._heard(push[1], push[2])
-            elif push[0] in UNSUBSCRIBED:
-                self._unsubscribed(connection, push[1])
+            self._take(connection, push)
+            for _ in range(arrived.statistics().current_buffer_used):
+                self._take(connection, arrived.receive_nowait())
+
+    def _take(self, connection: BaseConnection, push: Any) -> None:
+        if push[0] in BROADCAST:
+            self._heard(push[1], push[2])
+        elif push[0] in UNSUBSCRIBED:
+            self._unsubscribed(connection, push[1])
 
     async def _begin(self, connection: BaseConnection) -> None:
         """Subscribe first: where that is refused, the answer to what follows says so."""

@@ -223,15 +223,20 @@ class Node:
         args = (self.heard[keys.shard], self._state_kept(self._history_of(name)))
         names = keys.clock, keys.state, keys.here, keys.revised
         clock, head, cached, now, members = await self.line.run(scripts.LOAD, names, args)
-        self.heard[keys.shard] = max(self.heard[keys.shard], int(clock))
+        await self._hear_upto(keys, int(clock))
         return Snapshot(int(head), entries.cached(cached, now), entries.here(members))
 
     async def missed(self, keys: Keys, since: int) -> Missed:
         """What was broadcast after a serial. Raises ClusterFailed."""
-        answer = await self.line.run(scripts.MISSED, (keys.state, keys.latest, keys.here), (f"{since:017d}",))
-        head, payloads, members = answer
-        self.heard[keys.shard] = max(self.heard[keys.shard], int(head or 0))
+        names = keys.state, keys.latest, keys.here
+        head, payloads, members = await self.line.run(scripts.MISSED, names, (f"{since:017d}",))
+        await self._hear_upto(keys, int(head or 0))
         return Missed(payloads, Snapshot(int(head or 0), None, entries.here(members)))
+
+    async def _hear_upto(self, keys: Keys, serial: int) -> None:
+        """An answer says that all up to here was broadcast before it: that is heard a turn later (line.py, rule 1)."""
+        await trio.lowlevel.checkpoint()
+        self.heard[keys.shard] = max(self.heard[keys.shard], serial)
 
     async def say(self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry | Report, bytes]]) -> list[Outcome]:
         """Append entries to a channel's log, all at once. Raises ClusterFailed: then it is not known which are there.
@@ -333,6 +338,7 @@ class Node:
         self._say_again()
         if self.words.reading:
             await self.words.read()
+        self._known = True
         self._look_again(lost=lost)  # last, so that the line is up when they look
         self._tell_moved()
 
@@ -365,6 +371,7 @@ class Node:
         elif not self._known:
             log.warning("cluster_lease_lost", node=self.name)
             await self._introduce()
+            self._known = True
             self._say_again()
             self._look_again()
         elif whole_at is not None and trio.current_time() > whole_at:
@@ -374,15 +381,14 @@ class Node:
     async def _renew(self) -> bool:
         """Renew the lease, and see who is dead. Whether Redis has lost data."""
         before = trio.current_time()
-        answer = await self.line.run(
+        clock, epoch, known, dead, living = await self.line.run(
             scripts.BEAT,
             (self._clock, self._epoch, self._nodes),
             (self.name, int(self._lease * 1000), secrets.token_hex(4), max(self.heard)),
         )
-        clock, epoch, known, dead, living = answer
         self._offset = int(clock) / SERIALS_PER_SECOND - (before + trio.current_time()) / 2
-        self._known = bool(known)
         if not known:
+            self._known = False
             self.estate.say_again()
         self._burials.judge(before, dead)
         before_them, self.living = self.living, tuple(name.decode() for name in living)

@@ -12,7 +12,9 @@ import trio
 from sower.cluster.counts import Numbers
 from sower.cluster.keys import names_of
 from sower.cluster.node import Node
+from sower.cluster.versions import PROTOCOL
 from sower.config import Cluster, Duration
+from sower.errors import ClusterFailed
 from tests.cluster.conftest import Redis, cluster
 from tests.cluster.test_faults import until_ready
 from tests.cluster.test_presence import ROOM, token
@@ -85,6 +87,20 @@ async def test_a_node_whose_lease_was_over_says_again_all_that_it_is(redis: Redi
         await node.look()
         await until(said)
         assert await node.line.ask(b"HGET", names_of(node.prefix), node.name) == name
+
+
+async def test_a_node_that_could_not_say_again_what_it_is_says_it_when_it_can(redis: Redis) -> None:
+    async with a_node(redis) as node:
+        nodes, versions = (f"{node.prefix}:{{all}}:{name}" for name in ("nodes", "versions"))
+        await node.line.ask(b"ZADD", nodes, 10**13, "00000000")
+        await node.line.ask(b"HSET", versions, "00000000", f"{PROTOCOL + 2} 99.0")
+        await node.bury(node.name)
+        for _ in range(2):
+            with pytest.raises(ClusterFailed):
+                await node.look()
+        await node.line.ask(b"HDEL", versions, "00000000")
+        await node.look()
+        assert await node.line.ask(b"HEXISTS", names_of(node.prefix), node.name)
 
 
 async def test_what_redis_refused_is_said_when_it_has_room(redis: Redis) -> None:
