@@ -90,7 +90,7 @@ def _files(config: Config) -> Finding:
 
 def _disk(config: Config) -> Finding:
     folder = Path(config.store.path).parent
-    if not is_there(folder):
+    if not is_there(folder) or os.path.isfile(folder):
         return Finding("disk", BAD, f"the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
         remedy = f"run as the daemon's user, or chown the folder {folder}"

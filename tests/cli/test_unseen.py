@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 from typer.testing import CliRunner
 
-from sower.cli.checkup import UNSURE, examine
+from sower.cli.checkup import BAD, UNSURE, examine
 from sower.cli.program import app
 from sower.config_file import load
 from sower.errors import ConfigError, SowerError, StoreError
@@ -60,3 +61,9 @@ async def test_doctor_says_what_this_user_cannot_see_and_goes_on(file: Path) -> 
     assert findings["wal"].state == UNSURE
     assert "cannot be seen" in findings["wal"].text
     assert "daemon" in findings
+
+
+def test_doctor_says_that_the_folder_of_the_database_is_none(file: Path) -> None:
+    file.write_text(f'[store]\npath = "{file.name}/sower.db"\n' + CONFIG)
+    findings = {finding.name: finding for finding in trio.run(examine, load(file), None)}
+    assert (findings["disk"].state, "does not exist" in findings["disk"].text) == (BAD, True)
