@@ -112,7 +112,7 @@ class Credential:
 
     old_secret: still accepted while an app rotates
     claims:     what the key allows, None for everything
-    protocol:   whose key it is, empty for the daemon's own: each has tokens that say in their own way what they allow
+    protocol:   whose key it is where it signs tokens that no other key may sign, else empty
     """
 
     app: str
