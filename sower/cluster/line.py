@@ -34,6 +34,9 @@ COPIED_WITHIN, COPIED_SOON = 1.0, 0.1
 """Seconds for replicas to have what was said; the shorter one since there were not enough of them. So long at most
 does all else wait behind it."""
 
+COPIED_AGAIN = 10.0
+"""Seconds until they are given the longer time again: they may be there, and no faster than that."""
+
 READERS = 8
 """Connections that read history, besides the line."""
 
@@ -147,7 +150,7 @@ class OneLine(Line):
         self._replicas = replicas
         self._waiting = trio.Lock()
         self._answered = self._copied = self._copies = 0
-        self._lacking = False
+        self._hurries_until = 0.0
         self._heard = heard
         self._topics: dict[bytes, None] = {}
         self._connection: BaseConnection | None = None
@@ -204,10 +207,14 @@ class OneLine(Line):
             if connection is not self._connection:
                 raise ClusterFailed("Redis was lost before its replicas had it.")
             if self._copied < mine:
-                upto, patience = self._answered, COPIED_SOON if self._lacking else COPIED_WITHIN
+                upto, hurries = self._answered, trio.current_time() < self._hurries_until
+                patience = COPIED_SOON if hurries else COPIED_WITHIN
                 asked = self.request(b"WAIT", self._replicas, int(patience * 1000))
                 self._copies, self._copied = await asked.answer(), upto
-                self._lacking = self._copies < self._replicas
+                if self._copies >= self._replicas:
+                    self._hurries_until = 0.0
+                elif not hurries:
+                    self._hurries_until = trio.current_time() + COPIED_AGAIN
             if self._copies < self._replicas:
                 raise ClusterFailed(f"{self._copies} replicas have it, and cluster.replicas asks for {self._replicas}.")
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
+from sower.cluster import line
 from sower.cluster.entries import Spoken
 from sower.cluster.node import Node
 from sower.config import Cluster, Duration
 from sower.errors import ClusterFailed
-from tests.cluster.conftest import Redis
+from tests.cluster.conftest import Redis, servers
+from tests.cluster.test_line import pass_on
 from tests.cluster.test_model import HISTORY
 
 LEASE = 2.0
@@ -46,4 +50,39 @@ async def test_publishers_are_refused_and_all_else_goes_on_where_there_is_no_rep
             slowest = max(slowest, trio.current_time() - asked)
         assert slowest < LEASE
         assert len(refused) > 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_replica_that_was_away_and_is_slow_is_given_its_time_again(
+    tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "COPIED_AGAIN", 2.0)
+    redis.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    replica = Redis(tmp_path)
+    async with a_node(redis) as node, trio.open_nursery() as nursery:
+        with pytest.raises(ClusterFailed, match="0 replicas have it"):
+            await say(node, "news")
+        (listener,) = await nursery.start(partial(trio.serve_tcp, partial(lag, redis), 0, host="127.0.0.1"))
+        with servers(replica):
+            replica.start("--replicaof", "127.0.0.1", str(listener.socket.getsockname()[1]))
+            with trio.fail_after(15.0):
+                while "state=online" not in redis.command("INFO", "replication"):  # noqa: ASYNC110 - Redis has no event
+                    await trio.sleep(0.1)
+                await trio.sleep(1.0)  # so that it has what was said until now
+                while True:
+                    with suppress(ClusterFailed):
+                        await say(node, "news")
+                        break
+            await say(node, "news")
+        nursery.cancel_scope.cancel()
+
+
+async def lag(redis: Redis, replica: trio.SocketStream) -> None:
+    """What the replica says arrives late: later than is borne with from one that was away."""
+    async with await trio.open_tcp_stream("127.0.0.1", redis.port) as primary, trio.open_nursery() as nursery:
+        nursery.start_soon(pass_on, primary, replica)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in replica:
+                await trio.sleep(4 * line.COPIED_SOON)
+                await primary.send_all(data)
         nursery.cancel_scope.cancel()
