@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz FOLDER SECONDS [TARGET...]`: atheris on all targets or these, as many at a time as there are processors.
+"""`python -m tests.fuzz FOLDER SECONDS [TARGET...]`: atheris on all targets or these, as many at a time as it has processors.
 
 Each begins with its kept corpus. FOLDER/TARGET gets what is found, and is gone on with by the next run; a case that
 breaks the invariant is a crash-... in there. FOLDER/TARGET.log is what libFuzzer says. Exits with how many broke.
@@ -20,7 +20,7 @@ def main() -> None:
     folder, seconds, *names = sys.argv[1:]
     waiting, running, broken = list(names or TARGETS), dict[int, str](), 0
     while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
+        while waiting and len(running) < len(os.sched_getaffinity(0)):
             name = waiting.pop(0)
             pid = os.fork()
             if not pid:
@@ -39,7 +39,7 @@ def fuzz(name: str, folder: Path, seconds: str) -> None:
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    options = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=1024", "-max_len=8192"]
+    options = [f"-max_total_time={seconds}", "-timeout=300", "-rss_limit_mb=1024", "-max_len=8192"]
     options += ["-print_final_stats=1", f"-artifact_prefix={found}/"]
     atheris.Setup([name, *options, str(found), str(CORPUS / name)], TARGETS[name])
     atheris.Fuzz()
