@@ -88,3 +88,11 @@ def test_of_two_ends_the_earlier_counts() -> None:
     assert holdback.over(2.9) == []
     assert holdback.over(3.0) == [one]
     assert holdback.over(50.0) == []
+
+
+def test_what_was_over_is_news_when_it_begins_again() -> None:
+    holdback = Holdback()
+    holdback.begins(ROOM)
+    holdback.ends(ROOM, 3.0)
+    assert holdback.over(3.0) == [ROOM]
+    assert holdback.begins(ROOM)

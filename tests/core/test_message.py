@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sower.core.message import (
+    DEEPEST,
     MAX_CHANNEL_NAME,
     Message,
     Position,
     check_channel_name,
     check_event_name,
+    is_shallow,
     next_serial,
 )
 from sower.errors import BadChannelName, BadEvent, BadPosition
@@ -111,3 +115,19 @@ def test_what_is_beside_them_is_taken(name: str) -> None:
 def test_serials_count_on_by_one_where_the_clock_stands() -> None:
     assert next_serial(17, 0.0) == 18
     assert next_serial(17, 1.0) == 10_000_000
+
+
+@pytest.mark.parametrize(
+    "around", [lambda inner: [0, inner], lambda inner: {"a": 0, "b": inner}], ids=["array", "object"]
+)
+def test_a_value_is_shallow_up_to_so_many_levels_of_arrays_and_objects(around: Callable[[object], object]) -> None:
+    value: object = "text"
+    for _ in range(DEEPEST):
+        assert is_shallow(value)
+        value = around(value)
+    assert is_shallow(value)
+    assert not is_shallow(around(value))
+    assert is_shallow([[1], {"a": []}], 3)
+    assert not is_shallow([[1], {"a": []}], 2)
+    assert is_shallow(1, 0)
+    assert not is_shallow([], 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sower.core import summaries
 from sower.core.message import Annotation, Message
-from sower.core.summaries import BY_CLIENT, METHODS, check, check_user, clipped, summed_up
+from sower.core.summaries import BY_CLIENT, METHODS, check, check_user, clipped, method_of, summed_up
 from sower.errors import BadParameter, NotIdentified, TooLarge
 
 
@@ -192,3 +192,25 @@ def test_a_large_summary_is_told_with_fewer_clients_and_the_whole_count_and_one_
     assert clipped(whole, len(whole)) == whole
     with pytest.raises(TooLarge):
         summed_up(whole, annotation("distinct.v1", "n" * summaries.LARGEST, "ada"))
+
+
+def test_a_client_is_at_one_name_of_unique_and_at_many_of_distinct() -> None:
+    for method, names in (("unique.v1", {"down"}), ("distinct.v1", {"up", "down"})):
+        summary = summed_up(summed_up(None, annotation(method, "up", "ada")), annotation(method, "down", "ada"))
+        assert summary is not None
+        assert set(msgspec.json.decode(summary)[f"t:{method}"]) == names
+
+
+def test_a_type_ends_with_its_method_behind_a_colon_or_is_not_summed_up() -> None:
+    assert [
+        method_of(kind) for kind in ("a:flag.v1", "a:b:total.v1", "a:odd.v1", "flag.v1", ":flag.v1", "flag.v1:a")
+    ] == [
+        "flag.v1",
+        "total.v1",
+        "",
+        "",
+        "flag.v1",
+        "",
+    ]
+    assert summed_up(b"{}", annotation("odd.v1")) == b"{}"
+    assert summed_up(b"{}", Message(2, "", b"null")) == b"{}"

@@ -12,8 +12,29 @@ from sower.config import ChannelRule, History
 from sower.core.grants import ALL, Can, Grant
 from sower.core.message import Act, Annotation, Kind, Message, Revision
 from sower.core.rules import Pattern, RuleBook
-from sower.core.versions import NULL, annotated, as_of, as_told, demand, numbered, revise, summary_of, version_of
-from sower.errors import BadData, ChangesOff, Forbidden, MessageTooLarge, NotIdentified, OwnsNothing, SowerError
+from sower.core.versions import (
+    MOST_CHANGES,
+    NULL,
+    annotated,
+    as_of,
+    as_told,
+    decide,
+    demand,
+    numbered,
+    revise,
+    summary_of,
+    version_of,
+)
+from sower.errors import (
+    BadData,
+    ChangesOff,
+    Forbidden,
+    MessageTooLarge,
+    NotIdentified,
+    OwnsNothing,
+    SowerError,
+    TooMany,
+)
 
 FIRST = Message(
     1, "note", b"hello", Kind.TEXT, "ada", "id-1", b'{"encoding":"utf-8","extras":{"a":1},"connection":"c"}'
@@ -169,3 +190,46 @@ def test_a_message_is_its_first_version_until_it_is_changed_and_keeps_it_where_i
 def test_only_a_revision_changes_a_message() -> None:
     with pytest.raises(TypeError):
         revise(FIRST, Message(2, "", b"1"), 100)
+
+
+def test_a_change_is_told_with_its_own_id_and_sender_and_says_why_it_was_made() -> None:
+    sender = object()
+    noted = Message(
+        2, "", b"new", Kind.TEXT, "bob", "id-2", about=Revision(1, Act.UPDATED, 2, note=b'"typo"'), sender=sender
+    )
+    decided = decide(FIRST, 0, noted, 100)
+    assert decided.now == revise(FIRST, noted, 100)
+    assert decided.now.about == Revision(1, Act.UPDATED, 2, "bob", b'"typo"')
+    (told,) = decided.told
+    assert (told.serial, told.id, told.sender, told.data) == (2, "id-2", sender, b"new")
+    assert decided.now.id == "id-1"
+
+
+def test_an_annotation_is_told_and_behind_it_the_summary_where_that_is_another_one() -> None:
+    liked = Message(2, "like", NULL, user="bob", about=Annotation(1, "likes:flag.v1", next=3))
+    now, told = decide(FIRST, 0, liked, 100)
+    summary = b'{"likes:flag.v1":{"clientIds":["bob"],"total":1}}'
+    assert now == annotated(FIRST, summary)
+    said, summed = told
+    assert said is liked
+    assert (summed.serial, summed.event, summed.data, summed.user) == (3, "note", NULL, "ada")
+    assert summed.about == Revision(1, Act.SUMMARISED, 1, summary=summary)
+    again = Message(4, "like", NULL, user="bob", about=Annotation(1, "likes:flag.v1", next=5))
+    assert decide(now, 1, again, 100) == (now, (again,))
+    odd = Message(4, "like", NULL, user="bob", about=Annotation(1, "likes:odd.v1", next=5))
+    assert decide(now, 1, odd, 100) == (now, (odd,))
+
+
+def test_a_message_is_changed_so_many_times_and_held_to_its_size() -> None:
+    longer = change(Act.APPENDED, b"!", Kind.TEXT)
+    assert decide(FIRST, MOST_CHANGES - 1, longer, 6).now.data == b"hello!"
+    with pytest.raises(TooMany, match=f"changed and annotated {MOST_CHANGES} times; {MOST_CHANGES} are allowed"):
+        decide(FIRST, MOST_CHANGES, longer, 6)
+    with pytest.raises(MessageTooLarge, match="has 6 bytes"):
+        decide(FIRST, 0, longer, 5)
+
+
+def test_what_is_told_after_a_summary_counts_too() -> None:
+    summed = Message(3, "", NULL, about=Revision(1, Act.SUMMARISED, 3, summary=b"{}"))
+    longer = Message(4, "note", b"!", Kind.TEXT, "ada", about=Revision(1, Act.APPENDED, 4, "bob", summary=b"{}"))
+    assert as_of(FIRST, [summed, longer]).data == b"hello!"
