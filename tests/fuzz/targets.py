@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sower.config import Server
@@ -13,8 +13,9 @@ from sower.config_file import parse
 from sower.core.message import Position
 from sower.dialects.ably import serials
 from sower.errors import ConfigError, SowerError
-from sower.net.frames import Inbound
-from sower.net.http import decode_segment
+from sower.net.frames import Compression, Inbound, WebSocketFraming
+from sower.net.heads import Heads
+from sower.net.http import Request, decode_segment
 from sower.net.parser import RequestParser
 from sower.net.proxies import Trusted, parse_header
 from sower.net.sockjs import SOCKJS
@@ -29,6 +30,7 @@ from sower.quantities import (
 from tests.fuzz import credentials, dialects
 
 LIMIT = 4096
+FRAMING = WebSocketFraming(Compression(inbound=True, outbound=False))
 SETTINGS = Server()
 TRUSTED = Trusted(("10.0.0.0/8", "::1", "unix"))
 NOWHERE = Path("/nonexistent/sower.toml")
@@ -36,7 +38,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def frames(data: bytes) -> None:
-    """Whole or byte by byte, the same messages come out, none over its limit, and never an exception."""
+    """With a parser or without, whole or byte by byte, the same messages come out, none over its limit, and never an exception."""
     whole = Inbound(LIMIT, inflates=True)
     heard = [(m.is_text, m.payload) for m in whole.feed(data)]
     assert all(len(payload) <= LIMIT for _, payload in heard)
@@ -48,27 +50,43 @@ def frames(data: bytes) -> None:
         pieces += [(m.is_text, m.payload) for m in cut.feed(data[at : at + 1])]
     assert pieces == heard
     assert cut.ended == whole.ended
+    alone = FRAMING.whole(data, LIMIT)
+    assert alone is None or (heard, whole.resting) == ([(alone.is_text, alone.payload)], True)
 
 
 def http(data: bytes) -> None:
-    """Whole or byte by byte, the same requests are read up to the same fault, and what was read has a length that is allowed."""
-    seen = []
-    for size in (len(data) or 1, 1):
-        parser = RequestParser(SETTINGS, "127.0.0.1")
-        for at in range(0, len(data), size):
-            if parser.fault is None and parser.left is None:
-                parser.feed(data[at : at + size])
-        for request in parser.requests:
-            assert len(request.body) <= SETTINGS.max_body
-            assert len(request.target) <= SETTINGS.max_uri
-            try:
-                assert isinstance(request.query, dict)
-                decode_segment(request.path)
-            except SowerError:
-                pass
-        seen.append([(r.method, r.target, dict(r.headers), r.body) for r in parser.requests])
-        parser.close()
-    assert seen[0] == seen[1]
+    """Whole, byte by byte or by heads that are known, the same requests are read up to the same fault, and each has a length that is allowed."""
+    whole, cut = parsed(data, len(data) or 1), parsed(data, 1)
+    for request in whole.requests:
+        assert len(request.body) <= SETTINGS.max_body
+        assert len(request.target) <= SETTINGS.max_uri
+        try:
+            assert isinstance(request.query, dict)
+            decode_segment(request.path)
+        except SowerError:
+            pass
+    assert told(whole.requests) == told(cut.requests)
+    heads = Heads(SETTINGS)
+    heads.learn(data, whole)
+    for upto in range(len(data) + 1):
+        known = heads.read(data[:upto], "127.0.0.1")
+        if known is not None:
+            alone = parsed(data[:upto], upto)
+            assert (told([known]), alone.left, alone.whole) == (told(alone.requests), None, True)
+
+
+def parsed(data: bytes, size: int) -> RequestParser:
+    """What a parser makes of it in pieces of this size."""
+    parser = RequestParser(SETTINGS, "127.0.0.1")
+    for at in range(0, len(data), size):
+        if parser.fault is None and parser.left is None:
+            parser.feed(data[at : at + size])
+    return parser
+
+
+def told(requests: Iterable[Request]) -> list[tuple[str, str, dict[str, str], bytes]]:
+    """What requests say."""
+    return [(r.method, r.target, dict(r.headers), r.body) for r in requests]
 
 
 def proxies(data: bytes) -> None:
