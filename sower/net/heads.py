@@ -81,7 +81,9 @@ class Heads:
             method, target, version = line.decode("ascii").split(" ")
         except ValueError:
             return None
-        if not end or version != "HTTP/1.1" or target[:1] != "/" or "#" in target or not target.isprintable():
+        if not end or not method.isalpha() or version != "HTTP/1.1":
+            return None
+        if target[:1] != "/" or "#" in target or not target.isprintable():
             return None
         if length != (b"%d" % len(body) if announced else body):
             return None

@@ -103,6 +103,12 @@ def test_a_head_that_says_something_about_what_follows_is_not_remembered(data: b
     assert knowing(data).read(data, ADDRESS) is None
 
 
+def test_lines_before_a_request_are_no_part_of_its_method() -> None:
+    heads = knowing(b"\n\n" + FIRST)
+    assert heads.read(b"\n\n" + FIRST, ADDRESS) is None
+    assert [request.method for request in parse(b"\n\n" + FIRST).requests] == ["POST"]
+
+
 def test_no_more_heads_are_remembered_than_are_at_hand() -> None:
     datas = [FIRST.replace(b"node", b"%d" % n) for n in range(AT_HAND + 1)]
     heads = knowing(*datas)
