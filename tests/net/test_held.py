@@ -129,8 +129,9 @@ async def test_on_a_proxy_s_connection_each_request_is_from_the_client_that_it_n
     async with served(msgspec.structs.replace(SETTINGS, trusted_proxies=("127.0.0.1",))) as peer:
         for client in ("192.0.2.1", "192.0.2.2"):
             forwarded = POLL.replace(b"Host", b"X-Forwarded-For: %s\r\nHost" % client.encode())
+            number = len(peer.polls.all) + 1
             await peer.send(forwarded)
-            (await peer.polls.next(len(peer.polls.all) + 1)).answer(b"word")
+            (await peer.polls.next(number)).answer(b"word")
             await peer.read(b"word")
             peer.polls.instead = lambda taken: Response(200, taken.request.address.encode() + b"\n")
             await peer.send(forwarded)
