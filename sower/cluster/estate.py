@@ -1,7 +1,8 @@
 """What a node leaves behind: the channels on which it has somebody, so that whoever lives can take them away.
 
 Rule 1: a channel is noted before anything of it is said, so that nothing is left that nobody knows of.
-Rule 2: whoever sees first that a node is gone takes away what it left; Redis does each part of that once.
+Rule 2: it is noted in the slot of the channel, so that no other master of a Redis Cluster is needed for it.
+Rule 3: whoever sees first that a node is gone takes away what it left; Redis does each part of that once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sower.cluster.entries import Entry, Gone
 from sower.cluster.facts import LAST_WORDS, Report
+from sower.cluster.keys import SHARDS, left_by, shard_of
+from sower.errors import ClusterFailed
 
 if TYPE_CHECKING:
     from sower.cluster.node import Node
@@ -30,7 +33,7 @@ class Estate:
         """Somebody of this node is going to be on a channel."""
         self._over.discard((app, channel))
         if (app, channel) not in self._noted:
-            await self._node.line.ask(b"SADD", self._key(self._node.name), _joined(app, channel))
+            await self._node.line.ask(b"SADD", self._key(self._node.name, shard_of(app)), _joined(app, channel))
             self._noted.add((app, channel))
 
     def end(self, app: str, channel: str) -> None:
@@ -46,12 +49,27 @@ class Estate:
         """Have Redis forget what is over."""
         over, self._over = self._over, set()
         self._noted -= over
-        if over:
-            await self._node.line.ask(b"SREM", self._key(self._node.name), *(_joined(*one) for one in over))
+        of_shards: dict[int, list[bytes]] = {}
+        for app, channel in over:
+            of_shards.setdefault(shard_of(app), []).append(_joined(app, channel))
+        name = self._node.name
+        await self._node.line.ask_all(
+            [(b"SREM", self._key(name, shard), *channels) for shard, channels in of_shards.items()]
+        )
 
     async def bury(self, name: str) -> None:
-        """Take away what a node left whose lease is over."""
-        for one in await self._node.line.ask(b"SMEMBERS", self._key(name)):
+        """Take away what a node left whose lease is over. What is on a master that is away does not keep the rest."""
+        missing: ClusterFailed | None = None
+        for shard in range(SHARDS):
+            try:
+                await self._bury(name, self._key(name, shard))
+            except ClusterFailed as error:
+                missing = error
+        if missing is not None:
+            raise missing
+
+    async def _bury(self, name: str, left: bytes) -> None:
+        for one in await self._node.line.ask(b"SMEMBERS", left):
             app, _, channel = one.decode().partition("\0")
             keys = self._node.keys(app, channel)
             snapshot = await self._node.load(keys, channel)
@@ -61,10 +79,10 @@ class Estate:
             gone += LAST_WORDS
             for at in range(0, len(gone), REMOVED_AT_ONCE):
                 await self._node.append(app, channel, keys, gone[at : at + REMOVED_AT_ONCE], name)
-        await self._node.line.ask(b"DEL", self._key(name))
+        await self._node.line.ask(b"DEL", left)
 
-    def _key(self, name: str) -> bytes:
-        return f"{self._node.prefix}:members:{name}".encode()
+    def _key(self, name: str, shard: int) -> bytes:
+        return left_by(self._node.prefix, name, shard)
 
 
 def _joined(app: str, channel: str) -> bytes:

@@ -55,6 +55,11 @@ def facts_of(prefix: str, shard: int) -> bytes:
     return f"{prefix}:{{{shard}}}:facts".encode()
 
 
+def left_by(prefix: str, node: str, shard: int) -> bytes:
+    """Where a node says on which channels of a shard it has somebody."""
+    return f"{prefix}:{{{shard}}}:members:{node}".encode()
+
+
 def names_of(prefix: str) -> bytes:
     """What people call each node."""
     return f"{prefix}:{{all}}:names".encode()

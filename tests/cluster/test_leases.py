@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from sower.cluster.counts import Numbers
-from sower.cluster.keys import names_of
+from sower.cluster.keys import left_by, names_of, shard_of
 from sower.cluster.node import Node
 from sower.cluster.versions import PROTOCOL
 from sower.config import Cluster, Duration
@@ -51,7 +51,7 @@ async def test_nobody_leaves_because_redis_was_away_for_longer_than_a_lease(tmp_
 
 async def test_the_living_renew_their_leases_while_they_take_away_what_a_dead_one_left(redis: Redis) -> None:
     async with a_node(redis) as node:
-        left, nodes = f"{node.prefix}:members:deadbeef", f"{node.prefix}:{{all}}:nodes"
+        left, nodes = left_by(node.prefix, "deadbeef", shard_of("1")), f"{node.prefix}:{{all}}:nodes"
         for at in range(0, 8000, 1000):
             await node.line.ask(b"SADD", left, *(f"1\0channel-{n}" for n in range(at, at + 1000)))
         await node.line.ask(b"ZADD", nodes, 1, "deadbeef")
@@ -127,7 +127,7 @@ async def test_a_node_that_was_taken_for_dead_notes_again_where_it_has_members(
         async with one.socket(ROOM, token=await token(one, "ann")) as ann:
             await ann.expect("welcome")
             (name,) = redis.command("ZRANGE", f"{prefix}:{{all}}:nodes", "0", "-1").split()
-            noted = f"{prefix}:members:{name}"
+            noted = left_by(prefix, name, shard_of("1001")).decode()
             assert ROOM in redis.command("SMEMBERS", noted)
             redis.command("DEL", noted)  # it came while the others took away what it had
             redis.command("ZREM", f"{prefix}:{{all}}:nodes", name)

@@ -204,6 +204,21 @@ async def test_members_come_and_what_was_missed_is_read_while_another_master_is_
                     await until_ready(node)
 
 
+async def test_who_comes_is_noted_while_another_master_is_away_whatever_the_node_is_called(
+    masters: RedisCluster,
+) -> None:
+    async with node_of(masters) as node:
+        home = master_of(masters, APPS[0])
+        away = next(master for master in masters.masters if master is not home)
+        away.kill()
+        try:
+            for number in range(20):
+                node.name = f"{number:032x}"
+                await node.estate.note(APPS[0], f"room-{number}")
+        finally:
+            away.start()
+
+
 async def test_a_master_that_hangs_is_noticed_where_nobody_asks_it_anything(masters: RedisCluster) -> None:
     line = Links(Place.read(masters.url), replicas=0, heard=lambda topic, payload: None)
     async with line.open():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, cast
@@ -180,6 +181,8 @@ def read_token(token: str) -> Voucher | None:
         if not isinstance(signature, bytes) or not (user is None or isinstance(user, str)):
             raise BadToken("The token lacks a signature, or its uuid is no text.")
         expires = float(content[b"t"] + content[b"ttl"] * 60)
+        if not math.isfinite(expires):
+            raise BadToken("The token does not say when it expires.")  # nothing is later than what is no number
         signed = text_of(content)
     except _NO_SENSE as error:
         raise BadToken("The token does not hold what a token holds.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 
 import cbor2
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from sower.core.grants import Can, Credential, sign
 from sower.dialects.pubnub import tokens
-from sower.dialects.pubnub.tokens import Expression, draft, inspect, is_token, seal, verify_token
+from sower.dialects.pubnub.tokens import Expression, draft, inspect, is_token, seal, text_of, verify_token
 from sower.errors import BadGrant, BadSignature, BadToken, TokenExpired, UnknownKey
 
 CREDENTIALS = {"sub-k": Credential("1", "sub-k", b"a-secret-0123456789")}
@@ -63,6 +64,17 @@ def test_an_altered_expired_or_foreign_token_is_refused() -> None:
     with pytest.raises(BadToken):
         verify_token(broken, "sub-k", CREDENTIALS, 1001.0)
     assert is_token(broken)
+
+
+@pytest.mark.parametrize(
+    ("issued", "minutes"), [(math.nan, 10), (1000, math.nan), (math.inf, 10), (-math.inf, math.inf)]
+)
+def test_a_token_that_ends_at_no_time_is_refused_whoever_signed_it(issued: float, minutes: float) -> None:
+    content = cbor2.loads(base64.urlsafe_b64decode(made()))
+    del content[b"sig"]
+    text = text_of({**content, b"t": issued, b"ttl": minutes})
+    with pytest.raises(BadToken, match="when it expires"):
+        verify_token(seal(text, sign(b"a-secret-0123456789", text)), "sub-k", CREDENTIALS, 1001.0)
 
 
 def test_padding_or_not_it_is_the_same_token() -> None:
