@@ -123,6 +123,8 @@ async def _serve(
                 systemd.ready(f"listening at {' '.join(map(str, listeners))}")
                 await _until_told_to_end(signals, parts.reloader)
                 accepting.cancel_scope.cancel()
+            for listener in listeners:
+                listener.close()  # who comes now is refused at once, and does not wait in the kernel for nothing
             drain_for = parts.config.server.drain_for
             systemd.stopping(f"draining {len(parts.clients)} sessions within {drain_for:g} s")
             connections.cancel_scope.deadline = trio.current_time() + drain_for

@@ -24,7 +24,7 @@ from typing import Literal
 
 import trio
 
-from sower.errors import HandshakeTimeout, RequestTimeout, SowerError
+from sower.errors import Draining, HandshakeTimeout, RequestTimeout, SowerError
 from sower.net.held import Held, Waiter
 from sower.net.host import Host
 from sower.net.http import Request, Response
@@ -49,7 +49,7 @@ LINGER_BYTES = 4 * 1024 * 1024
 """Bytes that it may say meanwhile."""
 
 LAST_REQUEST_WITHIN = 1.0
-"""Seconds in which a request may still come once the daemon ends: a few round trips of a bad network."""
+"""Seconds in which a request's head may still come once the daemon ends: a few round trips of a bad network."""
 
 TALK, ROOM, END = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP
 """What a socket is watched for. The kernel adds EPOLLERR and EPOLLHUP itself."""
@@ -305,10 +305,12 @@ class Connection:
     def _allow(self, waits: State) -> None:
         """Set the deadline of a wait. That for the next request may be two ticks late, and costs a request little."""
         settings = self._site.settings
-        if waits != "rest":
-            self._until(settings.head_timeout if waits == "head" else settings.body_timeout)
+        if waits == "body":
+            self._until(settings.body_timeout)
         elif self._host.closing:
             self._until(LAST_REQUEST_WITHIN)
+        elif waits == "head":
+            self._until(settings.head_timeout)
         else:
             self._deadline = self._host.now + TICK + settings.keep_alive
             if self.due < 0:
@@ -319,25 +321,24 @@ class Connection:
         self._host.look_again(self, seconds)
 
     def hurry(self) -> None:
-        """The daemon ends: what it rests for must come soon.
+        """The daemon ends: the head that it waits for must come soon.
 
-        Not at once: a request may be under way on a connection that was told to go on, and one that is closed without
-        an answer stops PubNub's legacy loop for good.
+        Not at once: a request may be under way, and one that has no answer stops PubNub's legacy loop for good.
         """
-        if self.state == "rest":
-            self._until(LAST_REQUEST_WITHIN)
+        if self.state in ("rest", "head"):
+            self._allow(self.state)
 
     def tend(self, now: float, wall: float) -> float | None:
         """Look after its deadline. Returns seconds until the next look, None when it needs none."""
         if now < self._deadline:
             return self._deadline - now if self._deadline < math.inf else None
-        if self.state == "head":
-            self._refuse(HandshakeTimeout())
+        if self.state == "head" and (self.reads or not self._host.closing):
+            self._refuse(Draining() if self._host.closing else HandshakeTimeout())
         elif self.state == "body":
             self._refuse(RequestTimeout())
         elif self._held is not None:
             self._held.expire()
-        elif self.state in ("rest", "send", "linger"):
+        elif self.state in ("rest", "head", "send", "linger"):
             self.close()
         return None
 

@@ -20,10 +20,8 @@ def must_open(wire: Wire, settings: Server) -> bool:
 
 
 async def open_wire(wire: Wire, settings: Server) -> bool:
-    """Take what comes before the first request, within server.head_timeout. Whether the connection may go on."""
-    with trio.move_on_after(settings.head_timeout):
-        return (not _proxied(wire, settings) or await _read_proxy_header(wire)) and await wire.handshake()
-    return False
+    """Take what comes before the first request. Whether the connection may go on."""
+    return (not _proxied(wire, settings) or await _read_proxy_header(wire)) and await wire.handshake()
 
 
 def _proxied(wire: Wire, settings: Server) -> bool:

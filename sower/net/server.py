@@ -4,7 +4,7 @@
 
 Rule 1: whatever one connection raises ends that connection and no other.
 Rule 2: nobody is served for longer than a turn before other tasks run.
-Rule 3: once the daemon ends, connections that rest end soon, and what is held is answered.
+Rule 3: once the daemon ends, connections end soon whose request is not under way, and what is held is answered.
 Rule 4: the answers of a turn are sent together at its end. A client that waits is woken by what is sent to it, and on
         one machine that is three quarters of what sending costs; one that has more to read already need not be.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 import trio
 
-from sower.net.connection import Connection
+from sower.net.connection import LAST_REQUEST_WITHIN, Connection
 from sower.net.held import Held
 from sower.net.keepalive import Keepalive
 from sower.net.opening import must_open, open_wire
@@ -53,6 +53,7 @@ class HttpServer:
         self._keepalive = keepalive
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
+        self._openings: dict[Wire, trio.CancelScope] = {}
         self._soon: list[Connection] = []
         self._answered: list[Connection] = []
         self._in_turn = False
@@ -136,10 +137,12 @@ class HttpServer:
             held.expire()
         for connection in self.connections:
             connection.hurry()
+        for opening in self._openings.values():
+            opening.deadline = min(opening.deadline, trio.current_time() + LAST_REQUEST_WITHIN)
 
     async def gone(self) -> None:
         """Wait until no connection is left."""
-        while self._connections:
+        while self._connections or self._openings:
             self._empty = trio.Event()
             await self._empty.wait()
 
@@ -202,8 +205,7 @@ class HttpServer:
         """Forget a connection."""
         del self._connections[connection.wire.fileno]
         self._keepalive.forget(connection)
-        if not self._connections:
-            self._empty.set()
+        self._empty.set()
 
     # New ones
 
@@ -215,14 +217,17 @@ class HttpServer:
     async def _open(self, wire: Wire, site: Site) -> None:
         opened = False
         try:
-            opened = await open_wire(wire, site.settings)
+            with trio.move_on_after(site.settings.head_timeout) as self._openings[wire]:
+                opened = await open_wire(wire, site.settings)
         except Exception as error:
             log.error("connection_failed", address=wire.address, exc_info=error)
         finally:
+            del self._openings[wire]
             if opened:
                 self._enter(wire, site)
             else:
                 wire.close()
+                self._empty.set()
 
     async def _finish(self, wire: Wire, left: Coroutine[Any, Any, None]) -> None:
         """Do what is left to do for a socket, then close it."""

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from sower.errors import Draining
-from tests.e2e.daemon import KEY, SECRET, Daemon, running
+from tests.e2e.daemon import KEY, PATIENCE, SECRET, Daemon, running
 from tests.e2e.followers import Follower, connect_all
 
 SESSIONS, CHANNELS = 2000, 20
@@ -96,6 +97,32 @@ async def test_a_second_signal_ends_it_at_once_and_a_reload_meanwhile_does_not(
             assert b'"draining"' in await trio.to_thread.run_sync(daemon.process.stderr.readline)
         daemon.process.send_signal(signal.SIGHUP)
         assert await daemon.stop(second) == 0
+
+
+async def test_who_connected_and_says_nothing_does_not_hold_a_stop(tmp_path: Path) -> None:
+    async with running(tmp_path, server='drain_for = "1h"\nhead_timeout = "1h"') as daemon:
+        async with await trio.open_tcp_stream("127.0.0.1", daemon.port):
+            assert (await daemon.request("GET", "/channels")).status_code == 200  # so it was accepted before this
+            assert await daemon.stop() == 0
+
+
+async def test_who_comes_while_the_daemon_drains_is_refused_and_waits_for_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, server='drain_for = "1h"') as daemon:
+        follower = Follower(daemon.port, "news")
+        await follower.connect()  # and never answers the close frame
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE), pytest.raises(OSError, match="all attempts to connect"):
+            await come_again_and_again(daemon.port)
+        assert daemon.alive
+
+
+async def come_again_and_again(port: int) -> None:
+    """Connect and wait for the end. Raises OSError when nobody listens."""
+    while True:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            with suppress(trio.BrokenResourceError):
+                await stream.receive_some()
 
 
 async def test_reloads_asked_of_a_daemon_that_ends_do_not_kill_it(tmp_path: Path) -> None:

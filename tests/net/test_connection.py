@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from sower.config import Duration, Size
+from sower.config import Duration, Server, Size
 from sower.net.connection import BEGIN_AT_ONCE, LINGER_FOR, SEND_WITHIN
 from sower.net.site import origin_allowed
 from tests.net.served import SETTINGS, exchange, served
@@ -396,6 +396,44 @@ async def test_when_the_daemon_ends_resting_connections_end_and_busy_ones_are_an
             peer.server.begin_closing()
             await peer.send(b"Host: h\r\n\r\n")
             assert b"Connection: close" in await peer.rest()
+
+
+@pytest.mark.parametrize(
+    ("begun", "expected"),
+    [
+        (b"", b""),
+        (b"GET /na", b"HTTP/1.1 503 "),
+        (b"GET /name/a HTTP/1.1\r\nHost: h\r\n\r\nGET /na", b"HTTP/1.1 503 "),
+    ],
+    ids=["nothing", "part of a head", "part of the next head"],
+)
+async def test_who_has_not_asked_whole_a_moment_after_the_daemon_ends_does_not_hold_it(
+    begun: bytes, expected: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    patient = Server(head_timeout=Duration(3600))
+    async with served(patient) as peer:
+        if begun:
+            await peer.send(begun)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.server.begin_closing()
+        last = (await peer.rest()).rpartition(b"HTTP/1.1 ")
+        assert (last[1] + last[2]).startswith(expected)
+        assert bool(last[2]) == bool(expected)
+        await peer.stream.aclose()
+        await peer.server.gone()
+        assert trio.current_time() < 10
+
+
+async def test_a_body_that_is_under_way_when_the_daemon_ends_is_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with served() as peer:
+        await peer.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe")
+        await trio.testing.wait_all_tasks_blocked()
+        peer.server.begin_closing()
+        await trio.sleep(SETTINGS.body_timeout / 2)
+        await peer.send(b"llo")
+        assert (await peer.rest()).endswith(b"hello")
 
 
 HANDSHAKE = b"GET /ws/a HTTP/1.1\r\n" + HOST + UPGRADE

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from sower.config import Duration, Server
 from sower.net.http import Request, Response
 from sower.net.keepalive import Keepalive
 from sower.net.routing import Router
@@ -142,6 +143,18 @@ async def test_the_server_is_gone_when_all_are_answered_and_those_that_rest_were
             assert heard.endswith(b"y")
             await peer.stream.aclose()
             await peer.server.gone()
+
+
+async def test_a_proxy_that_does_not_say_whom_it_brings_does_not_hold_a_daemon_that_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    proxied = Server(head_timeout=Duration(3600), trusted_proxies=("127.0.0.1",), proxy_protocol=True)
+    async with served(proxied) as peer:
+        await trio.testing.wait_all_tasks_blocked()
+        peer.server.begin_closing()
+        assert await peer.rest() == b""
+        await peer.server.gone()
+        assert trio.current_time() < 10
 
 
 async def test_answers_of_one_turn_are_sent_together_at_its_end() -> None:
