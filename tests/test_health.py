@@ -18,9 +18,6 @@ from sower.hub import Hub
 from sower.store.journal import Journal
 from sower.systemd import Systemd
 
-FOR_THE_DISK = 0.05
-"""Seconds that the clock leaves the journal's threads before it goes on to what is due next."""
-
 
 class Manager:
     """What systemd hears."""
@@ -73,10 +70,9 @@ async def test_a_daemon_that_is_well_feeds_the_watchdog_and_has_no_faults(tmp_pa
 
 
 async def test_a_channel_that_does_not_hand_out_starves_the_watchdog(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient_clock: trio.testing.MockClock
 ) -> None:
     manager = Manager(tmp_path)
-    autojump_clock.autojump_threshold = FOR_THE_DISK
     async with going_round(tmp_path, manager) as (health, hub, _):
 
         async def stuck() -> None:
@@ -107,9 +103,8 @@ async def test_a_journal_that_cannot_write_is_a_fault_with_its_reason_until_it_c
 
 
 async def test_a_loop_that_is_late_and_a_drain_are_faults(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: trio.testing.MockClock
 ) -> None:
-    autojump_clock.autojump_threshold = FOR_THE_DISK
     async with going_round(tmp_path, Manager(tmp_path)) as (health, _, _):
         await trio.sleep(ROUND_EVERY)
         health.lag, health.draining = 0.9, True

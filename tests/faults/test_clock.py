@@ -35,9 +35,6 @@ from tests.test_channel_tree import a_house as a_house_in_memory
 
 HOUR = 3600.0
 
-IDLE = 0.02
-"""Seconds that the clock leaves the journal's threads before it goes on."""
-
 
 class Wall:
     """A wall clock that goes with trio's, and is set now and then."""
@@ -50,14 +47,9 @@ class Wall:
         return NOW + self.set_by + trio.current_time() - self._began
 
 
-@pytest.fixture
-def clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=IDLE)
-
-
 @pytest.mark.parametrize("jumps", [(HOUR, -HOUR), (-HOUR, HOUR), (-HOUR, -HOUR), (HOUR, HOUR)], ids=str)
 async def test_serials_only_ever_rise_and_followers_miss_nothing_when_the_clock_jumps_among_publishes(
-    tmp_path: Path, clock: trio.testing.MockClock, jumps: tuple[float, float]
+    tmp_path: Path, patient_clock: trio.testing.MockClock, jumps: tuple[float, float]
 ) -> None:
     wall = Wall()
     async with a_house(tmp_path, now=wall, ages=Ages(wall)) as house:
@@ -85,7 +77,7 @@ async def test_serials_only_ever_rise_and_followers_miss_nothing_when_the_clock_
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_a_publish_that_is_repeated_after_the_clock_jumped_is_stored_once(
-    tmp_path: Path, clock: trio.testing.MockClock, jump: float
+    tmp_path: Path, patient_clock: trio.testing.MockClock, jump: float
 ) -> None:
     wall = Wall()
     async with opened(tmp_path, wall, ages=Ages(wall), remember_ids=600.0) as journal:
@@ -96,7 +88,7 @@ async def test_a_publish_that_is_repeated_after_the_clock_jumped_is_stored_once(
 
 
 async def test_history_neither_hides_nor_loses_what_is_young_when_the_clock_jumps(
-    tmp_path: Path, clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: trio.testing.MockClock
 ) -> None:
     wall = Wall()
     async with opened(tmp_path, wall, ages=Ages(wall)) as journal:
@@ -109,7 +101,7 @@ async def test_history_neither_hides_nor_loses_what_is_young_when_the_clock_jump
 
 
 async def test_what_is_old_goes_also_after_a_jump_and_at_most_a_tenth_early(
-    tmp_path: Path, clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: trio.testing.MockClock
 ) -> None:
     wall = Wall()
     async with opened(tmp_path, wall, ages=Ages(wall)) as journal:
@@ -126,7 +118,7 @@ async def test_what_is_old_goes_also_after_a_jump_and_at_most_a_tenth_early(
 
 
 async def test_what_is_said_after_the_clock_was_set_back_is_not_old_and_its_id_not_forgotten(
-    tmp_path: Path, clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: trio.testing.MockClock
 ) -> None:
     wall, kept = Wall(), History(messages=100, age=Duration(600))
     ages, last, said = Ages(wall), 0, list[bytes]()
@@ -134,7 +126,7 @@ async def test_what_is_said_after_the_clock_was_set_back_is_not_old_and_its_id_n
         for minutes, jump in ((0, 0.0), (0, -HOUR), (11, 0.0), (11, 0.0), (30, 0.0), (20, 0.0)):
             wall.set_by += jump
             for _ in range(3 * minutes):
-                clock.jump(20)
+                patient_clock.jump(20)
                 ages()
             said.append(f"{len(said)}".encode())
             for fresh in (True, False):
@@ -197,7 +189,7 @@ def access_at(wall: Callable[[], float]) -> Access:
 
 
 async def test_a_request_is_not_repeated_by_whoever_sets_the_clock_forward_and_back(
-    clock: trio.testing.MockClock,
+    patient_clock: trio.testing.MockClock,
 ) -> None:
     wall = Wall()
     access = access_at(wall)
@@ -211,7 +203,7 @@ async def test_a_request_is_not_repeated_by_whoever_sets_the_clock_forward_and_b
 
 
 async def test_a_revoked_token_stays_revoked_when_the_clock_goes_forward_and_back(
-    tmp_path: Path, clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: trio.testing.MockClock
 ) -> None:
     wall = Wall()
     async with opened(tmp_path, wall, ages=Ages(wall)) as journal:

@@ -20,15 +20,7 @@ from sower.errors import JournalFailed, StoreError
 from tests.faults.disk import Disk, a_disk
 from tests.faults.house import HISTORY, PATIENCE, House, a_house, stored
 from tests.store.opened import serial
-
-IDLE = 0.005
-"""Seconds of quiet after which the daemon's clock goes on to the next deadline."""
-
-
-@pytest.fixture
-def clock() -> trio.testing.MockClock:
-    """The daemon's clock: what it waits for costs no time."""
-    return trio.testing.MockClock(autojump_threshold=IDLE)
+from tests.store.patient import Patient
 
 
 async def daily_work(house: House) -> None:
@@ -63,7 +55,8 @@ async def daily_work(house: House) -> None:
 class Faults:
     """The disk is ill from its Nth operation on, for so many operations. error: what it says, None where it hangs."""
 
-    def __init__(self, disk: Disk, at: int, lasting: float, error: type[apsw.Error] | None) -> None:
+    def __init__(self, disk: Disk, at: int, lasting: float, error: type[apsw.Error] | None, patient: Patient) -> None:
+        self._patient, self._token = patient, trio.lowlevel.current_trio_token()
         self._first, self._last, self._error = at, at + lasting, error
         self._well = threading.Event()
         self.struck = 0
@@ -74,7 +67,7 @@ class Faults:
             return
         self.struck += 1
         if self._error is None:
-            self._well.wait()
+            self._patient.hang(self._token, self._well)
         else:
             raise self._error(f"injected at operation {number}, a {what}")
 
@@ -89,9 +82,8 @@ class Faults:
         self._well.set()
 
 
-async def a_day_with_faults(folder: Path, disk: Disk, at: int, lasting: float, error: type[apsw.Error] | None) -> bool:
+async def a_day_with_faults(folder: Path, disk: Disk, faults: Faults, at: int) -> bool:
     """Everything that is promised when the disk does this. Whether there was an Nth operation."""
-    faults = Faults(disk, at, lasting, error)
     epoch = ""
     for _ in range(3):
         try:
@@ -163,7 +155,7 @@ EVERY = int(os.environ.get("SOWER_TEST_EVERY", "9"))
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # SQLite outlives some faults by itself
 @pytest.mark.parametrize("ill", ILLS)
 async def test_a_disk_that_falls_ill_at_its_nth_operation_loses_and_doubles_nothing_that_was_acknowledged(
-    tmp_path: Path, clock: trio.testing.MockClock, ill: str
+    tmp_path: Path, patient: Patient, patient_clock: trio.testing.MockClock, ill: str
 ) -> None:
     error, lasting = ILLS[ill]
     struck = 0
@@ -171,7 +163,7 @@ async def test_a_disk_that_falls_ill_at_its_nth_operation_loses_and_doubles_noth
         (folder := tmp_path / str(at)).mkdir()
         with a_disk() as disk:
             try:
-                struck += await a_day_with_faults(folder, disk, at, lasting, error)
+                struck += await a_day_with_faults(folder, disk, Faults(disk, at, lasting, error, patient), at)
             except BaseException as problem:
                 problem.add_note(f"the disk fell ill at operation {at}")
                 raise

@@ -34,9 +34,9 @@ from sower.polling.places import Places
 from sower.polling.polls import Polls
 from sower.polling.roster import Roster
 from tests.model.speakers import APP, Ably, Link, Native, Pusher, Speaker, Stretch, Transport
-from tests.model.watched import WatchedJournal
 from tests.polling.test_polls import Room
 from tests.store.opened import NOW
+from tests.store.watched import WatchedJournal
 from tests.test_channel_tree import Waiting
 
 KEPT = 3

@@ -49,6 +49,7 @@ from sower.polling.polls import MOST_TOLD, Polls
 from sower.polling.roster import Roster
 from sower.store.shelf import JournalShelf
 from tests.store.opened import opened
+from tests.store.watched import WatchedJournal
 
 APP = App(id="1", key="k", secret="s" * 16, pubnub=PubnubSettings(announce_max=2))
 RULES = (
@@ -96,6 +97,11 @@ class House:
             groups,
             room,
         )
+
+    async def settle(self) -> None:
+        """Let everything happen that was begun; polls look again after a moment."""
+        assert isinstance(self.hub.journal, WatchedJournal)
+        await self.hub.journal.quiet(0.01)
 
     def publish(self, channel: str, data: str, **more: Any) -> None:
         self.hub.publish(
@@ -149,10 +155,6 @@ def feeds(house: House) -> list[Feed]:
     return [one for one in gc.get_objects() if isinstance(one, Feed) and one.node is house.places]
 
 
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked(0.01)
-
-
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_client_that_polls_hears_each_message_of_all_its_channels_once_and_in_order(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -201,7 +203,7 @@ async def test_what_is_older_than_the_rings_is_read_from_the_journal_without_a_s
         sources = [channel("kept-a"), channel("kept-b")]
         for number in range(230):
             house.publish(["kept-a", "kept-b"][number % 3 == 0], number)  # type: ignore[arg-type]
-        await settle()
+        await house.settle()
         for repeat in range(2):  # with feeds that are new, and with feeds whose rings have moved on
             heard: list[Any] = []
             cursor = 1
@@ -214,7 +216,7 @@ async def test_what_is_older_than_the_rings_is_read_from_the_journal_without_a_s
             assert sorted(data(heard)) == list(range(230 + 250 * repeat))
             for number in range(230, 230 + 250):
                 house.publish("kept-a", number)  # type: ignore[arg-type]
-            await settle()
+            await house.settle()
 
 
 async def test_an_envelope_is_encoded_once_for_all_polls_and_a_filter_asked_once(tmp_path: Path) -> None:
@@ -264,10 +266,10 @@ async def test_a_filter_is_not_kept_longer_than_the_polls_that_have_it(tmp_path:
 
     async with a_house(tmp_path) as house:
         cursor, _ = await house.poll(channel("fleeting"))
-        await settle()
+        await house.settle()
         for _ in range(3):
             house.publish("fleeting", "x")
-        await settle()
+        await house.settle()
         for _ in range(20):
             assert len((await house.poll(channel("fleeting"), cursor=cursor, passes=made_up()))[1]) == 3
         gc.collect()
@@ -282,13 +284,13 @@ async def test_what_one_poll_raises_ends_it_alone(tmp_path: Path, name: str) -> 
     async with a_house(tmp_path) as house:
         if name == "kept-a":
             house.publish(name, "kept before anybody polled")
-            await settle()
+            await house.settle()
         polled = Polled(Credentials(), Poll((channel(name),), 1, None, faulty), WORDS)
         assert house.polls.begin(ANYBODY, polled, house.room) is None  # type: ignore[arg-type]
         (held,) = house.room.held
-        await settle()
+        await house.settle()
         house.publish(name, "news")
-        await settle()
+        await house.settle()
         assert held.response.status == 500
         assert (await house.poll(channel(name), cursor=1))[1]
 
@@ -298,7 +300,7 @@ async def test_of_a_client_that_is_gone_nothing_is_left(tmp_path: Path) -> None:
         cursor, _ = await house.poll(channel("room"), user="ada")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: house.poll(channel("room"), cursor=cursor, user="ada"))
-            await settle()
+            await house.settle()
             (track,) = house.places.of("1", [channel("room")], WORDS)
             assert isinstance(track, Track)
             (tap,) = track.spring.tree.state.taps
@@ -318,7 +320,7 @@ async def test_a_poll_without_news_is_answered_empty_and_goes_on_from_there(tmp_
                 assert (answered >= cursor, envelopes) == (True, [])
 
             nursery.start_soon(wait)
-            await settle()
+            await house.settle()
             held = house.room.held[0]
             held.answer(held.waiter.expired())
 
@@ -327,7 +329,7 @@ async def test_a_wildcard_finds_what_its_channels_said_before_it_knew_them(tmp_p
     async with a_house(tmp_path) as house:
         for name in ("kept.a", "kept.b", "other"):
             house.publish(name, name)
-            await settle()
+            await house.settle()
         _, envelopes = await house.poll(Source(Reach.PREFIX, "kept."), cursor=1)
         assert data(envelopes) == ["kept.a", "kept.b"]
         assert envelopes[0]["b"] == "kept.*"
@@ -339,7 +341,7 @@ async def test_channels_are_gone_through_once_for_all_wildcards_of_a_poll(
     """Anybody may name 2,000: once for each of them, among 10,000 channels, was eight seconds."""
     async with a_house(tmp_path) as house:
         await house.poll(channel("a.1"), channel("a.b.1"), channel("b.1"), channel("c"))
-        await settle()
+        await house.settle()
         looked: list[str] = []
         trees = house.hub.trees
         monkeypatch.setattr(house.hub, "trees", lambda app, prefix: looked.append(prefix) or trees(app, prefix))
@@ -348,7 +350,7 @@ async def test_channels_are_gone_through_once_for_all_wildcards_of_a_poll(
         assert len(looked) == 1
         for name in ("a.1", "a.b.1", "b.1", "c"):
             house.publish(name, name)
-        await settle()
+        await house.settle()
         assert sorted(data((await house.poll(*named, cursor=cursor))[1])) == ["a.1", "a.b.1", "b.1"]
 
 
@@ -357,7 +359,7 @@ async def test_deleted_messages_are_not_brought_back_by_a_ring(tmp_path: Path) -
         cursor, _ = await house.poll(channel("kept"))
         for word in ("one", "two", "three"):
             house.publish("kept", word)
-        await settle()
+        await house.settle()
         _, envelopes = await house.poll(channel("kept"), cursor=cursor)
         second = int(envelopes[1]["p"]["t"])
         await house.hub.journal.delete("1", "kept", second - 1, second + 1)
@@ -387,7 +389,7 @@ async def test_a_member_stays_while_it_polls_and_is_lost_when_its_time_is_over(t
         _, envelopes = await house.poll(*watching, cursor=cursor)
         assert (data(envelopes)[0]["action"], data(envelopes)[0]["occupancy"]) == ("timeout", 0)
         house.roster.attend("1", "ada", ["room"], 20.0, {})
-        await settle()
+        await house.settle()
         tree = house.hub.look("1", "room")
         assert tree is not None
         assert tree.state is not None
@@ -406,7 +408,7 @@ async def test_who_is_in_a_private_channel_is_not_told_through_a_group_and_nobod
         await house.roster.set_state(ANYBODY, "", SetState(group, "ada", b'{"a":1}', 300.0))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: house.poll(Source(Reach.GROUP, "mine"), cursor=1, user="ada"))
-            await settle()
+            await house.settle()
             nursery.cancel_scope.cancel()
         everything = (await house.roster.read_members(SERVER, "", ReadMembers(group))).rooms
         assert [(room.channel, [m.user for m in room.members]) for room in everything] == [
@@ -436,7 +438,7 @@ async def test_a_token_of_one_user_does_not_set_the_state_of_another(tmp_path: P
         with pytest.raises(UserMismatch):
             await house.roster.set_state(ada, "", SetState(room, "bob", b'{"a":1}', 300.0))
         await house.roster.set_state(ada, "", SetState(room, "ada", b'{"a":1}', 300.0))
-        await settle()
+        await house.settle()
         (told,) = (await house.roster.read_members(SERVER, "", ReadMembers(room))).rooms
         assert [member.user for member in told.members] == ["ada"]
 
@@ -444,13 +446,13 @@ async def test_a_token_of_one_user_does_not_set_the_state_of_another(tmp_path: P
 async def test_idle_feeds_are_let_go_and_their_channels_with_them(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         await house.poll(channel("fleeting"), Source(Reach.PREFIX, "a."))
-        await settle()
+        await house.settle()
         assert house.hub.look("1", "fleeting") is not None
         house.places.sweep(trio.current_time() + LINGER + 1)
-        await settle()
+        await house.settle()
         for _ in range(3):
             house.hub.sweep()
-            await settle()
+            await house.settle()
         assert house.hub.look("1", "fleeting") is None
         assert not house.places.followed("1", "a.b")
 
@@ -463,7 +465,7 @@ async def test_groups_wildcards_and_channels_that_clients_make_up_are_let_go_pas
         for reach, end in ((Reach.GROUP, ""), (Reach.PREFIX, "."), (Reach.CHANNEL, "")):
             for number in range(10):
                 await house.poll(*(Source(reach, f"made-up-{number}-{one}{end}") for one in range(10)))
-                await settle()  # far from the time of the next sweep
+                await house.settle()  # far from the time of the next sweep
             bundles = house.places._bundles
             assert len(bundles) + len(feeds(house)) <= 2 * 20 + 10
         cursor, _ = await house.poll(Source(Reach.PREFIX, "made-up-9-9."))
@@ -498,7 +500,7 @@ async def test_polls_hear_of_a_channel_that_could_not_be_read_for_a_while(
 
             patched.setattr(house.hub.journal, "head", fail)
             cursors = [(await house.poll(source))[0] for source in sources]
-            await settle()
+            await house.settle()
         house.hub.sweep()
         assert len(house.hub) == 0, "nobody is there, as far as the hub knows"
         house.places.sweep(trio.current_time())
@@ -512,7 +514,7 @@ async def test_a_channel_that_is_polled_by_its_name_and_by_a_wildcard_has_one_fe
     async with a_house(tmp_path) as house:
         await house.poll(Source(Reach.PREFIX, "a."))
         await house.poll(channel("a.b"))
-        await settle()
+        await house.settle()
         assert len(feeds(house)) == 1
 
 
@@ -520,7 +522,7 @@ async def test_a_channel_that_is_polled_by_its_name_and_by_a_wildcard_has_one_fe
 async def test_whoever_goes_while_the_channel_can_do_nothing_is_gone_afterwards(tmp_path: Path, at_once: bool) -> None:
     async with a_house(tmp_path) as house:
         (attendee,) = house.roster.attend("1", "ada", ["room"], 20.0, {})
-        await settle()
+        await house.settle()
         tree = attendee.tree
         assert tree.state is not None
         if at_once:
@@ -528,7 +530,7 @@ async def test_whoever_goes_while_the_channel_can_do_nothing_is_gone_afterwards(
         else:
             house.roster.lose(attendee)
         tree.refuse_waiting(JournalFailed("The disk hangs."))
-        await settle()
+        await house.settle()
         assert not tree.state.presence
 
 
@@ -536,10 +538,10 @@ async def test_who_left_does_not_bring_a_forgotten_channel_back_when_its_time_is
     async with a_house(tmp_path) as house:
         (attendee,) = house.roster.attend("1", "ada", ["room"], 20.0, {})
         await house.roster.leave(SERVER, "", Absent(Names(("room",)), "ada"))
-        await settle()
+        await house.settle()
         for _ in range(3):
             house.hub.sweep()
-            await settle()
+            await house.settle()
         assert house.hub.look("1", "room") is None
         attendee.tend(trio.current_time() + 21, 0.0)
         assert not attendee.tree.running, "nobody would ever end its tasks"
@@ -552,10 +554,10 @@ async def test_a_feed_that_is_let_go_is_freed_by_its_counts(tmp_path: Path) -> N
         try:
             await house.poll(channel("kept"), channel("fleeting", presence=True))
             house.publish("kept", "said")
-            await settle()
+            await house.settle()
             assert len(feeds(house)) == 2
             house.places.sweep(trio.current_time() + LINGER + 1)
-            await settle()
+            await house.settle()
             assert feeds(house) == []
         finally:
             gc.enable()
@@ -570,7 +572,7 @@ async def test_what_is_kept_for_polls_has_a_bound_in_all_and_the_journal_has_the
         for word in range(6):
             for name in names:
                 house.publish(name, f"{word}" + "x" * 4096)
-                await settle()
+                await house.settle()
                 assert sum(track.size for feed in feeds(house) for track in feed.tracks) <= most
         left = {feed.name: len(feed.messages.ring) for feed in feeds(house)}
         assert (left["fleeting-0"], left["fleeting-9"], left["kept-0"] < 6) == (6, 6, True), "the journal has kept-0's"
@@ -578,7 +580,7 @@ async def test_what_is_kept_for_polls_has_a_bound_in_all_and_the_journal_has_the
             assert len((await house.poll(channel(name), cursor=cursors[name]))[1]) == 6, name
         house.places.use(msgspec.structs.replace(CONFIG, limits=Limits(polled=Size(100 * 1024))))
         house.publish("fleeting-9", "one more")
-        await settle()
+        await house.settle()
         left = {feed.name: len(feed.messages.ring) for feed in feeds(house)}
         assert (left["fleeting-0"], left["fleeting-9"]) == (0, 7), "what was polled last is let go last"
 
@@ -589,7 +591,7 @@ async def test_above_a_crowd_single_comings_are_gathered(tmp_path: Path) -> None
         cursor, _ = await house.poll(*watching)
         for user in "abcd":
             house.roster.attend("1", user, ["room"], 20.0, {})
-        await settle()
+        await house.settle()
         (track,) = house.places.of("1", watching[:1], WORDS)
         assert isinstance(track, Track)
         (feed,) = feeds(house)
@@ -600,7 +602,7 @@ async def test_above_a_crowd_single_comings_are_gathered(tmp_path: Path) -> None
 
 
 async def test_a_poll_that_begins_below_a_message_in_flight_is_answered_when_that_ends_without_a_word(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: trio.testing.MockClock
 ) -> None:
     async with a_house(tmp_path) as house:
         here, answered = Source(Reach.CHANNEL, "open"), list[Any]()

@@ -9,7 +9,7 @@ from typing import Any
 
 from sower.config import Duration, History
 from sower.core.message import SERIALS_PER_SECOND, Message
-from sower.store.journal import Journal
+from tests.store.watched import WatchedJournal
 
 NOW = 1_800_000_000.0
 HISTORY = History(messages=1000, age=Duration(3600))
@@ -25,7 +25,7 @@ def message(n: int, *, id: str | None = None, at: float = NOW) -> Message:
 
 
 @asynccontextmanager
-async def opened(folder: Path, now: Callable[[], float] = lambda: NOW, **more: Any) -> AsyncGenerator[Journal]:
+async def opened(folder: Path, now: Callable[[], float] = lambda: NOW, **more: Any) -> AsyncGenerator[WatchedJournal]:
     options: dict[str, Any] = {
         "sync": "normal",
         "remember_ids": 600.0,
@@ -34,5 +34,5 @@ async def opened(folder: Path, now: Callable[[], float] = lambda: NOW, **more: A
         "boot_id": "boot",
         **more,
     }
-    async with Journal.open(str(folder / "sower.db"), now=now, **options) as journal:
+    async with WatchedJournal.open(str(folder / "sower.db"), now=now, **options) as journal:
         yield journal

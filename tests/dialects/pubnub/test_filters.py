@@ -168,9 +168,9 @@ def test_only_short_expressions_and_patterns_are_remembered() -> None:
 
 def test_no_pattern_is_slow() -> None:
     test = compiled(f"data.t LIKE '{'*a' * 200}*b'")
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not test(message(data={"t": "a" * 60_000}))
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 NUMBERS = st.integers(-5, 5)

@@ -111,9 +111,9 @@ def test_a_pattern_is_checked_when_it_is_granted_and_cannot_be_slow() -> None:
         draft(0, 1, {}, {"channels": {"(": 1}}, None, None)
     with pytest.raises(BadGrant):
         draft(0, 1, {"channels": {"a": 256}}, {}, None, None)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not Expression("^(a+)+$").matches("a" * 200 + "b")
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
     assert not Expression(".*").matches("[meta]activity")
 
 
@@ -138,11 +138,11 @@ def test_a_token_in_which_few_bytes_stand_for_many_is_none(meta: bytes) -> None:
     fields = {b"v": 2, b"t": 1, b"ttl": 1, b"res": nobody, b"pat": nobody, b"sig": b"x" * 32}
     whole = b"\xa7" + b"".join(map(cbor2.dumps, (part for field in fields.items() for part in field)))
     token = base64.urlsafe_b64encode(whole + cbor2.dumps(b"meta") + meta).decode()
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not is_token(token)
     with pytest.raises(BadToken):
         verify_token(token, "sub-k", CREDENTIALS, 0.0)
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
     plain = base64.urlsafe_b64encode(whole + cbor2.dumps(b"meta") + cbor2.dumps(2**70)).decode()
     assert is_token(plain), "large numbers are JSON too"
 

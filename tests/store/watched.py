@@ -1,4 +1,4 @@
-"""The journal as a model needs it: it says when it is idle, and its commits can be held up."""
+"""The journal as tests need it: it says when it is idle, and its commits can be held up."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class WatchedJournal(Journal):
         with self._counted():
             return await super()._within(*what)
 
-    async def sweep(self, *what: Any) -> None:
+    async def sweep(self, *what: Any, **more: Any) -> None:
         with self._counted():
-            await super().sweep(*what)
+            await super().sweep(*what, **more)
 
     @contextmanager
     def _counted(self) -> Generator[None]:
@@ -59,10 +59,10 @@ class WatchedJournal(Journal):
             self.under_way -= 1
             self._ended.set()
 
-    async def quiet(self) -> None:
-        """Wait until nobody can do anything until something happens."""
-        await trio.testing.wait_all_tasks_blocked()
+    async def quiet(self, seconds: float = 0.0) -> None:
+        """Wait until nobody can do anything until something happens, and nothing happens for so long."""
+        await trio.testing.wait_all_tasks_blocked(seconds)
         while self.under_way:
             self._ended = trio.Event()
             await self._ended.wait()
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked(seconds)
