@@ -330,9 +330,9 @@ class Clients:
 
     def drop(self, session: Session, subscription: Subscription) -> None:
         """End a subscription, and what was proved for it; its member leaves at once."""
-        name = subscription.channel
-        if session.grant.expires is None and not name.startswith(OF_USER):
-            session.grant = session.grant.without(name)
+        name, grant = subscription.channel, session.grant
+        if grant.expires is None and not (grant.closed or name.startswith(OF_USER)):  # else it is a key's or a token's
+            session.grant = grant.without(name)
         session.subscriptions = tuple(s for s in session.subscriptions if s is not subscription)
         subscription.end(at_once=True)
 

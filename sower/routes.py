@@ -36,7 +36,8 @@ from sower.net.frames import Compression, WebSocketFraming
 from sower.net.framing import FramedAudience, Framing, StreamFraming
 from sower.net.http import Request, Response
 from sower.net.routing import HttpEndpoint, Router, SocketEndpoint, Taken, TakingEndpoint, When
-from sower.net.session import CLOSE_WITHIN, SECRET_DIGITS, Session
+from sower.net.session import CLOSE_WITHIN, Session
+from sower.net.shared import SECRET_DIGITS
 from sower.net.sockjs import SockJsFraming
 from sower.net.wire import Wire
 from sower.polling.polls import Polls

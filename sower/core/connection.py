@@ -10,13 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from typing import NamedTuple
 
 from sower.core.grants import Credential, check_signature, sign
-from sower.errors import BadSignature
+from sower.errors import BadParameter, BadSignature
 
 NAME_BYTES = 9
 """Twelve characters of base64url."""
+
+_ID = re.compile(r"([\w-]{12}):\d+:\d+\Z", re.ASCII)
+"""How the messages of a connection are called: by its name, and two numbers."""
 
 
 class Continued(NamedTuple):
@@ -29,6 +33,16 @@ class Continued(NamedTuple):
 def name_of(session: str) -> str:
     """What a new connection over this session is called."""
     return base64.urlsafe_b64encode(hashlib.blake2b(session.encode(), digest_size=NAME_BYTES).digest()).decode()
+
+
+def check_id(given: str, connection: str | None) -> None:
+    """Whether a message may be called so. connection: whose message it is, where it came over one.
+
+    What others call theirs is no secret, and theirs would be taken for repetitions. Raises BadParameter.
+    """
+    named = _ID.match(given)
+    if named is not None and named[1] != connection:
+        raise BadParameter(f"The id {given[:64]!r} is one of another connection's messages.")
 
 
 def state(credential: Credential, connection: str, session: str, user: str | None) -> str:

@@ -96,7 +96,9 @@ class Presence:
             return changes
         self._stay(said.user, said.connection, before)
         before.owner = owner
-        if said.id is None or said.id != before.appearance.id:
+        if not _repeats(said, before.appearance, keep=keep):
+            if said.id is None:
+                said = msgspec.structs.replace(said, did=Did.UPDATED)  # it is the daemon's word that it entered
             before.appearance = said
             changes.append(said)
         return changes
@@ -196,3 +198,10 @@ class Presence:
             return [said]
         del self._members[user]
         return [said, Left(user, member.meta, lost)]
+
+
+def _repeats(said: Appearance, last: Appearance, *, keep: bool) -> bool:
+    """Whether a connection says nothing that it did not say before: who polls says who it is again and again."""
+    if said.id is not None:
+        return said.id == last.id
+    return keep or (said.meta, said.extra) == (last.meta, last.extra)

@@ -151,6 +151,10 @@ class Conversation(Protocol):
         """Whether the socket ends when this command is refused."""
         ...
 
+    def loses(self, command: SocketCommand | None) -> str:
+        """The channel that the client follows no longer, for all it knows, when this is refused; empty for none."""
+        return ""
+
     def close(self, error: SowerError) -> int:
         """The code that a socket which ends for this error is closed with."""
         ...

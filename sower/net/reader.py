@@ -14,7 +14,8 @@ import structlog
 import trio
 
 from sower.net.framing import NO_FAREWELL, Farewell
-from sower.net.session import SECRET_DIGITS, Session
+from sower.net.session import Session
+from sower.net.shared import SECRET_DIGITS
 
 log = structlog.get_logger(__name__)
 

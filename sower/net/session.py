@@ -31,7 +31,7 @@ from sower.errors import (
 )
 from sower.net.backlog import Backlog
 from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Received
-from sower.net.shared import Shared
+from sower.net.shared import SECRET_DIGITS, Shared
 from sower.net.speech import Speech
 from sower.net.wire import Wire
 
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 CLOSE_WITHIN = 5.0
 """Seconds that a client has to answer a close frame. websockets' close_timeout is 10, Centrifuge's 1."""
-
-SECRET_DIGITS = 12
-"""Hexadecimal digits of a session's secret, with which its id begins."""
 
 READ = 16 * 1024
 """Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
@@ -202,8 +199,11 @@ class Session:
         """Say why a command was not done; where the protocol has it so, that ends the session."""
         if self.conversation.ends(command):
             self.end(error)
-        else:
-            self._say(self.conversation.refuse(command, error))
+            return
+        followed = self.subscription(self.conversation.loses(command))
+        if followed is not None:
+            self._shared.door.drop(self, followed)
+        self._say(self.conversation.refuse(command, error))
 
     def turn_away(self, subscription: Subscription, command: Subscribe, error: SowerError) -> None:
         """Say that a channel did not let it in: what was begun there is no subscription."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sower.inbox import Subscription
     from sower.net.session import Session
 
+SECRET_DIGITS = 12
+"""Hexadecimal digits of a session's secret, with which its id begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

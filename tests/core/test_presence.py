@@ -245,11 +245,20 @@ def test_last_words_that_say_something_are_told_and_silent_ones_repeat_all_that_
         assert gone.id == "bye"
 
 
-def test_what_is_said_again_under_the_same_id_is_not_told_twice_and_without_one_it_is() -> None:
+def test_what_is_said_again_is_not_told_twice_under_the_same_id_and_without_one_where_it_is_nothing_new() -> None:
     presence = Presence(grace=0.0, most=9)
-    for event, told in (("1", 1), ("1", 0), ("2", 1), (None, 1), (None, 1)):
-        changes = presence.enter(said("ada", "tab", b"1", event=event), "tab")
-        assert len([change for change in changes if isinstance(change, Appearance)]) == told
+    for event, meta, keep, told in (
+        ("1", b"1", False, [Did.ENTERED]),
+        ("1", b"2", False, []),
+        ("2", b"1", False, [Did.ENTERED]),
+        (None, b"1", False, []),
+        (None, b"2", False, [Did.UPDATED]),
+        (None, b"null", True, []),
+        (None, b"2", False, []),
+    ):
+        changes = presence.enter(said("ada", "tab", meta, event=event), "tab", keep=keep)
+        assert [change.did for change in changes if isinstance(change, Appearance)] == told
+    assert [seen.meta for seen in presence.seen()] == [b"2"]
 
 
 def test_of_two_users_of_one_connection_the_one_that_comes_back_ends_its_own_grace_period_alone() -> None:

@@ -81,6 +81,11 @@ def read_name(written: str | None) -> Named:
     return Named(name, params)
 
 
+def bare_name(written: str | None) -> str:
+    """The channel that is meant by what a client wrote, or by its own name; there may be none such."""
+    return written.partition("]")[2] if written and written.startswith("[?") else written or ""
+
+
 def read_rewind(text: str) -> Rewind:
     """`N` messages, or those of a period: 30s, 5m, 2h. Raises BadParameter."""
     number, unit = (text[:-1], text[-1:]) if text[-1:] in UNITS else (text, "")

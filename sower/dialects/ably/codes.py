@@ -77,7 +77,9 @@ ON_A_CHANNEL: dict[tuple[type[SowerError], type], Code] = {
 
 NOT_THIS_CLIENT = Code(40102, 401)
 NOT_CONTINUED = Code(80018, 400)
-NO_CONTINUITY = Code(90003, 400)
+NO_CONTINUITY = ErrorInfo(
+    "Messages after this position are gone, or it is unknown: continuity is not guaranteed.", 90003, 400
+)
 
 
 def code_of(error: SowerError, command: SocketCommand | None = None) -> Code:

@@ -27,6 +27,7 @@ from sower.dialects.ably.acknowledgements import Acknowledgements
 from sower.dialects.ably.channels import (
     CAPABILITIES,
     ChannelWords,
+    bare_name,
     granted,
     known_params,
     read_name,
@@ -355,7 +356,7 @@ class AblyConversation(Conversation):
             channelSerial=serials.attached(welcome.follows or welcome.position, welcome.moment),
             flags=int(flags),
             params=words.params or None,
-            error=NO_CONTINUITY if lost else None,
+            error=codes.NO_CONTINUITY if lost else None,
         )
         return (self._encode(attached), *(self._sync(name, welcome) if shows else ()))
 
@@ -400,6 +401,10 @@ class AblyConversation(Conversation):
         """What cannot be read, and a token that is not taken."""
         return isinstance(command, Renew) or (isinstance(command, Complain) and command.final)
 
+    def loses(self, command: SocketCommand | None) -> str:
+        """After an ERROR on a channel the client takes it for failed, and tells nobody what comes there."""
+        return bare_name(command.channel) if isinstance(command, Subscribe | Unsubscribe | Complain) else ""
+
     def close(self, error: SowerError) -> int:
         """A client that asked for it is closed normally."""
         return NORMAL if isinstance(error, Finished) else error.close
@@ -440,7 +445,3 @@ PUBLISHING = frozenset({Can.PUBLISH})
 
 NORMAL = 1000
 """RFC 6455 section 7.4.1."""
-
-NO_CONTINUITY = codes.ErrorInfo(
-    "Messages after this position are gone, or it is unknown: continuity is not guaranteed.", *codes.NO_CONTINUITY
-)

@@ -85,6 +85,26 @@ async def test_a_message_id_that_was_published_before_is_acknowledged_with_the_f
         assert [(await heard(script, "ada", "room"))["name"] for _ in range(2)] == ["e", "last"]
 
 
+async def test_nobody_publishes_under_an_id_of_another_connection_which_would_be_taken_for_said_already(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (daemon, script):
+        ada, eve = await connected(script, "ada"), await connected(script, "eve")
+        await ok(script, "attach", client="ada", channel="room")
+        await ok(script, "rest", client="server")
+        forged = [{"id": f"{ada}:0:0", "name": "forged"}]
+        for client in ("eve", "server"):
+            assert await refused(script, "publish", client=client, channel="room", messages=forged) == 40003
+        told = await daemon.request(
+            "POST", "/events/publish", json={"channel": "room", "event": "forged", "id": f"{ada}:0:0"}
+        )
+        assert (told.status_code, told.json()["error"]["code"]) == (400, "bad_parameter")
+        for client, message_id in (("ada", None), ("eve", f"{eve}:9:9"), ("server", "own:0")):
+            await ok(script, "publish", client=client, channel="room", messages=[{"id": message_id, "name": client}])
+        pages = await ok(script, "history", client="ada", channel="room", params={"direction": "forwards"})
+        assert [m["name"] for m in pages[0]] == ["ada", "eve", "server"]
+
+
 async def test_live_order_and_history_are_one_order_whoever_publishes(tmp_path: Path) -> None:
     async with world(tmp_path, "msgpack") as (_, script):
         for client in ("ada", "bob", "ear", "eve"):

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
-from tests.sdk.ably.world import ABLY_KEY, connected, heard, ok, world
+from tests.sdk.ably.world import ABLY_KEY, LIMITED_KEY, connected, heard, ok, refused, world
 
 WIRES = ["json", "msgpack"]
 BOTH = [(wire, sdk) for wire in WIRES for sdk in ("sdk.cjs", "sdk.py")]
@@ -221,6 +221,27 @@ async def test_a_channel_is_attached_with_the_modes_that_are_asked_for(tmp_path:
         assert (await heard(script, "deaf", "room"))["name"] == "2"
         changes = script.told("change", client="deaf")
         assert all(change["resumed"] for change in changes[2:]), changes
+
+
+async def test_who_was_refused_on_a_channel_that_it_followed_is_not_told_that_it_missed_nothing(
+    tmp_path: Path,
+) -> None:
+    """The SDK takes the channel for failed, and throws away what comes there."""
+    async with world(tmp_path) as (_, script):
+        await connected(script, "ada", key=LIMITED_KEY, clientId="ada")
+        await connected(script, "bob")
+        for channel, wrong, right in (
+            ("news:a", {"modes": ["PUBLISH"]}, {"modes": ["SUBSCRIBE"]}),
+            ("chat", {"params": {"rewind": "x"}}, {"params": {}}),
+        ):
+            await ok(script, "attach", client="ada", channel=channel)
+            await refused(script, "set_options", client="ada", channel=channel, options=wrong)
+            await ok(script, "publish", client="bob", channel=channel, messages=[{"name": "missed"}])
+            await ok(script, "attach", client="ada", channel=channel, options=right)
+            attached = script.told("resumed", client="ada", channel=channel, change="attached")
+            assert [told["resumed"] for told in attached] == [False, False]
+            await ok(script, "publish", client="bob", channel=channel, messages=[{"name": "heard"}])
+            assert (await heard(script, "ada", channel))["name"] == "heard"
 
 
 async def test_a_ping_is_answered(tmp_path: Path) -> None:

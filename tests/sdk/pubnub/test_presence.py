@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.daemon import KEY, SECRET
 from tests.sdk.pubnub.world import SIGNING, World, until, world
 
 LOOPS = pytest.mark.parametrize("engine", [True, False], ids=["event engine", "legacy loop"])
@@ -77,6 +78,21 @@ async def test_two_devices_of_a_user_are_one_and_a_poll_that_closes_is_no_depart
         await w.publish("watcher", "room", "end")
         await w.messages("watcher", 4)
         assert [told["uuid"] for told in w.sdk.told("presence", client="watcher")] == ["ada"]
+
+
+async def test_a_state_that_each_poll_and_each_heartbeat_repeats_is_one_change_to_other_protocols(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, enableEventEngine=False, presenceTimeout=20, heartbeatInterval=1) as w:
+        await w.make("ada")
+        await w.subscribe("ada", "room")
+        await w.call("ada", "setState", {"channels": ["room"], "state": {"mood": "fine"}})
+        for number in range(1, 6):
+            await w.publish("ada", "room", number)
+            assert await w.messages("ada", 1) == [number]
+        ably = {"key": f"1001.{KEY}:{SECRET}", "direction": "forwards"}
+        told = await w.daemon.request("GET", "/channels/room/presence/history", auth=False, params=ably)
+        assert [(one["action"], one.get("data")) for one in told.json()] == [(2, None), (4, '{"mood":"fine"}')]
 
 
 async def test_above_a_crowd_comings_and_goings_are_told_together(tmp_path: Path) -> None:
