@@ -114,6 +114,7 @@ def _cluster(config: Config) -> Iterator[Problem]:
         ),
         (cluster.lease < 2, "lease", "is at least 2s: it outlives a few heartbeats that are lost"),
         (cluster.replicas < 0, "replicas", "must not be below 0"),
+        (cluster.replicas > LARGEST, "replicas", f"must be at most {LARGEST}"),
     ):
         if wrong:
             yield Problem(("cluster", name), text)

@@ -91,7 +91,7 @@ class Replays:
 
     def _rewound(self, command: Subscribe) -> Position:
         seconds = command.rewind.seconds if command.rewind is not None else None
-        return Position("", 0 if seconds is None else int((self._now() - seconds) * SERIALS_PER_SECOND))
+        return Position("", 0 if seconds is None else max(0, int((self._now() - seconds) * SERIALS_PER_SECOND)))
 
     def _start(self, newcomer: Subscription, replay: Replay) -> None:
         if self._nursery is not None:

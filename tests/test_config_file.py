@@ -75,6 +75,7 @@ def test_a_cluster_is_at_any_of_redis_s_places(url: str) -> None:
         (APP + '[cluster]\nprefix = "{a}"\n', "sower.toml:6: cluster.prefix: has 1 to 64 letters, digits, ., - and _"),
         (APP + '[cluster]\nlease = "1s"\n', "sower.toml:6: cluster.lease: is at least 2s"),
         (APP + "[cluster]\nreplicas = -1\n", "sower.toml:6: cluster.replicas: must not be below 0"),
+        (APP + f"[cluster]\nreplicas = {10**30}\n", f"sower.toml:6: cluster.replicas: must be at most {2**53}"),
         (APP + "[serve]\n", "sower.toml:5: serve: unknown key; did you mean server?"),
         (APP + '[[channels]]\nmach = "*"\n', "sower.toml:6: channels[0].mach: unknown key; did you mean match?"),
         (APP + "[[channels]]\n", "sower.toml:5: channels[0].match: is missing"),

@@ -17,8 +17,9 @@ from sower.cli.terminal import moment, out, plain, print_json, usage
 from sower.cli.token_formats import MAKERS, Format, Wanted
 from sower.config import App
 from sower.config_file import Loaded, find_config
-from sower.core.grants import ALGORITHM, USUAL, Can, Credential, inspect, mint
+from sower.core.grants import ALGORITHM, USUAL, Can, Credential, inspect, mint, time_claim
 from sower.core.message import check_channel_name
+from sower.errors import BadToken
 from sower.quantities import parse_duration
 from sower.store.audit import Record, append
 from sower.there import is_there
@@ -123,7 +124,7 @@ def show(made: str, now: float, *, as_json: bool) -> None:
     claims = parts["claims"]
     out.print(f"key      {plain(str(parts['header'].get('kid', '(none)')))}", markup=False)
     out.print(f"user     {plain(str(claims.get('sub', '(nobody in particular)')))}", markup=False)
-    out.print(f"expires  {expiry(claims.get('exp'), now)}", markup=False)
+    out.print(f"expires  {expiry(ends(claims), now)}", markup=False)
     channels = claims.get("channels")
     for pattern, allowed in channels.items() if isinstance(channels, dict) else ():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         out.print(f"allows   {plain(str(pattern))}: {plain(str(allowed))}", markup=False)  # pyright: ignore[reportUnknownArgumentType]
@@ -136,9 +137,17 @@ def show(made: str, now: float, *, as_json: bool) -> None:
     out.print("The signature was not checked: that needs the secret.", style="dim")
 
 
-def expiry(exp: Any, now: float) -> str:
+def ends(claims: dict[str, Any]) -> float | None:
+    """When a token ends, None where it does not say it as the daemon wants it."""
+    try:
+        return time_claim(claims, "exp")
+    except BadToken:
+        return None
+
+
+def expiry(exp: float | None, now: float) -> str:
     """When a token ends, in words."""
-    if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp < 1e11:
+    if exp is None:
         return "(never, so the daemon refuses it)"
     away = abs(exp - now)
     unit, size = next((u for u in (("d", 86400), ("h", 3600), ("m", 60)) if away >= u[1]), ("s", 1))
@@ -152,8 +161,8 @@ def suspicions(header: dict[str, Any], claims: dict[str, Any], now: float) -> li
         odd.append(f"it is signed with {plain(str(header.get('alg')))}; only {ALGORITHM} is accepted")
     if not isinstance(header.get("kid"), str):
         odd.append("its header has no kid, so no key can be found for it")
-    exp = claims.get("exp")
-    if isinstance(exp, bool) or not isinstance(exp, int | float):
+    exp = ends(claims)
+    if exp is None:
         odd.append("it never expires; a token must")
     elif exp <= now:
         odd.append("it has expired")

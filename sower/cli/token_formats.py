@@ -67,6 +67,8 @@ def ably(app: App, wanted: Wanted) -> dict[str, str]:
     """A JWT, and a signed TokenRequest that a client exchanges for a token."""
     with usage("--ttl"):
         seconds = parse_duration(wanted.ttl)
+        if seconds <= 0:
+            raise ValueError("a token is good for some time")
     with usage("--can"):
         allowed = [Can(name.strip()) for name in wanted.can.split(",")]
     credential = ably_keys(app, Credential(app.id, app.key, app.secret.encode()))[0]

@@ -126,7 +126,7 @@ class Archive:
     async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:
         """As Journal.count. Raises ClusterFailed."""
         keys = self._node.keys(app, channel)
-        args = (f"{since:017d}", most, int(history.age * 1000))
+        args = (_serial(since), most, int(history.age * 1000))
         return await self._node.line.read(histories.COUNT, (keys.kept,), args)
 
     async def delete(self, app: str, channel: str, since: int, before: int) -> None:

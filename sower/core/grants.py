@@ -310,10 +310,7 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
         raise BadToken("The token has no `exp`: a token must expire.")
     if expires + leeway <= now:
         raise TokenExpired(f"The token expired {now - expires:.0f} s ago.")
-    for claim in ("iat", "nbf"):
-        begins = time_claim(claims, claim)
-        if begins is not None and begins - leeway > now:
-            raise BadToken(f"The token's `{claim}` is {begins - now:.0f} s in the future.")
+    check_begun(claims, now, leeway)
     user, meta = _user(claims), _meta(claims)
     admin = claims.get("admin") is True
     return Grant(credential.app, credential.key, user, expires + leeway, admin, _patterns(claims), meta)
@@ -368,6 +365,14 @@ def time_claim(claims: Mapping[str, Any], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:
         raise BadToken(f"The token's `{name}` is not a time in seconds.")
     return float(value)
+
+
+def check_begun(claims: Mapping[str, Any], now: float, leeway: float) -> None:
+    """Whether a token is good already, and was issued before now: else nobody could revoke it. Raises BadToken."""
+    for claim in ("iat", "nbf"):
+        begins = time_claim(claims, claim)
+        if begins is not None and begins - leeway > now:
+            raise BadToken(f"The token's `{claim}` is {begins - now:.0f} s in the future.")
 
 
 def _user(claims: Mapping[str, Any]) -> str | None:

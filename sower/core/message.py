@@ -201,7 +201,8 @@ class Position(NamedTuple):
     def parse(cls, text: str) -> Position:
         """Read `EPOCH:SERIAL` or `SERIAL`. Raises BadPosition."""
         epoch, _, serial = text.rpartition(":")
-        if not (serial.isascii() and serial.isdigit() and len(serial) <= 17 and len(epoch) <= 32):
+        is_epoch = not epoch or (epoch.isascii() and epoch.isalnum() and len(epoch) <= 32)  # it is written into streams
+        if not (is_epoch and serial.isascii() and serial.isdigit() and len(serial) <= 17):
             raise BadPosition(f"{text[:64]!r} is not a position.")
         return cls(epoch, int(serial))
 

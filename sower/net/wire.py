@@ -12,6 +12,9 @@ import trio
 READ_AT_ONCE = 65536
 """Bytes of one read, what most kernels give at most to a loopback read."""
 
+LONGEST = 2**31 - 1
+"""Milliseconds, 24 days: what a socket option can be. A setting may be longer."""
+
 RESET, END = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 """struct linger: on, 0 seconds; off."""
 
@@ -101,7 +104,7 @@ class Wire:
     def acknowledged_within(self, seconds: float) -> None:
         """From now on the connection is lost when the peer's kernel acknowledges nothing for so long (RFC 5482)."""
         with suppress(OSError):  # not TCP, or gone already
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 1000), LONGEST))
 
     def reset_at_death(self, whether: bool) -> None:
         """Whether the peer sees a reset and no end, should this process be killed (SO_LINGER, socket(7))."""

@@ -137,3 +137,4 @@ async def test_a_token_for_pubnubs_sdks_says_what_was_asked_for(tmp_path: Path) 
     assert grant.claimed(Can.PUBLISH, "a.b-c")
     assert not grant.claimed(Can.PUBLISH, "axb-c")
     assert (await sower(tmp_path, "token", "--format", "pubnub", "room", "--ttl", "31d")).code == 2
+    assert (await sower(tmp_path, "token", "--format", "ably", "room", "--ttl", "0s")).code == 2

@@ -141,3 +141,12 @@ async def test_a_poll_hears_what_was_said_while_its_node_was_cut_off_from_redis(
             while not heard:  # noqa: ASYNC110 - a poll has no event
                 await trio.sleep(0.01)
     assert heard == ["missed"]
+
+
+async def test_nothing_is_counted_after_what_is_above_every_serial(pair: list[Daemon]) -> None:
+    began = await say(pair[0], "counted", 1)
+    later = await say(pair[0], "counted", 2)
+    path = f"/v3/history/sub-key/{SUBSCRIBE}/message-counts/counted"
+    for since, count in (("1", 2), (began, 1), (later, 0), ("9" * 17, 0), ("1" + "0" * 17, 0), ("9" * 19, 0)):
+        answer = await pair[1].request("GET", path, auth=False, params={"timetoken": since, "uuid": "counter"})
+        assert answer.json()["channels"] == {"counted": count}, since

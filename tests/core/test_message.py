@@ -48,7 +48,9 @@ def test_a_position_is_read_as_it_was_written(epoch: str, serial: int) -> None:
     assert Position.parse(str(serial)) == Position("", serial)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1:", "a:b", "-1", "1.5", "1" * 18, "٣", "e" * 33 + ":1", "1:2:x"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1:", "a:b", "-1", "1.5", "1" * 18, "٣", "e" * 33 + ":1", "1:2:x", "e\n:1", "e&f:1", "é:1"]
+)
 def test_what_is_no_position_is_told_so(text: str) -> None:
     with pytest.raises(BadPosition):
         Position.parse(text)

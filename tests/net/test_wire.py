@@ -116,3 +116,10 @@ async def test_who_waits_for_room_on_a_wire_that_is_watched_hears_that_it_was_cl
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked()
             wire.close()
+
+
+def test_a_wait_for_the_peers_kernel_is_as_long_as_a_setting_may_be() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        for seconds, milliseconds in ((10.0, 10_000), (3650 * 86400.0, 2**31 - 1)):
+            Wire(client, "127.0.0.1").acknowledged_within(seconds)
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds

@@ -17,7 +17,17 @@ import jwt
 import msgspec
 
 from sower.core.command import Credentials, Issue, Signature
-from sower.core.grants import ALGORITHM, Credential, Grant, header_of, inspect, sign, signed_claims, time_claim
+from sower.core.grants import (
+    ALGORITHM,
+    Credential,
+    Grant,
+    check_begun,
+    header_of,
+    inspect,
+    sign,
+    signed_claims,
+    time_claim,
+)
 from sower.dialects.ably import capability as capabilities
 from sower.dialects.ably.keys import PROTOCOL
 from sower.dialects.ably.messages import NOBODY, checked_user
@@ -33,7 +43,7 @@ LATEST = 10**14
 """Milliseconds since 1970, the year 5138: what is later is no time that anybody means."""
 
 SKEW = 120.0
-"""Seconds by which a TokenRequest's time may be off."""
+"""Seconds by which the time of a TokenRequest may be off, and that of a token may be ahead."""
 
 CAPABILITY, CLIENT_ID, GROUP = "x-ably-capability", "x-ably-clientId", "x-ably-revocation-key"
 
@@ -57,6 +67,7 @@ def verify(token: str, credentials: Mapping[str, Credential], now: float) -> Gra
         raise BadToken("The token has no `exp`: a token must expire.")
     if expires <= now:
         raise TokenExpired(f"The token expired {now - expires:.0f} s ago.")
+    check_begun(claims, now, SKEW)
     asked = capabilities.from_claim(claims.get(CAPABILITY))
     allowed = capabilities.of_claims(credential.claims)
     what = capabilities.claims_of(allowed if asked is None else capabilities.cut(asked, allowed))

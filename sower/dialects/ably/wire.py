@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum, IntFlag
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from sower.errors import BadFrame
 
 MOST_DIGITS = 13
 """Of a number in milliseconds; Python reads none of over 4300."""
+
+Numbered = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+"""What a client calls its frames: whole numbers of JavaScript's. Ids are made of them, and they are said again."""
 
 
 class Action(IntEnum):
@@ -128,7 +131,7 @@ class Head(msgspec.Struct):
 
     action: int
     channel: str | None = None
-    msgSerial: int | None = None
+    msgSerial: Numbered | None = None
 
 
 class Auth(msgspec.Struct):
@@ -142,7 +145,7 @@ class InFrame(msgspec.Struct):
     id: str | None = None
     channel: str | None = None
     channelSerial: str | None = None
-    msgSerial: int | None = None
+    msgSerial: Numbered | None = None
     flags: int | None = None
     params: dict[str, str | int | float | None] | None = None
     messages: list[InMessage] | None = None

@@ -127,11 +127,14 @@ def decode_auth(call: HttpCall) -> Wanted:
 def _ttl(given: str | float) -> float:
     if isinstance(given, str):
         number, unit = given[:-1], given[-1:]
-        seconds = float(number) * _SECONDS[unit] if number.isdecimal() and unit in _SECONDS else 0.0
+        is_number = number.isascii() and number.isdecimal() and len(number) < 10
+        seconds = float(number) * _SECONDS[unit] if is_number and unit in _SECONDS else 0.0
     else:
         seconds = given
     if not 0 < seconds <= MAX_TTL:
-        raise BadRequest(f'ttl is seconds or a text such as "1h", above 0 and at most 30d; this is {given!r}.')
+        raise BadRequest(
+            f'ttl is seconds or a text such as "1h", above 0 and at most 30d; this is {str(given)[:20]!r}.'
+        )
     return seconds
 
 

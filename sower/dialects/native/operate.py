@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from sower.core.answer import AddedApp, AppList, AuditPage, HttpAnswer, Identity, Reloaded, SessionList, Stats, Trend
@@ -22,6 +24,7 @@ from sower.dialects.native.http import read_limit, signed
 from sower.errors import BadJson, BadRequest
 
 _encode = msgspec.json.Encoder().encode
+_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?")
 
 
 @signed
@@ -109,13 +112,11 @@ def decode_audit(call: HttpCall) -> Wanted:
     may name several with commas, before is a time in seconds since 1970. Of a cluster each record has its "node", and
     "silent" lists those that did not answer.
     """
-    before = call.query.get("before")
-    try:
-        until = None if not before else float(before)
-    except ValueError as error:
-        raise BadRequest(f"before is a time in seconds since 1970, not {(before or '')[:20]!r}.") from error
+    before = call.query.get("before") or ""
+    if before and not _TIME.fullmatch(before):  # float() reads nan, which is neither before nor after anything
+        raise BadRequest(f"before is a time in seconds since 1970, not {before[:20]!r}.")
     kinds = tuple(filter(None, call.query.get("kind", "").split(",")))
-    command = ReadAudit(kinds, until, read_limit(call.query.get("limit") or "100"))
+    command = ReadAudit(kinds, float(before) if before else None, read_limit(call.query.get("limit") or "100"))
     return Wanted(command, _audit_reply)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, cast
@@ -46,6 +45,9 @@ SIGNATURE = 52
 
 MAX_TTL = 43_200
 """Minutes: 30 days, PubNub's limit."""
+
+LATEST = 10**12
+"""Seconds since 1970: what is later is no time that anybody means."""
 
 MAX_PATTERN = 512
 """Characters of one pattern."""
@@ -180,13 +182,18 @@ def read_token(token: str) -> Voucher | None:
         user = content.get(b"uuid")
         if not isinstance(signature, bytes) or not (user is None or isinstance(user, str)):
             raise BadToken("The token lacks a signature, or its uuid is no text.")
-        expires = float(content[b"t"] + content[b"ttl"] * 60)
-        if not math.isfinite(expires):
-            raise BadToken("The token does not say when it expires.")  # nothing is later than what is no number
+        expires = _expiry(content[b"t"], content[b"ttl"])
         signed = text_of(content)
     except _NO_SENSE as error:
         raise BadToken("The token does not hold what a token holds.") from error
     return Voucher(signature.hex(), signed, expires, user, content)
+
+
+def _expiry(issued: object, minutes: object) -> float:
+    """When a token ends. Only whole numbers say it: nothing is later than NaN, and text times 60 is longer text."""
+    if type(issued) is not int or type(minutes) is not int or not (0 <= issued < LATEST and 0 < minutes <= MAX_TTL):
+        raise BadToken("The token does not say when it expires: t is whole seconds since 1970, ttl whole minutes.")
+    return float(issued + minutes * 60)
 
 
 def inspect(token: str) -> dict[Any, Any] | None:
