@@ -109,6 +109,8 @@ def find_daemon(
         url = url and checked_url(url)
     if (key is None) != (secret_file is None) or (key is not None and not url):
         raise typer.BadParameter("--key, --secret-file and --url go together: they name a daemon elsewhere.")
+    if key is not None and (config is not None or app is not None):
+        raise typer.BadParameter("it names the app itself; leave --config and --app out.", param_hint="--key")
     if url and key is not None and secret_file is not None:
         return Daemon(url, key, _read_secret(secret_file))
     loaded = find_config(config, dev_too=True)

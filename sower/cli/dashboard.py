@@ -11,10 +11,10 @@ import typer
 
 from sower.cli.client import AppOption, ConfigOption, JsonOption, choose_app, find_daemon
 from sower.cli.terminal import err, print_json, usage
+from sower.cli.token_formats import seconds_of
 from sower.config_file import find_config
 from sower.core.grants import Credential, mint
 from sower.core.record import Record
-from sower.quantities import parse_duration
 from sower.store.audit import append
 from sower.there import is_there
 
@@ -34,9 +34,7 @@ def dashboard(
     loaded = find_config(config, dev_too=True)
     owner = choose_app(loaded.config, app)
     with usage("--ttl"):
-        seconds = parse_duration(ttl)
-        if seconds <= 0:
-            raise ValueError("a token is good for some time")
+        seconds = seconds_of(ttl)
     now = time.time()
     made = mint(
         Credential(owner.id, owner.key, owner.secret.encode()),

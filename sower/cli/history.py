@@ -23,7 +23,7 @@ from sower.cli.client import (
     find_daemon,
 )
 from sower.cli.tail import cells, coloured, lost, read_since
-from sower.cli.terminal import note, out, parse_json, print_json, usage
+from sower.cli.terminal import note, out, parse_json, print_json, refuse, usage
 from sower.config import History
 from sower.config_file import find_config
 from sower.core.message import Position
@@ -40,6 +40,7 @@ DEFAULT_LIMIT = 100
 
 
 def history(
+    ctx: typer.Context,
     channel: Annotated[str, typer.Argument(help="The channel.")],
     since: Annotated[str | None, typer.Option(help="After this: 5m, a serial or a position.")] = None,
     before: Annotated[str | None, typer.Option(help="Before this: 5m, a serial or a position.")] = None,
@@ -59,6 +60,8 @@ def history(
       sower history orders --since 1h
       sower history orders --order desc --limit 1 --json
     """
+    if store is not None:
+        refuse(ctx, "--url", "--key", "--secret-file", because="with --store no daemon is asked; leave it out.")
     now = time.time()
     with usage("--since"):
         after = read_since(since, now)

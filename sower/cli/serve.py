@@ -29,4 +29,9 @@ def serve(
       sower serve --config /etc/sower/sower.toml
       sower serve --config /etc/sower/sower.toml --workers 4
     """
+    if dev and config is not None:
+        raise typer.BadParameter(f"it has a config of its own; leave it out to serve {config}.", param_hint="--dev")
+    if dev and workers is not None:
+        because = "it has a config of its own without a [cluster]; leave it out to have --workers."
+        raise typer.BadParameter(because, param_hint="--dev")
     launch(config, dev=dev, workers=workers)

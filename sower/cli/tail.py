@@ -65,6 +65,8 @@ def tail(
     """
     if all_ == (channel is not None):
         raise typer.BadParameter("name one channel, or ask for --all.", param_hint="CHANNEL")
+    if all_ and presence:
+        raise typer.BadParameter("--all follows no channel; leave it out.", param_hint="--presence")
     with usage("--since"):
         begin = read_since(since, time.time())
     daemon = find_daemon(config, url, app, key, secret_file)

@@ -62,6 +62,14 @@ def usage(words: str) -> Generator[None]:
         raise typer.BadParameter(plain(str(error)), param_hint=words) from error
 
 
+def refuse(ctx: typer.Context, *options: str, because: str) -> None:
+    """Tell it as wrong usage where an option was written that would be ignored. options: as --name or --two-words."""
+    for option in options:
+        source = ctx.get_parameter_source(option.removeprefix("--").replace("-", "_"))
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(because, param_hint=option)
+
+
 def note(word: str, text: str) -> None:
     """Say something beside the data. The text may be anybody's."""
     err.print(Text(f"{word}: ", style="yellow") + Text(plain(text)), soft_wrap=True)

@@ -13,19 +13,19 @@ import msgspec
 import typer
 
 from sower.cli.client import AppOption, ConfigOption, JsonOption, choose_app
-from sower.cli.terminal import moment, out, plain, print_json, usage
-from sower.cli.token_formats import MAKERS, Format, Wanted
+from sower.cli.terminal import moment, out, plain, print_json, refuse, usage
+from sower.cli.token_formats import MAKERS, NOT_SAID, Format, Wanted, one_at_a_time, seconds_of
 from sower.config import App
 from sower.config_file import Loaded, find_config
 from sower.core.grants import ALGORITHM, USUAL, Can, Credential, inspect, mint, time_claim
 from sower.core.message import check_channel_name
 from sower.errors import BadToken
-from sower.quantities import parse_duration
 from sower.store.audit import Record, append
 from sower.there import is_there
 
 
 def token(
+    ctx: typer.Context,
     channel: Annotated[str, typer.Argument(help="The channel, or a pattern with *; or the word: inspect.")],
     given: Annotated[
         str | None,
@@ -50,14 +50,16 @@ def token(
       sower token --format pubnub 'room-*' --user ada --ttl 12h
     """
     if channel == "inspect":
+        settled = ("--user", "--ttl", "--can", "--meta", "--format", "--config", "--app")
+        refuse(ctx, *settled, because="a token that is inspected is one already; leave it out.")
         show(read_token(given), time.time(), as_json=as_json)
         return
     if format in MAKERS:
+        refuse(ctx, *NOT_SAID.get(format, ()), because=f"--format {format} cannot say it; leave it out.")
         shown = make_for_vendor(format, Wanted(channel, given, user, meta, ttl, can), config, app)
         print_json(shown) if as_json else print("\n".join(shown.values()))
         return
-    if given is not None:
-        raise typer.BadParameter(f"one at a time; {given[:40]!r} is too much. Use a pattern.", param_hint="CHANNEL")
+    one_at_a_time(given)
     made = make(channel, user, ttl, can, meta, config, app)
     print_json(made) if as_json else print(made["token"])
 
@@ -73,9 +75,7 @@ def make(
     with usage("--can"):
         allowed = [Can(name.strip()) for name in can.split(",")]
     with usage("--ttl"):
-        seconds = parse_duration(ttl)
-        if seconds <= 0:
-            raise ValueError("a token is good for some time")
+        seconds = seconds_of(ttl)
     with usage("--meta"):
         shown = msgspec.json.decode(meta) if meta is not None else None
     now = time.time()

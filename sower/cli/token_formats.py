@@ -36,6 +36,10 @@ class Format(StrEnum):
     PUBNUB = "pubnub"
 
 
+NOT_SAID = {Format.PUSHER: ("--ttl", "--can"), Format.ABLY: ("--meta",)}
+"""What a vendor's token has no word for. Pusher's is good for one channel and one connection, until that ends."""
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """The words of the command. given: the second argument. meta: JSON. ttl: with its unit. can: with commas."""
 
@@ -45,6 +49,20 @@ class Wanted(msgspec.Struct, frozen=True):
     meta: str | None
     ttl: str
     can: str
+
+
+def one_at_a_time(given: str | None) -> None:
+    """Where one word alone is taken."""
+    if given is not None:
+        raise typer.BadParameter(f"one at a time; {given[:40]!r} is too much. Use a pattern.", param_hint="CHANNEL")
+
+
+def seconds_of(ttl: str) -> float:
+    """How long a token is good. Raises ValueError."""
+    seconds = parse_duration(ttl)
+    if seconds <= 0:
+        raise ValueError("a token is good for some time")
+    return seconds
 
 
 def pusher(app: App, wanted: Wanted) -> dict[str, str]:
@@ -65,10 +83,9 @@ def pusher(app: App, wanted: Wanted) -> dict[str, str]:
 
 def ably(app: App, wanted: Wanted) -> dict[str, str]:
     """A JWT, and a signed TokenRequest that a client exchanges for a token."""
+    one_at_a_time(wanted.given)
     with usage("--ttl"):
-        seconds = parse_duration(wanted.ttl)
-        if seconds <= 0:
-            raise ValueError("a token is good for some time")
+        seconds = seconds_of(wanted.ttl)
     with usage("--can"):
         allowed = [Can(name.strip()) for name in wanted.can.split(",")]
     credential = ably_keys(app, Credential(app.id, app.key, app.secret.encode()))[0]
@@ -80,10 +97,7 @@ def ably(app: App, wanted: Wanted) -> dict[str, str]:
 
 def pubnub(app: App, wanted: Wanted) -> dict[str, str]:
     """A token of Access Manager's third version, for one channel or a pattern, and its comings and goings."""
-    if wanted.given is not None:
-        raise typer.BadParameter(
-            f"one at a time; {wanted.given[:40]!r} is too much. Use a pattern.", param_hint="CHANNEL"
-        )
+    one_at_a_time(wanted.given)
     with usage("--can"):
         can = {Can(name.strip()) for name in wanted.can.split(",")}
     with usage("--meta"):

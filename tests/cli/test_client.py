@@ -51,6 +51,14 @@ def test_a_daemon_elsewhere_needs_no_config_but_a_secret_in_a_file(tmp_path: Pat
             find_daemon(None, "https://a.example", None, "k", str(file))
 
 
+def test_a_key_names_the_app_so_that_neither_a_config_nor_an_app_goes_with_it(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("current-secret-16\n")
+    for file, app in ((config(tmp_path, "127.0.0.1:1"), None), (None, "1001")):
+        with pytest.raises(typer.BadParameter, match="leave --config and --app out"):
+            find_daemon(file, "https://a.example", app, "k", str(secret))
+
+
 @pytest.mark.parametrize(
     "url", ["a.example", "ws://a.example", "http://", "http://a:b:c", "http://a..b", "http://a.example:x"]
 )

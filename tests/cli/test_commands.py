@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import trio
+import typer
 
 from sower.cli import COMMANDS
 from sower.cli.history import DEFAULT_LIMIT
+from sower.cli.token_formats import MAKERS, Format, Wanted
 from sower.config import App, Config
 from sower.config_edit import append_table, set_keys
 from sower.core.grants import inspect
@@ -102,6 +104,13 @@ async def test_token_mints_what_the_daemon_takes_and_inspect_explains_it_without
         assert (await sower(tmp_path, "token", "a", "--ttl", ttl)).code == 2
     assert (await sower(tmp_path, "token", "a", "--meta", "{")).code == 2
     assert (await sower(tmp_path, "token", "a", "b")).code == 2
+
+
+@pytest.mark.parametrize("format", [Format.ABLY, Format.PUBNUB])
+def test_no_token_is_good_for_no_time(format: Format) -> None:
+    app = App(id="1001", key="k", secret=SECRET)
+    with pytest.raises(typer.BadParameter, match="good for"):
+        MAKERS[format](app, Wanted("a", None, None, None, "0s", "subscribe"))
 
 
 async def test_audit_filters_and_needs_no_daemon(tmp_path: Path) -> None:
@@ -227,6 +236,26 @@ async def test_usage_is_2_and_the_nearest_command_is_named(tmp_path: Path) -> No
         ended = await sower(tmp_path, *words)
         assert (ended.code, ended.out) == (2, ""), words
         assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "serve --dev --config sower.toml",
+        "serve --dev --workers 2",
+        "tail --all --presence",
+        "history a --store sower.db --url http://127.0.0.1:1",
+        "token inspect a.b.c --user ada",
+        "token --format pusher a 123.456 --ttl 10m",
+        "token --format ably a --meta 1",
+        "token --format ably a b",
+    ],
+)
+async def test_an_option_that_would_be_ignored_is_wrong_usage(tmp_path: Path, words: str) -> None:
+    (tmp_path / "sower.toml").write_text(CONFIG)
+    ended = await sower(tmp_path, *words.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert "leave it out" in ended.err or "one at a time" in ended.err
 
 
 async def test_publish_passes_json_on_as_it_stands_and_takes_what_is_none_as_text(tmp_path: Path) -> None:
