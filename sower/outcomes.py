@@ -32,10 +32,10 @@ class Outcomes:
         """Those of a batch, once it is committed; at once where the channel keeps nothing. Raises JournalFailed."""
         if history is None:
             return cls(channel, accepted, {})
-        kept = [m for p, m in accepted if p.command.stored]
-        passing = max((m.serial for p, m in accepted if not p.command.stored), default=0)
-        stored = await node.journal.append(app, channel, kept, history, head=passing, largest=node.largest)
-        odd = {m.serial: s for m, s in zip(kept, stored, strict=True) if m.about is not None or not s.fresh}
+        messages = [m for _, m in accepted]
+        passing = frozenset([m.serial for p, m in accepted if not p.command.stored])
+        stored = await node.journal.append(app, channel, messages, history, passing=passing, largest=node.largest)
+        odd = {m.serial: s for m, s in zip(messages, stored, strict=True) if m.about is not None or not s.fresh}
         return cls(channel, accepted, odd)
 
     def told(self) -> list[Message]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,11 +38,19 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], list[Message]] = {}
+        self.ids: dict[tuple[str, str, str], int] = {}
         self.fail: Callable[[str], None] = lambda _: None
         self.gate: trio.Event | None = None
 
     async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0, largest: int = 0
+        self,
+        app: str,
+        channel: str,
+        messages: Sequence[Message],
+        history: History,
+        *,
+        passing: Collection[int] = (),
+        largest: int = 0,
     ) -> list[Stored]:
         self.fail("append begins")
         await trio.lowlevel.checkpoint()
@@ -51,13 +59,12 @@ class MemoryJournal:
         rows = self.rows.setdefault((app, channel), [])
         answer: list[Stored] = []
         for message in messages:
-            first = next((r for r in rows if message.id is not None and r.id == message.id), None)
-            if first is None or first.serial == message.serial:
-                if message.serial not in [r.serial for r in rows]:
-                    rows.append(message)
-                answer.append(Stored(message.serial, True))
-            else:
-                answer.append(Stored(first.serial, False))
+            first = message.serial
+            if message.id is not None:
+                first = self.ids.setdefault((app, channel, message.id), first)
+            answer.append(Stored(first, first == message.serial))
+            if first == message.serial and first not in [*passing, *(r.serial for r in rows)]:
+                rows.append(message)
         self.fail("append ends")
         return answer
 
@@ -192,9 +199,9 @@ class House:
         subscription.begin(Subscribe(name, since), b"null" if user else None)
         return listener, subscription
 
-    def publish(self, name: str, data: str, *, message_id: str | None = None) -> Waiting:
+    def publish(self, name: str, data: str, *, message_id: str | None = None, stored: bool = True) -> Waiting:
         ticket = Waiting()
-        command = Publish(name, "e", data.encode(), id=message_id)
+        command = Publish(name, "e", data.encode(), id=message_id, stored=stored)
         self.hub.publish("1", Publication(command, None, None, ticket))
         return ticket
 
@@ -624,11 +631,12 @@ async def test_a_publish_where_nobody_listens_and_nothing_is_kept_makes_no_chann
         assert house.hub.look("1", "room") is None
 
 
-async def test_the_same_id_is_delivered_once_and_answered_with_the_same_serial() -> None:
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "passing"])
+async def test_the_same_id_is_delivered_once_and_answered_with_the_same_serial(stored: bool) -> None:
     async with a_house() as house:
         for name in ("room", "kept-room"):
             listener, _ = house.subscribe(name)
-            tickets = [house.publish(name, "x", message_id="a") for _ in range(64)]
+            tickets = [house.publish(name, "x", message_id="a", stored=stored) for _ in range(64)]
             await settle()
             assert listener.heard == "x "
             assert len({t.outcome.serial for t in tickets if isinstance(t.outcome, Receipt)}) == 1

@@ -241,7 +241,7 @@ class Node:
     async def say(self, app: str, name: str, keys: Keys, said: Sequence[tuple[Entry | Report, bytes]]) -> list[Outcome]:
         """Append entries to a channel's log, all at once. Raises ClusterFailed: then it is not known which are there.
 
-        said: each with how: m a message that is kept, n one that is not, c one that newcomers begin with; else see SAY
+        said: each with how: m a message that is kept, n one that is not, c and p such as greet newcomers; else see SAY
         """
         if any(isinstance(entry, entries.Entered | TakenOver | Report) for entry, _ in said):
             await self.estate.note(app, name)
@@ -270,8 +270,8 @@ class Node:
             if entry.id is not None:
                 names.append(keys.ids + entry.id.encode())
                 index = len(names)
-            kept = b"0" if how == b"n" else b"1"
-            args += [b"c" if how == b"c" else b"m", kept, index, entries.pack(entry), fact]
+            kept = b"0" if how in (b"n", b"p") else b"1"
+            args += [b"c" if how in (b"c", b"p") else b"m", kept, index, entries.pack(entry), fact]
         answers = await self.line.run(scripts.SAY, names, args, gated=True)
         outcomes = [_outcome(answer) for answer in answers]
         first = min((outcome.serial for outcome in outcomes if outcome.fresh), default=0)

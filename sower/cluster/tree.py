@@ -303,7 +303,7 @@ class ClusterTree(ChannelTree):
         command = publication.command
         entry = spoken(publication, message, speaker=self._node.hears(self.app, Fact.CLIENT_EVENT))
         if self.rules.cache and command.told and not message.event.startswith(CLIENT_EVENT):
-            return entry, b"c"
+            return entry, b"c" if command.stored else b"p"
         return entry, b"m" if command.stored else b"n"
 
     async def _change(self, state: Copy) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -197,17 +197,17 @@ class Journal:
         messages: Sequence[Message],
         history: History,
         *,
-        head: int = 0,
+        passing: Collection[int] = (),
         largest: int = 0,
     ) -> list[Stored]:
         """Store messages, oldest first. Returns after the commit, one Stored for each. Raises JournalFailed.
 
-        head: the serial of a message that the channel told and does not keep, 0 for none
+        passing: serials of those that the channel tells and does not keep: their ids are remembered like all others
         largest: bytes of data that a message may have with what is appended to it
 
         A caller that is cancelled does not know whether they were stored.
         """
-        return await self._written(Append(app, channel, messages, history, head, largest))
+        return await self._written(Append(app, channel, messages, history, passing, largest))
 
     async def apply(self, statements: Sequence[tuple[str, Values]]) -> None:
         """Change what others keep in this file, all or nothing. Returns after the commit. Raises JournalFailed."""

@@ -5,7 +5,7 @@ Retention is exact to a reader, by count and by age; rows are deleted a little l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,13 +62,13 @@ class Page(NamedTuple):
 
 
 class Append(NamedTuple):
-    """largest: bytes of data that a message may have with what is appended to it."""
+    """passing, largest: as of Journal.append."""
 
     app: str
     channel: str
     messages: Sequence[Message]
     history: History
-    head: int = 0
+    passing: Collection[int] = ()
     largest: int = 0
 
     @property
@@ -142,7 +142,7 @@ class Writer:
             raise
 
     def _append(self, append: Append, now: float) -> list[Stored]:
-        if not (append.messages or append.head):  # a ping: something is written, to show that it can be
+        if not append.messages:  # a ping: something is written, to show that it can be
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", (str(now),))
             return []
         row = self._row(append.app, append.channel)
@@ -157,10 +157,13 @@ class Writer:
                 continue
             first = message.serial if message.id is None else self._first_serial(row, message.id, message.serial, now)
             stored.append(Stored(first, first == message.serial))
-            if first == message.serial:
+            if first != message.serial:
+                continue
+            if message.serial in append.passing:
+                row.head = max(row.head, message.serial)
+            else:
                 fresh.append(message)
         self._insert(row, fresh)
-        row.head = max(row.head, append.head)
         self._trim(row, append.history)
         self._db.execute("UPDATE channels SET head = ?, trimmed = ? WHERE id = ?", (row.head, row.trimmed, row.id))
         return stored

@@ -153,9 +153,23 @@ async def test_a_gap_is_told_exactly_when_something_after_the_position_is_gone(t
 async def test_a_message_that_is_not_kept_is_no_gap_to_who_had_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await journal.append("1", "c", [message(1)], HISTORY)
-        await journal.append("1", "c", [], HISTORY, head=serial(2))
+        await journal.append("1", "c", [message(2)], HISTORY, passing=[serial(2)])
         assert await journal.head("1", "c") == serial(2)
         assert not (await journal.since("1", "c", serial(2), limit=10, history=HISTORY)).gap
+        assert await all_of(journal) == [b"1"]
+
+
+async def test_the_id_of_a_message_that_is_not_kept_is_known_as_any_other(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        for n, passing in ((1, True), (2, True), (3, False)):
+            stored = await journal.append(
+                "1", "c", [message(n, id="x")], HISTORY, passing=[serial(n)] if passing else []
+            )
+            assert stored == [Stored(serial(1), fresh=n == 1)]
+        again = await journal.append("1", "c", [message(1, id="x")], HISTORY, passing=[serial(1)])
+        assert again == [Stored(serial(1), fresh=True)], "a channel that was restarted repeats its batch"
+        assert await journal.head("1", "c") == serial(1)
+        assert await all_of(journal) == []
 
 
 async def test_a_sweep_deletes_aged_rows_and_the_gap_stays_told(tmp_path: Path) -> None:
