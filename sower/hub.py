@@ -21,7 +21,7 @@ from sower.core.message import next_serial
 from sower.core.presence import Presence
 from sower.core.rules import RESERVED, RuleBook
 from sower.errors import JournalFailed, SowerError
-from sower.inbox import Publication
+from sower.inbox import Deletion, Publication
 from sower.store.journal import Journal
 from sower.store.log import Log
 from sower.store.shelf import JournalShelf, Shelf
@@ -65,6 +65,7 @@ class Hub:
     ) -> None:
         self.journal = journal
         self.log: Log = journal
+        journal.erased = self.erase
         self.shelf: Shelf = JournalShelf(journal)
         self.tally = Tally()
         self.use(config)
@@ -206,6 +207,12 @@ class Hub:
     def look(self, app: str, name: str) -> ChannelTree | None:
         """The channel's tree where there is one."""
         return self._trees.get((app, name))
+
+    def erase(self, app: str, channel: str, since: int, before: int) -> None:
+        """Have a channel give nobody the messages between two exclusive serials: they were deleted."""
+        tree = self._trees.get((app, channel))
+        if tree is not None:
+            tree.post(Deletion(since, before), always=True)
 
     def start(self, tree: ChannelTree) -> None:
         """Start a channel's tasks under the supervisor."""

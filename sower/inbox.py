@@ -211,6 +211,25 @@ class Change(Protocol):
         ...
 
 
+class Deletion:
+    """Messages between two exclusive serials were deleted: what was said before them is done first. It is a Change."""
+
+    apart, departs = False, True
+    __slots__ = ("_before", "_since")
+
+    def __init__(self, since: int, before: int) -> None:
+        self._since = since
+        self._before = before
+
+    def decide(self, state: Channel[Subscriber], now: float) -> Sequence[Delivery]:
+        """Nothing is told of it."""
+        state.forget(self._since, self._before)
+        return ()
+
+    def refuse(self, error: SowerError) -> None:
+        """It is never refused."""
+
+
 Item = Arrival | Departure | MetaChange | Publication | Change
 
 

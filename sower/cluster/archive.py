@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -12,6 +12,7 @@ from sower.cluster import entries, histories
 from sower.cluster.entries import SERIAL, Now
 from sower.cluster.keys import Keys
 from sower.cluster.node import Node
+from sower.cluster.words import Erased
 from sower.config import History
 from sower.core import versions
 from sower.core.message import Act, Message, Revision
@@ -30,7 +31,9 @@ class Archive:
     """What channels said, and what their members did."""
 
     def __init__(self, node: Node) -> None:
+        self.erased: Callable[[str, str, int, int], None] = _unheard
         self._node = node
+        node.words.learn(Erased, lambda word: self.erased(word.app, word.channel, word.since, word.before))
 
     @property
     def epoch(self) -> str:
@@ -132,8 +135,9 @@ class Archive:
     async def delete(self, app: str, channel: str, since: int, before: int) -> None:
         """As Journal.delete. Raises ClusterFailed."""
         keys = self._node.keys(app, channel)
-        names = keys.kept, keys.changes, keys.revised, keys.index
+        names = keys.kept, keys.changes, keys.revised, keys.index, keys.state
         await self._node.line.read(histories.DELETE, names, (_serial(since), _serial(before)))
+        await self._node.words.say(Erased(app, channel, since, before))
 
     async def _as_it_is(self, keys: Keys, row: Row, state: bytes, as_of: int | None) -> Message | None:
         """A message as it is now, or was then."""
@@ -177,3 +181,7 @@ class Archive:
 
 def _serial(serial: int | None) -> str:
     return "" if serial is None else f"{min(serial, LAST):017d}"
+
+
+def _unheard(app: str, channel: str, since: int, before: int) -> None:
+    """Where nobody keeps what was deleted."""

@@ -89,8 +89,11 @@ return #redis.call('XRANGE', KEYS[1], '(' .. low .. '-0', '+', 'COUNT', ARGV[2])
 """How many messages there are after a serial, as many as asked for at the most."""
 
 DELETE = """
--- KEYS: :m, :c, :v, :w. ARGV: since, before
+-- KEYS: :m, :c, :v, :w, :s. ARGV: since, before
 local found
+local cached = redis.call('HGET', KEYS[5], 'cached')
+local at = cached and string.sub(cached, 1, 17)
+if at and at > ARGV[1] and at < ARGV[2] then redis.call('HDEL', KEYS[5], 'cached') end
 repeat
   found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', '(' .. ARGV[2] .. '-0', 'COUNT', 500)
   for i = 1, #found do
@@ -103,7 +106,7 @@ for _, name in ipairs(redis.call('ZRANGEBYLEX', KEYS[4], '(' .. ARGV[1] .. '~', 
   redis.call('ZREM', KEYS[4], name)
 end
 """
-"""Delete the messages between two exclusive serials, and what was done to them."""
+"""Delete the messages between two exclusive serials, and what was done to them. No newcomer begins with one of them."""
 
 LOOK = """
 -- KEYS: :m, :v, and an id, if any. ARGV: message

@@ -36,6 +36,7 @@ class ClusterHub(Hub):
         super().__init__(config, journal, now=now)
         self.node = node
         self.log: Log = Archive(node)
+        self.log.erased = self.erase
         self.shelf = ClusterShelf(node)
         self.session: Callable[[str], Subscriber | None] = _nobody
         self.wildcards = Wildcards(node, self._names, self._named, self.cursor)

@@ -67,11 +67,20 @@ class GroupChanged(msgspec.Struct, frozen=True, array_like=True, tag="group"):
     went: tuple[str, ...]
 
 
+class Erased(msgspec.Struct, frozen=True, array_like=True, tag="erase"):
+    """The messages between two exclusive serials were deleted."""
+
+    app: str
+    channel: str
+    since: int
+    before: int
+
+
 class AppsChanged(msgspec.Struct, frozen=True, array_like=True, tag="apps"):
     """Apps were added or removed."""
 
 
-Word = Ended | TokensRevoked | Withdrawn | Kicked | Answered | GroupChanged | AppsChanged
+Word = Ended | TokensRevoked | Withdrawn | Kicked | Answered | GroupChanged | Erased | AppsChanged
 W = TypeVar("W", bound=Word)
 
 KEPT: dict[type[Word], int] = {
@@ -81,6 +90,7 @@ KEPT: dict[type[Word], int] = {
     Kicked: 1,
     Answered: 1,
     GroupChanged: 1,
+    Erased: 1000,
     AppsChanged: 1,
 }
 """Words of each kind that are remembered. Of those with 1, nobody has to know who was cut off."""
@@ -134,7 +144,8 @@ class Words:
     def hear(self, payload: bytes) -> None:
         """A word was broadcast: its place in its stream, and its bytes."""
         place, _, said = payload.partition(b" ")
-        self._do(place, said)
+        with suppress(msgspec.ValidationError):  # of a kind that only a newer daemon knows
+            self._do(place, said)
 
     async def read(self) -> None:
         """Hear what was not heard: all that lasts at the start, and later what was missed. Raises ClusterFailed."""

@@ -47,6 +47,10 @@ class Tap(Protocol):
         """What the channel tells."""
         ...
 
+    def forget(self, since: int, before: int) -> None:
+        """The messages between two exclusive serials were deleted."""
+        ...
+
 
 S = TypeVar("S", bound=Hashable)
 """Whatever stands for a subscriber: the core only keeps it and hands it back."""
@@ -207,6 +211,13 @@ class Channel(Generic[S]):
             serial = self._cached.serial
             own = [c for c in changes if isinstance(c.about, Revision) and c.follows_up and c.about.of == serial]
             self._cached = versions.as_of(self._cached, own)
+
+    def forget(self, since: int, before: int) -> None:
+        """Give nobody the messages between two exclusive serials any more: they were deleted."""
+        if self._cached is not None and since < self._cached.serial < before:
+            self._cached = None
+        for tap in self.taps:
+            tap.forget(since, before)
 
     def cached(self, now: float) -> tuple[Message, float] | None:
         """The last event, and for how many seconds it is kept yet."""

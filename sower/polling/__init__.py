@@ -44,7 +44,6 @@ class Polling:
         self._vouching = Vouching(access, activity, hub.journal, hub.shelf)
         roster = self._roster = Roster(hub, allowing, self.groups, keepalive, config.limits)
         archive = Archive(hub, allowing, api.count)
-        archive.forgot = self._places.forget
         self.polls = Polls(hub, allowing, self.groups, roster, self._places, connections)
         for kind, do in (
             (commands.ReadClock, archive.clock),

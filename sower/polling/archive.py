@@ -42,13 +42,9 @@ MOST_REACTIONS = 25_000
 
 
 class Archive:
-    """forgot: told of deleted messages: app, channel, and the two exclusive serials.
-
-    count: counts so many messages that somebody publishes, or raises RateLimited
-    """
+    """count: counts so many messages that somebody publishes, or raises RateLimited."""
 
     def __init__(self, hub: Hub, allowing: Allowing, count: Callable[[Grant, int], None]) -> None:
-        self.forgot: Callable[[str, str, int, int], None] = _unheard
         self._count = count
         self._hub = hub
         self._allowing = allowing
@@ -82,7 +78,6 @@ class Archive:
         self._allowing.demand(grant, Can.DELETE, [channel])
         self._kept(channel)
         await self._hub.log.delete(grant.app, channel, command.since, command.before)
-        self.forgot(grant.app, channel, command.since, command.before)
         return Acknowledged()
 
     async def react(self, grant: Grant, address: str, command: React) -> Reactions:
@@ -151,7 +146,3 @@ class Archive:
         if history is None:
             raise HistoryOff(f"The channel {channel!r} keeps no history.")
         return history
-
-
-def _unheard(app: str, channel: str, since: int, before: int) -> None:
-    """Where nobody keeps what was deleted."""

@@ -282,6 +282,10 @@ class Feed:
         if changed:
             self.presence.tell()
 
+    def forget(self, since: int, before: int) -> None:
+        """Drop the messages between two exclusive serials, which were deleted."""
+        self.messages.forget(since, before)
+
     def _change(self, change: Delivery) -> bool:
         """Count and keep a coming or going. Whether it is told now: above a crowd, they are told together."""
         if not isinstance(change, Joined | Left | Updated):

@@ -121,12 +121,6 @@ class Places:
         names = await self._hub.shelf.names_since(app, prefix, since, LOOKED_BACK)
         self._fill(app, bundle, names, bundle.words)
 
-    def forget(self, app: str, channel: str, since: int, before: int) -> None:
-        """Drop messages that were deleted."""
-        feed = self._feeds.get((app, channel))
-        if feed is not None:
-            feed.messages.forget(since, before)
-
     def waiting(self, app: str) -> Waiters:
         """All polls of an app that wait."""
         waiting: Waiters = {}

@@ -108,6 +108,7 @@ class Journal:
         self._reader = reader
         self.now = now
         self.ages = ages
+        self.erased: Callable[[str, str, int, int], None] = _unheard
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._audit: deque[tuple[Any, ...]] = deque()
@@ -318,6 +319,7 @@ class Journal:
     async def delete(self, app: str, channel: str, since: int, before: int) -> None:
         """Delete the messages between two exclusive serials. Raises JournalFailed."""
         await self._within(self._writing, "written", partial(self._writer.delete, app, channel, since, before))
+        self.erased(app, channel, since, before)
 
     async def count(self, app: str, channel: str, since: int, most: int, history: History) -> int:
         """How many messages there are after a serial, as many as `most` at the most. Raises JournalFailed."""
@@ -433,6 +435,10 @@ class Journal:
             last = await self._writing.run(self._writer.forget_channels, last, now)
         while await self._writing.run(self._writer.reclaim):
             await trio.lowlevel.checkpoint()
+
+
+def _unheard(app: str, channel: str, since: int, before: int) -> None:
+    """Where nobody keeps what was deleted."""
 
 
 def _forever(channel: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from sower.config import History
@@ -10,7 +11,12 @@ from sower.store.rows import Page
 
 
 class Log(Protocol):
-    """What each answers: see Journal."""
+    """What each answers: see Journal.
+
+    erased: told of messages that were deleted: app, channel, and the two exclusive serials
+    """
+
+    erased: Callable[[str, str, int, int], None]
 
     @property
     def epoch(self) -> str: ...

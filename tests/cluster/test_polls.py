@@ -13,7 +13,7 @@ import trio
 from tests.cluster.conftest import Redis, made, start_all
 from tests.cluster.test_shelf import at, pubnub
 from tests.e2e.daemon import PATIENCE, Daemon
-from tests.sdk.pubnub.world import CONFIG, KEYSET
+from tests.sdk.pubnub.world import CONFIG, KEYSET, SIGNING
 
 SUBSCRIBE, PUBLISH = KEYSET["subscribeKey"], KEYSET["publishKey"]
 
@@ -115,6 +115,36 @@ async def test_a_cursor_goes_on_at_another_node_with_messages_and_members(pair: 
     assert trio.current_time() - began < 0.5, "it is told when it happens, and not at the next look at Redis"
     await say(two, "room", "last")
     assert (await told(one, channels, cursor, 1))[1] == ["last"]
+
+
+async def test_what_is_deleted_at_one_node_is_given_to_nobody_at_another(pair: list[Daemon]) -> None:
+    one, two = pair
+    cursor, _ = await poll(two, "cache-wiped", "0")
+    async with two.socket("cache-wiped") as early, pubnub(pair) as w:
+        await early.expect("welcome")
+        await say(one, "cache-wiped", "secret")
+        assert await early.events(1) == ["secret"]
+        assert (await told(two, "cache-wiped", cursor, 1))[1] == ["secret"]
+        await w.make("boss", secretKey=SIGNING["secretKey"], **at(one))
+        await w.call("boss", "deleteMessages", {"channel": "cache-wiped"})
+        async with two.socket("cache-wiped") as late, one.socket("cache-wiped") as first_here:
+            for newcomer in (late, first_here):
+                await newcomer.expect("welcome")
+            await say(one, "cache-wiped", "next")
+            for newcomer in (late, first_here):
+                assert await newcomer.events(1) == ["next"]
+        assert (await told(two, "cache-wiped", cursor, 1))[1] == ["next"]
+
+
+async def test_an_event_that_greets_newcomers_and_is_not_to_be_kept_is_not(pair: list[Daemon]) -> None:
+    one, two = pair
+    path = f"/publish/{PUBLISH}/{SUBSCRIBE}/0/cache-passing/0/%22gone%22"
+    assert (await one.request("GET", path, auth=False, params={"uuid": "sayer", "store": "0"})).status_code == 200
+    async with two.socket("cache-passing") as newcomer:
+        await newcomer.expect("welcome")
+        assert await newcomer.events(1) == ["gone"]
+    page = (await two.request("GET", "/history/cache-passing")).json()
+    assert page["events"] == []
 
 
 async def test_a_poll_hears_what_was_said_while_its_node_was_cut_off_from_redis(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -52,6 +53,15 @@ async def test_every_node_hears_each_word_once_in_one_order(redis: Redis) -> Non
         await nodes[0].words.say(GroupChanged("1", "g", ("a",), ()))
         for into in heard:
             await become(into, [*said, GroupChanged("1", "g", ("a",), ())])
+
+
+async def test_a_word_that_only_a_newer_daemon_knows_is_read_past(redis: Redis) -> None:
+    heard: list[Word] = []
+    async with node(redis, secrets.token_hex(4), heard) as one:
+        one.line.tell(one.words.topic, b"99-0 " + msgspec.msgpack.encode(["dance", 1]))
+        await one.words.say(Ended("1", "ada"))
+        assert heard == [Ended("1", "ada")]
+        assert one.line.up
 
 
 async def test_a_node_that_was_cut_off_hears_what_it_missed_and_a_later_one_what_lasts(redis: Redis) -> None:

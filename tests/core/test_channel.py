@@ -249,6 +249,16 @@ def test_neighbours_of_one_sender_are_encoded_together_and_what_a_sender_gets_is
     assert got == {"ada": b"6;", "bob": b"5;6;"}
 
 
+def test_a_last_event_that_was_deleted_is_given_to_nobody() -> None:
+    room, last = channel("cache-room"), Message(5, "e", b"5")
+    room.cache(last, until=10.0)
+    for since, before in ((5, 9), (1, 5)):
+        room.forget(since, before)
+        assert room.cached(0.0) == (last, 10.0)
+    room.forget(4, 6)
+    assert room.cached(0.0) is None
+
+
 def test_the_last_event_is_kept_as_its_changes_left_it_and_no_longer_for_them() -> None:
     room = channel("cache-room")
     room.cache(Message(1, "e", b"draft", Kind.TEXT), until=10.0)

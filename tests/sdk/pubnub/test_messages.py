@@ -185,6 +185,20 @@ async def test_history_is_paged_counted_and_deleted_as_the_vendor_says(tmp_path:
         assert await w.fetched("ada", "room") == []
 
 
+async def test_a_last_event_that_was_deleted_greets_no_newcomer(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.make("boss", secretKey="sec-c-0123456789abcdef")
+        await w.publish("boss", "cache-room", "secret")
+        async with w.daemon.socket("cache-room") as early:
+            await early.expect("welcome")
+            assert await early.events(1) == ["secret"]
+            await w.call("boss", "deleteMessages", {"channel": "cache-room"})
+            async with w.daemon.socket("cache-room") as late:
+                await late.expect("welcome")
+                await w.publish("boss", "cache-room", "next")
+                assert await late.events(1) == ["next"]
+
+
 async def test_a_reaction_is_told_live_and_comes_with_the_history(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.make("ada", "bob")
