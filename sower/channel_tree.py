@@ -46,10 +46,8 @@ HANDED_OUT_AT_ONCE = 256
 QUARANTINE = 60.0
 """Seconds that a channel rests after it failed past its restart intensity; also the window of that intensity."""
 
-CROWD = 100
-"""Subscribers above which their count is told once in COUNT_EVERY seconds; both are Pusher's numbers."""
-
-COUNT_EVERY = 5.0
+CROWD, COUNT_EVERY = 100, 5.0
+"""Subscribers above which their count is told once in so many seconds; both are Pusher's numbers."""
 
 LOOK_BACK = 20
 """Stored messages among which the last one that may be cached is looked for."""
@@ -115,17 +113,18 @@ class ChannelTree:
         waiting = self._inbox or self._receipts or self._parcels or self._accepted or self._replays
         return bool(waiting or self._changes or self._newcomers)
 
-    def post(self, item: Item, *, always: bool = False) -> None:
-        """Put a command into the inbox, and start the tree when it sleeps.
+    def demand_room(self) -> None:
+        """Whether it takes one command more. Raises ChannelBusy, ChannelQuarantined."""
+        if self.quarantined_until and self.rests:
+            rest = self.quarantined_until - trio.current_time()
+            raise ChannelQuarantined(f"The channel {self.name!r} rests: it failed too often.", retry_after=rest)
+        if len(self._inbox) >= self._node.queue_limit:
+            raise ChannelBusy(f"{len(self._inbox)} commands wait on the channel {self.name!r}.", retry_after=1)
 
-        always: for departures, which must not be lost. Raises ChannelBusy, ChannelQuarantined.
-        """
+    def post(self, item: Item, *, always: bool = False) -> None:
+        """Put a command into the inbox, and start the tree when it sleeps. Raises as demand_room, unless `always`."""
         if not always:
-            if self.rests:
-                rest = self.quarantined_until - trio.current_time()
-                raise ChannelQuarantined(f"The channel {self.name!r} rests: it failed too often.", retry_after=rest)
-            if len(self._inbox) >= self._node.queue_limit:
-                raise ChannelBusy(f"{len(self._inbox)} commands wait on the channel {self.name!r}.", retry_after=1)
+            self.demand_room()
         self._inbox.append(item)
         self.idle = False
         self._retiring = False

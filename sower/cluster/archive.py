@@ -135,7 +135,7 @@ class Archive:
     async def delete(self, app: str, channel: str, since: int, before: int) -> None:
         """As Journal.delete. Raises ClusterFailed."""
         keys = self._node.keys(app, channel)
-        names = keys.kept, keys.changes, keys.revised, keys.index, keys.state
+        names = *keys.actions, keys.kept, keys.changes, keys.revised, keys.index, keys.state
         await self._node.line.read(histories.DELETE, names, (_serial(since), _serial(before)))
         await self._node.words.say(Erased(app, channel, since, before))
 

@@ -12,7 +12,7 @@ Rule 2: a message that goes from :m goes from :v; what was done to it stays in :
 
 from __future__ import annotations
 
-from sower.cluster.scripts import LOG, TIME
+from sower.cluster.scripts import DROP, LOG, TIME
 
 PAGE = (
     TIME
@@ -88,25 +88,32 @@ return #redis.call('XRANGE', KEYS[1], '(' .. low .. '-0', '+', 'COUNT', ARGV[2])
 )
 """How many messages there are after a serial, as many as asked for at the most."""
 
-DELETE = """
--- KEYS: :m, :c, :v, :w, :s. ARGV: since, before
+DELETE = (
+    DROP
+    + """
+-- KEYS: :a, :b, :n, :m, :c, :v, :w, :s. ARGV: since, before
+local kept, changes, revised, index, state = unpack(KEYS, 4, 8)
 local found
-local cached = redis.call('HGET', KEYS[5], 'cached')
+local cached = redis.call('HGET', state, 'cached')
 local at = cached and string.sub(cached, 1, 17)
-if at and at > ARGV[1] and at < ARGV[2] then redis.call('HDEL', KEYS[5], 'cached') end
+if at and at > ARGV[1] and at < ARGV[2] then redis.call('HDEL', state, 'cached') end
 repeat
-  found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', '(' .. ARGV[2] .. '-0', 'COUNT', 500)
+  found = redis.call('XRANGE', kept, '(' .. ARGV[1] .. '-0', '(' .. ARGV[2] .. '-0', 'COUNT', 500)
   for i = 1, #found do
-    redis.call('XDEL', KEYS[1], found[i][1])
-    redis.call('HDEL', KEYS[3], string.sub(found[i][1], 1, 17))
+    redis.call('XDEL', kept, found[i][1])
+    redis.call('HDEL', revised, string.sub(found[i][1], 1, 17))
   end
 until #found < 500
-for _, name in ipairs(redis.call('ZRANGEBYLEX', KEYS[4], '(' .. ARGV[1] .. '~', '(' .. ARGV[2])) do
-  redis.call('XDEL', KEYS[2], string.sub(name, 19) .. '-0')
-  redis.call('ZREM', KEYS[4], name)
+for _, name in ipairs(redis.call('ZRANGEBYLEX', index, '(' .. ARGV[1] .. '~', '(' .. ARGV[2])) do
+  redis.call('XDEL', changes, string.sub(name, 19) .. '-0')
+  redis.call('ZREM', index, name)
 end
+repeat until drop('(' .. ARGV[1] .. '~', '(' .. ARGV[2]) == 0
 """
-"""Delete the messages between two exclusive serials, and what was done to them. No newcomer begins with one of them."""
+)
+"""Delete the messages between two exclusive serials, what was done to them and the actions on them. No newcomer begins
+with one of them.
+"""
 
 LOOK = """
 -- KEYS: :m, :v, and an id, if any. ARGV: message

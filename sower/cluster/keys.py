@@ -39,6 +39,11 @@ class Keys:
         self.changes, self.revised, self.index = (base + end for end in (b":c", b":v", b":w"))
         self.facts = facts_of(prefix, self.shard)
 
+    @property
+    def actions(self) -> tuple[bytes, bytes, bytes]:
+        """Those of the actions on its messages, see shelf.py."""
+        return self.topic + b":a", self.topic + b":b", self.topic + b":n"
+
 
 def mark_of(prefix: str, shard: int) -> bytes:
     """By which it is known that its server was not emptied."""

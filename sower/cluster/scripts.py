@@ -345,11 +345,35 @@ end
 return left
 """
 """Take from budgets what nodes have let through already. Answers what is left of each, below 0 where it was more."""
+
+DROP = """
+-- KEYS: :a, :b, :n
+local function drop(low, high)
+  local names = redis.call('ZRANGEBYLEX', KEYS[3], low, high, 'LIMIT', 0, 1000)
+  for _, name in ipairs(names) do
+    local message, at = string.sub(name, 1, 17), string.sub(name, 18) .. '-0'
+    local row = redis.call('XRANGE', KEYS[1], at, at)[1]
+    if row then
+      redis.call('XDEL', KEYS[1], at)
+      redis.call('HDEL', KEYS[2], table.concat({message, row[2][4], row[2][6], row[2][8]}, '\\0'))
+    end
+    redis.call('HDEL', KEYS[2], message)
+    redis.call('ZREM', KEYS[3], name)
+  end
+  return #names
+end
+"""
+"""Takes away the actions on a range of messages, 1000 at the most. Answers how many."""
+
 REACT = (
     TIME
+    + DROP
     + """
--- KEYS: :a, :b, :n. ARGV: message, action, user, kind, value, how many it may have, how long they stay (ms)
+-- KEYS: :a, :b, :n, :m. ARGV: message, action, user, kind, value, how many it may have, how long they stay (ms)
 local message, at, user, kind, value = unpack(ARGV, 1, 5)
+if #redis.call('XRANGE', KEYS[4], message .. '-0', message .. '-0') == 0 then return '!' end
+local oldest = string.sub(redis.call('XRANGE', KEYS[4], '-', '+', 'COUNT', 1)[1][1], 1, 17)
+drop('-', '(' .. oldest)
 local same = table.concat({message, user, kind, value}, '\\0')
 if redis.call('HEXISTS', KEYS[2], same) == 1 then return ZERO end
 if tonumber(redis.call('HGET', KEYS[2], message) or 0) >= tonumber(ARGV[6]) then return ZERO end
@@ -365,11 +389,13 @@ redis.call('HSET', KEYS[2], same, at)
 redis.call('HINCRBY', KEYS[2], message, 1)
 redis.call('XADD', KEYS[1], at .. '-0', 'm', message, 'u', user, 'k', kind, 'v', value)
 redis.call('ZADD', KEYS[3], 0, message .. at)
-for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[7]) end
+local stay = math.max(ARGV[7], redis.call('PTTL', KEYS[4]))
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], stay) end
 return at
 """
 )
-"""Add an action to a message. Answers the serial that it got, 0 where it is there, or there are too many."""
+"""Add an action to a message, and take away those of messages that retention took. Answers the serial that it got, 0
+where it is there, or there are too many, or `!` where the message is not there."""
 
 UNREACT = """
 -- KEYS: :a, :b, :n. ARGV: message, action

@@ -14,10 +14,11 @@ from typing import Any
 
 from sower.cluster import scripts
 from sower.cluster.entries import STATE_OF_HISTORY_KEPT
-from sower.cluster.node import Keys, Node
+from sower.cluster.node import Node
 from sower.cluster.words import GroupChanged, Withdrawn
 from sower.core.message import SERIALS_PER_SECOND
 from sower.core.polling import Reaction
+from sower.errors import NoSuchMessage
 
 BETWEEN = "\0"
 
@@ -25,7 +26,7 @@ WRITTEN = BETWEEN
 """A field that says that groups were there: without it, Redis has lost them."""
 
 ACTIONS_KEPT = int(STATE_OF_HISTORY_KEPT * 1000)
-"""Milliseconds after the last one that a channel's actions stay."""
+"""Milliseconds after the last one that a channel's actions stay at least; and as long as its messages."""
 
 
 class ClusterShelf:
@@ -77,7 +78,11 @@ class ClusterShelf:
         """As Shelf.add_reaction."""
         message, at = f"{reaction.message:017d}", f"{reaction.at:017d}"
         args = message, at, reaction.user, reaction.kind, reaction.value, most, ACTIONS_KEPT
-        return int(await self._node.line.run(scripts.REACT, self._keys(app, channel), args, gated=True))
+        keys = self._node.keys(app, channel)
+        added = await self._node.line.run(scripts.REACT, (*keys.actions, keys.kept), args, gated=True)
+        if added == b"!":
+            raise NoSuchMessage(f"The channel {channel[:64]!r} has no message {reaction.message}, or has it no longer.")
+        return int(added)
 
     async def remove_reaction(self, app: str, channel: str, message: int, at: int) -> Reaction | None:
         """As Shelf.remove_reaction."""
@@ -100,8 +105,7 @@ class ClusterShelf:
         return sorted((_reaction(row) for row in rows), key=lambda reaction: reaction.at)
 
     def _keys(self, app: str, channel: str) -> tuple[bytes, bytes, bytes]:
-        keys: Keys = self._node.keys(app, channel)
-        return keys.topic + b":a", keys.topic + b":b", keys.topic + b":n"
+        return self._node.keys(app, channel).actions
 
 
 def _reaction(row: Sequence[Any]) -> Reaction:

@@ -83,14 +83,15 @@ class Archive:
     async def react(self, grant: Grant, address: str, command: React) -> Reactions:
         """Add an action or take one away, and tell the channel.
 
-        Raises AlreadyThere, NotFound, HistoryOff, NamesForbidden, RateLimited.
+        Raises AlreadyThere, NotFound, NoSuchMessage, HistoryOff, NamesForbidden, RateLimited, ChannelBusy.
         """
         channel = command.channel
         self._kept(channel)
         adds = command.at is None
         self._allowing.demand(grant, Can.PUBLISH if adds else Can.DELETE, [channel])
         self._count(grant, 1)
-        shelf = self._hub.shelf
+        tree, shelf = self._hub.tree(grant.app, channel), self._hub.shelf
+        tree.demand_room()  # before anything is done: who is refused may ask again, and what is done is told
         if command.at is None:
             reaction = Reaction(command.message, self._hub.next_serial(), command.user, command.kind, command.value)
             at = await shelf.add_reaction(grant.app, channel, reaction, MOST_REACTIONS)
@@ -103,7 +104,7 @@ class Archive:
                 raise NotFound(f"The message has no action {command.at}.")
         data = command.told(reaction, adds)
         publish = Publish(channel, "action", data, user=command.user, extra=b'{"kind":"action"}', stored=False)
-        self._hub.publish(grant.app, Publication(publish, command.user, None, None))
+        self._hub.tree(grant.app, channel).post(Publication(publish, command.user, None, None), always=True)
         return Reactions((reaction,))
 
     async def reactions(self, grant: Grant, address: str, command: ReadReactions) -> Reactions:

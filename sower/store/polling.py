@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sower.core.polling import Reaction
+from sower.errors import NoSuchMessage
 from sower.store.sqlite import Database
 
 
@@ -47,7 +48,17 @@ def names_since(db: Database, app: str, prefix: str, serial: int, most: int) -> 
 
 
 def add_reaction(db: Database, app: str, channel: str, reaction: Reaction, most: int) -> bool:
-    """Add an action. False where this user did the same to the message before, or it has as many as it may."""
+    """Add an action. False where this user did the same to the message before, or it has as many as it may.
+
+    Raises NoSuchMessage: an action goes with its message, so without one it would stay for ever.
+    """
+    kept = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM channels c JOIN messages m ON m.channel = c.id"
+        " WHERE c.app = ? AND c.name = ? AND m.serial = ? AND m.message IS NULL)",
+        (app, channel, reaction.message),
+    ).get
+    if not kept:
+        raise NoSuchMessage(f"The channel {channel[:64]!r} has no message {reaction.message}, or has it no longer.")
     count = db.execute(
         "SELECT count(*) FROM reactions WHERE app = ? AND channel = ? AND message = ?", (app, channel, reaction.message)
     ).get

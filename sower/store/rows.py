@@ -164,7 +164,7 @@ class Writer:
             else:
                 fresh.append(message)
         self._insert(row, fresh)
-        self._trim(row, append.history)
+        self._trim(append.app, append.channel, row, append.history)
         self._db.execute("UPDATE channels SET head = ?, trimmed = ? WHERE id = ?", (row.head, row.trimmed, row.id))
         return stored
 
@@ -226,7 +226,7 @@ class Writer:
         known = isinstance(found, int) and found > (now - self._remember) * SERIALS_PER_SECOND
         return found if known else None
 
-    def _trim(self, row: _Row, history: History) -> None:
+    def _trim(self, app: str, channel: str, row: _Row, history: History) -> None:
         excess = row.count - history.messages
         if excess <= SLACK:
             return
@@ -235,13 +235,14 @@ class Writer:
             (row.id, excess - 1),
         ).get
         if isinstance(last, int):
-            self._delete(row, last)
+            self._delete(app, channel, row, last)
 
-    def _delete(self, row: _Row, upto: int) -> None:
+    def _delete(self, app: str, channel: str, row: _Row, upto: int) -> None:
         before = self._db.total_changes()
         self._db.execute("DELETE FROM messages WHERE channel = ? AND serial <= ? AND message IS NULL", (row.id, upto))
         row.count -= self._db.total_changes() - before
         self._db.execute("DELETE FROM messages WHERE channel = ? AND serial <= ?", (row.id, upto))
+        self._db.execute("DELETE FROM reactions WHERE app = ? AND channel = ? AND message <= ?", (app, channel, upto))
         revisions.forget(self._db, row.id, upto)
         row.trimmed = max(row.trimmed, upto)
 
@@ -256,6 +257,10 @@ class Writer:
                 (row.id, since, before),
             )
             row.count -= db.total_changes() - changes
+            db.execute(
+                "DELETE FROM reactions WHERE app = ? AND channel = ? AND message > ? AND message < ?",
+                (app, channel, since, before),
+            )
             revisions.delete(db, row.id, since, before)
 
     def channels(self) -> list[tuple[int, str, str]]:
@@ -278,8 +283,7 @@ class Writer:
             return False
         with self._transaction():
             row = self._row(app, channel)
-            db.execute("DELETE FROM reactions WHERE app = ? AND channel = ? AND message <= ?", (app, channel, last))
-            self._delete(row, last)
+            self._delete(app, channel, row, last)
             db.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (row.trimmed, row.id))
         return True
 

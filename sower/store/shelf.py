@@ -41,7 +41,10 @@ class Shelf(Protocol):
         ...
 
     async def add_reaction(self, app: str, channel: str, reaction: Reaction, most: int) -> int:
-        """Add an action. Returns the serial that it got, 0 where it was there, or the message has as many as it may."""
+        """Add an action to a message that the channel has, until it has it no more. Raises NoSuchMessage.
+
+        Returns the serial that it got, 0 where it was there, or the message has as many as it may.
+        """
         ...
 
     async def remove_reaction(self, app: str, channel: str, message: int, at: int) -> Reaction | None:

@@ -28,6 +28,8 @@ from sower.core.polling import (
     Names,
     Poll,
     Reach,
+    React,
+    Reaction,
     ReadMembers,
     ReadState,
     SetState,
@@ -36,12 +38,13 @@ from sower.core.polling import (
 from sower.core.rules import Pattern
 from sower.dialects.interface import Polled
 from sower.dialects.pubnub.envelopes import Envelopes
-from sower.errors import JournalFailed, NamesForbidden, UserMismatch
+from sower.errors import ChannelBusy, JournalFailed, NamesForbidden, UserMismatch
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.net.http import Response
 from sower.net.keepalive import Keepalive
 from sower.polling.allowing import Allowing
+from sower.polling.archive import Archive
 from sower.polling.feeds import RING, Entry, Feed, Track
 from sower.polling.groups import Groups
 from sower.polling.places import LINGER, Places
@@ -363,9 +366,41 @@ async def test_deleted_messages_are_not_brought_back_by_a_ring(tmp_path: Path) -
         _, envelopes = await house.poll(channel("kept"), cursor=cursor)
         second = int(envelopes[1]["p"]["t"])
         await house.hub.journal.delete("1", "kept", second - 1, second + 1)
-        await settle()
+        await house.settle()
         assert data((await house.poll(channel("kept"), cursor=cursor))[1]) == ["one", "three"]
         assert data((await house.poll(channel("kept"), cursor=1))[1]) == ["one", "three"]
+
+
+async def test_an_action_on_a_busy_channel_is_refused_before_it_is_kept_and_done_when_it_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    async with a_house(tmp_path) as house:
+        archive = Archive(house.hub, Allowing(house.hub, Access(CONFIG.apps, Limits(), now=house.hub.now)), _uncounted)
+        cursor, _ = await house.poll(channel("kept"))
+        house.publish("kept", "look")
+        cursor, (envelope,) = await house.poll(channel("kept"), cursor=cursor)
+
+        def told(reaction: Reaction, added: bool) -> bytes:
+            return msgspec.json.encode([reaction.value, added])
+
+        smile = React("kept", int(envelope["p"]["t"]), "ada", told, "reaction", "smile")
+        room, house.hub.queue_limit = house.hub.queue_limit, 0
+        with pytest.raises(ChannelBusy):
+            await archive.react(SERVER, "", smile)
+        house.hub.queue_limit = room
+        (added,) = (await archive.react(SERVER, "", smile)).reactions
+        house.hub.queue_limit = 0
+        gone = msgspec.structs.replace(smile, at=added.at)
+        with pytest.raises(ChannelBusy):
+            await archive.react(SERVER, "", gone)
+        house.hub.queue_limit = room
+        await archive.react(SERVER, "", gone)
+        await house.settle()
+        assert data((await house.poll(channel("kept"), cursor=cursor))[1]) == [["smile", True], ["smile", False]]
+
+
+def _uncounted(grant: Grant, count: int) -> None:
+    """Nothing is too often."""
 
 
 async def test_a_member_stays_while_it_polls_and_is_lost_when_its_time_is_over(tmp_path: Path) -> None:

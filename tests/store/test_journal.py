@@ -17,12 +17,14 @@ import trio
 
 from sower.config import Duration, History
 from sower.core.message import Kind, Message
+from sower.core.polling import Reaction
 from sower.core.record import REVOKED
-from sower.errors import JournalFailed, StoreError
+from sower.errors import JournalFailed, NoSuchMessage, StoreError
 from sower.store import rows
 from sower.store.audit import Audit
 from sower.store.journal import Journal, Stored
 from sower.store.schema import VERSION
+from sower.store.shelf import JournalShelf
 from tests.store.opened import HISTORY, NOW, message, opened, serial
 
 
@@ -191,6 +193,34 @@ async def test_a_sweep_forgets_what_happened_and_not_what_was_revoked(tmp_path: 
         clock[0] = NOW + 3600.0
         await journal.sweep(lambda _: HISTORY, keep_audit=60.0)
         assert [record.kind for record in await Audit(journal).recent(app="1")] == [REVOKED]
+
+
+async def test_an_action_on_a_message_goes_with_it_and_is_on_one_that_is_there(tmp_path: Path) -> None:
+    clock, history = [NOW], History(messages=3, age=Duration(3600))
+    async with opened(tmp_path, now=lambda: clock[0]) as journal:
+        shelf = JournalShelf(journal)
+
+        async def said_of() -> list[int]:
+            return [one.message - serial(0) for one in (await shelf.reactions("1", "c", 0, 10**17, 1000))[0]]
+
+        async def react(n: int) -> None:
+            await shelf.add_reaction("1", "c", Reaction(serial(n), serial(n), "ann", "reaction", "smile"), 10)
+
+        for n in range(1, 6):
+            await journal.append("1", "c", [message(n)], history)
+            await react(n)
+        for absent in (0, 6, 10**10):
+            with pytest.raises(NoSuchMessage):
+                await react(absent)
+        await journal.delete("1", "c", serial(1), serial(3))
+        assert await said_of() == [1, 3, 4, 5]
+        await journal.append("1", "c", [message(n) for n in range(6, 71)], history)  # so many that old ones are deleted
+        assert await said_of() == []
+        await react(70)
+        assert await said_of() == [70]
+        clock[0] = NOW + 3601
+        await journal.sweep(lambda _: history, keep_audit=60.0)
+        assert await said_of() == []
 
 
 async def test_pages_are_bounded_and_say_whether_more_follows(tmp_path: Path) -> None:
