@@ -1,15 +1,21 @@
 """The daemon's log, on stderr: text for a person, lines with priorities for journald, JSON for everybody else.
 
 Rule 1: no line holds a secret: what looks like one by its name is masked, whatever was logged.
-Rule 2: a line that cannot be written ends nothing: with a full disk, or a reader that went away, the daemon serves on.
+Rule 2: a line that cannot be written ends nothing and halts nothing: with a full disk, a reader that went away or one
+        that has stopped to read, the daemon serves on. What is lost is counted, and told when there is room again.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
+import socket
+import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TextIO
 
 import structlog
@@ -24,18 +30,63 @@ SECRETS = ("secret", "token", "authorization", "password", "signature")
 MASK = "********"
 
 
+PATIENCE = 20
+"""Milliseconds that a reader who is behind is waited for, once: then lines are lost until it reads again."""
+
+
 class Lines:
     """Lines of a file, each written at once; one that cannot be is lost (rule 2)."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file = file
+        self._encoding = file.encoding
+        self._write = without_waiting(file.fileno())
+        self._room = select.poll()
+        self._room.register(file.fileno(), select.POLLOUT)
+        self._rest = b""
+        self._lost = 0
 
     def msg(self, line: str) -> None:
         """Write one line."""
-        with suppress(OSError):
-            print(line, file=self._file, flush=True)
+        if self._lost and self._room.poll(0):
+            lost, self._lost = self._lost, 0
+            structlog.get_logger().warning("log_lines_lost", lines=lost)
+            if self._lost:  # this one, too
+                self._lost = lost
+        if not self._say(f"{line}\n".encode(self._encoding, "backslashreplace")):
+            self._lost += 1
 
     debug = info = warning = error = critical = msg
+
+    def _say(self, line: bytes) -> bool:
+        """Write a line, behind what is left of the one before it. Whether it was begun; its rest is kept then."""
+        data = self._rest + line
+        while data:
+            try:
+                data = data[self._write(data) :]
+            except BlockingIOError:
+                if self._lost or not self._room.poll(PATIENCE):
+                    break
+            except OSError:
+                self._rest = b""
+                return False
+        begun = len(data) < len(line)
+        self._rest = data if begun else data.removesuffix(line)
+        return begun
+
+
+def without_waiting(file: int) -> Callable[[bytes], int]:
+    """What writes to a file as much as there is room for. Raises BlockingIOError where there is none.
+
+    The file itself stays as it is: it is shared with whoever started this process, and other programs may write to it.
+    """
+    mode = os.fstat(file).st_mode
+    if stat.S_ISSOCK(mode):
+        sock = socket.socket(fileno=os.dup(file))
+        return lambda data: sock.send(data, socket.MSG_DONTWAIT)
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with suppress(OSError):  # another user's, or no /proc: then it is waited for
+            file = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return partial(os.write, file)
 
 
 def silence() -> None:
@@ -58,10 +109,11 @@ def set_up(worker: int | None = None) -> None:
     else:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         processors += [stamp, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    lines = Lines(sys.stderr)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: Lines(sys.stderr),
+        logger_factory=lambda *_: lines,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import fcntl
 import json
+import os
 import signal
+import socket
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,30 +43,77 @@ def test_journald_is_told_the_priority_of_every_line(level: str, priority: int) 
     )
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_in_a_terminal_a_fault_is_told_by_its_lines_and_not_by_what_variables_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(authorization: str) -> None:
         raise ZeroDivisionError("a bug")
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    before = structlog.get_config()
-    try:
-        set_up()
+    ours, theirs = os.openpty()
+    with logging_to(theirs, monkeypatch):
         try:
             fail("Basic " + SECRET)
         except ZeroDivisionError as error:
             structlog.get_logger().error("request_failed", exc_info=error)
-    finally:
-        structlog.configure(**before)
-    assert "ZeroDivisionError: a bug" in terminal.getvalue()
-    assert SECRET not in terminal.getvalue()
+    said = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "ZeroDivisionError: a bug" in said
+    assert SECRET not in said
+
+
+@contextmanager
+def logging_to(file: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As a daemon whose stderr this file is. Then it is closed."""
+    before = structlog.get_config()
+    with open(file, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        try:
+            set_up()
+            yield
+        finally:
+            structlog.configure(**before)
+
+
+def a_pipe() -> tuple[int, int]:
+    return os.pipe()
+
+
+def a_stream_of_journald_s() -> tuple[int, int]:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+@pytest.mark.parametrize("ends", [a_pipe, a_stream_of_journald_s])
+def test_who_reads_the_log_no_more_halts_nothing_and_is_told_later_how_much_is_lost(
+    ends: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = ends()
+    with logging_to(theirs, monkeypatch):
+        log = structlog.get_logger()
+        for number in range(1000):
+            log.info("said", number=number, text="x" * 1000)
+        assert os.get_blocking(theirs), "others write to it, too, and count on waiting"
+        said = os.read(ours, 1_000_000)
+        log.info("last")
+        said += os.read(ours, 1_000_000)
+    os.close(ours)
+    words = [json.loads(line) for line in said.splitlines()]
+    kept = [word["number"] for word in words if word["event"] == "said"]
+    assert 0 < len(kept) < 1000
+    assert kept == list(range(len(kept)))
+    assert [(word["event"], word.get("lines")) for word in words[len(kept) :]] == [
+        ("log_lines_lost", 1000 - len(kept)),
+        ("last", None),
+    ]
+
+
+async def test_a_daemon_whose_log_nobody_reads_serves_on(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon:
+        assert daemon.process is not None
+        assert daemon.process.stderr is not None
+        fcntl.fcntl(daemon.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(40):  # each tells of it, in over a hundred bytes
+            assert (await daemon.request("POST", "/reload")).status_code == 200
 
 
 @pytest.mark.parametrize("journald", [True, False])
