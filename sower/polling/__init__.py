@@ -45,6 +45,7 @@ class Polling:
         roster = self._roster = Roster(hub, allowing, self.groups, keepalive, config.limits)
         archive = Archive(hub, allowing, api.count)
         self.polls = Polls(hub, allowing, self.groups, roster, self._places, connections)
+        self._vouching.ended = self.polls.end_token
         for kind, do in (
             (commands.ReadClock, archive.clock),
             (commands.ReadHistories, archive.read),

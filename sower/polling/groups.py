@@ -22,6 +22,9 @@ MOST_CHANNELS = 2000
 MOST_GROUPS = 10_000
 """Groups of one app."""
 
+MOST_IN_ALL = 500_000
+"""Channels of all groups of one app, some 100 MB: anybody may put some in."""
+
 
 class Groups:
     """changed: told of each change: app, group, channels that came, channels that went."""
@@ -72,6 +75,8 @@ class Groups:
             raise TooMany(f"The app has {MOST_GROUPS} groups, as many as it may.")
         if len({*groups.get(group, ()), *command.add}) > MOST_CHANNELS:
             raise TooMany(f"A group has at most {MOST_CHANNELS} channels.")
+        if command.add and sum(map(len, groups.values())) + len(command.add) > MOST_IN_ALL:
+            raise TooMany(f"The groups of an app have at most {MOST_IN_ALL} channels in all.")
         await self._shelf.change_group(grant.app, group, command.add, command.remove)
         return Acknowledged()
 

@@ -121,16 +121,12 @@ class Places:
         names = await self._hub.shelf.names_since(app, prefix, since, LOOKED_BACK)
         self._fill(app, bundle, names, bundle.words)
 
-    def waiting(self, app: str) -> Waiters:
-        """All polls of an app that wait."""
+    def waiting(self) -> Waiters:
+        """All polls that wait."""
+        tracks = [track for feed in self._feeds.values() for track in feed.tracks]
         waiting: Waiters = {}
-        for (owner, _), feed in self._feeds.items():
-            if owner == app:
-                waiting.update(feed.messages.waiting)
-                waiting.update(feed.presence.waiting)
-        for (owner, _), bundle in self._bundles.items():
-            if owner == app:
-                waiting.update(bundle.waiting)
+        for place in (*tracks, *self._bundles.values()):
+            waiting.update(place.waiting)
         return waiting
 
     def is_crowd(self, app: str, members: int) -> bool:

@@ -13,7 +13,7 @@ Rule 4: whatever one poll raises ends that poll and no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import structlog
@@ -60,6 +60,7 @@ class HeldPoll:
     cursor:  everything up to here is told
     grant:   what it may be told, where it follows a group or a wildcard
     passes:  its filter
+    token:   what the token is called that let it in
     seconds: how long its user is present after it
     looked:  whether a wildcard's older channels are known
     """
@@ -76,6 +77,7 @@ class HeldPoll:
         "places",
         "reading",
         "seconds",
+        "token",
         "words",
     )
 
@@ -91,6 +93,7 @@ class HeldPoll:
         self.words = polled.words
         self.passes = polled.poll.passes
         self.seconds = polled.poll.seconds
+        self.token = grant.group
         self.grant = grant if any(isinstance(place, Bundle) for place in places) else None
         self.places = places
         self.attendees = attendees
@@ -203,8 +206,15 @@ class Polls:
 
     def end_app(self, app: str) -> None:
         """Answer all polls of an app that is no more: the next one of each is refused."""
-        for poll in self._places.waiting(app):
-            if isinstance(poll, HeldPoll):
+        self._end(lambda poll: poll.app == app)
+
+    def end_token(self, token: str) -> None:
+        """Answer all polls that were let in with a token that is accepted no longer; as end_app."""
+        self._end(lambda poll: poll.token == token)
+
+    def _end(self, ends: Callable[[HeldPoll], bool]) -> None:
+        for poll in self._places.waiting():
+            if isinstance(poll, HeldPoll) and ends(poll):
                 self._answer(poll, _response(poll.words, poll.cursor, ()))
 
     # What wakes them

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sower.access import Access
 from sower.activity import Activity
 from sower.core.answer import Acknowledged
@@ -13,13 +15,14 @@ from sower.store.shelf import Shelf
 
 
 class Vouching:
-    """Only whoever holds the secret does either."""
+    """Only whoever holds the secret does either. ended: told of each token that is accepted no longer."""
 
     def __init__(self, access: Access, activity: Activity, journal: Journal, shelf: Shelf) -> None:
         self._access = access
         self._activity = activity
         self._journal = journal
         self._shelf = shelf
+        self.ended: Callable[[str], None] = _unheard
         shelf.withdrawn = self._withdraw
 
     async def load(self) -> None:
@@ -52,7 +55,12 @@ class Vouching:
         for name in [name for name, until in revoked.items() if until <= old]:
             del revoked[name]
         revoked[signature] = expires
+        self.ended(signature)
 
     def _demand_server(self, grant: Grant) -> None:
         if not grant.server:
             raise Forbidden("Only a server, which signs with the secret key, grants and revokes tokens.")
+
+
+def _unheard(token: str) -> None:
+    """Before anybody polls."""

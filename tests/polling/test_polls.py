@@ -38,11 +38,12 @@ from sower.core.polling import (
 from sower.core.rules import Pattern
 from sower.dialects.interface import Polled
 from sower.dialects.pubnub.envelopes import Envelopes
-from sower.errors import ChannelBusy, JournalFailed, NamesForbidden, UserMismatch
+from sower.errors import ChannelBusy, JournalFailed, NamesForbidden, TooMany, UserMismatch
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.net.http import Response
 from sower.net.keepalive import Keepalive
+from sower.polling import groups
 from sower.polling.allowing import Allowing
 from sower.polling.archive import Archive
 from sower.polling.feeds import RING, Entry, Feed, Track
@@ -660,3 +661,16 @@ async def test_a_poll_that_begins_below_a_message_in_flight_is_answered_when_tha
             await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
         assert [envelope["d"] for _, envelopes in answered for envelope in envelopes] == ["news"]
+
+
+async def test_the_groups_of_an_app_hold_so_many_channels_in_all_that_they_fit_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MOST_IN_ALL", 5)
+    async with a_house(tmp_path) as house:
+        await house.groups.change(ANYBODY, "", ChangeGroup("a", add=("1", "2")))
+        await house.groups.change(ANYBODY, "", ChangeGroup("b", add=("1", "2", "3")))
+        with pytest.raises(TooMany):
+            await house.groups.change(ANYBODY, "", ChangeGroup("b", add=("4",)))
+        await house.groups.change(ANYBODY, "", ChangeGroup("a", remove=("1",)))
+        await house.groups.change(ANYBODY, "", ChangeGroup("b", add=("4",)))

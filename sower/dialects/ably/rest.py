@@ -34,6 +34,9 @@ from sower.errors import BadChannelName, BadParameter, BadRequest, SowerError, T
 
 CREATED = 201
 
+MOST_ASKED = 100
+"""Channels whose members one request reads, the vendor's limit: a short query may name one channel very often."""
+
 T = TypeVar("T")
 
 MOST_BATCHED = 10_000
@@ -236,8 +239,13 @@ def _members(call: HttpCall, answer: Members) -> list[OutPresence]:
 
 
 def decode_presences(call: HttpCall) -> Asked:
-    """GET /presence?channels=a,b: the members of several channels, each of which may fail alone."""
+    """GET /presence?channels=a,b: the members of several channels, each of which may fail alone.
+
+    Raises BadParameter.
+    """
     names = call.query.get("channels", "").split(",")
+    if len(names) > MOST_ASKED:
+        raise BadParameter(f"The members of at most {MOST_ASKED} channels are read at once, not of {len(names)}.")
 
     def encode(answer: HttpAnswer) -> Reply:
         outcomes = answer.answers if isinstance(answer, Answers) else ()

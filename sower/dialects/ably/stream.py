@@ -116,7 +116,7 @@ def opens(epoch: str, call: HttpCall, *, events: bool) -> Opened:
     names = [read_name(name) for name in written.split(separator)]
     if not 0 < len(names) <= MOST_CHANNELS:
         raise BadParameter(f"A stream has 1 to {MOST_CHANNELS} channels, this one {len(names)}.")
-    last = query.get("lastEvent") or call.headers.get("last-event-id")
+    last = query.get("lastEvent") or _utf8(call.headers.get("last-event-id", ""))
     rewind = None if last else query.get("rewind")
     begins = [
         Subscribe(
@@ -131,6 +131,11 @@ def opens(epoch: str, call: HttpCall, *, events: bool) -> Opened:
     conversation = StreamConversation(begins, events=events)
     shown = read_credentials(call.headers, query)
     return Opened(shown, conversation, encoder, stream=STREAM if events else LINES)
+
+
+def _utf8(header: str) -> str:
+    """Browsers send this header in UTF-8 (WHATWG HTML section 9.2), and it may hold a channel's name."""
+    return header.encode("latin-1").decode(errors="replace")
 
 
 def _rewind(text: str | None) -> Rewind | None:

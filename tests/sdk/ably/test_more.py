@@ -121,6 +121,10 @@ async def test_a_stream_has_several_channels_and_goes_on_where_it_ended(tmp_path
         )
         rest = await read_events(daemon, "/sse?channels=one,two", 2, **{"Last-Event-ID": first[0]["id"]})
         assert sorted(json.loads(event["data"])["name"] for event in rest) == ["2", "3"]
+        await ok(script, "publish", client="ada", channel="käse", messages=[{"name": "4"}, {"name": "5"}])
+        [first] = await read_events(daemon, "/sse?channels=[?rewind=2]käse", 1)
+        [rest] = await read_events(daemon, "/sse?channels=käse", 1, **{"Last-Event-ID": first["id"].encode()})
+        assert json.loads(rest["data"])["name"] == "5", "its place in a channel is exact, whatever that is called"
         bare = await read_events(daemon, "/sse?channel=one&rewind=1&enveloped=false", 1)
         assert bare[0]["data"] == '{"a":1}'
         async with httpx.AsyncClient(base_url=daemon.url, timeout=10, trust_env=False) as client:

@@ -110,6 +110,21 @@ async def test_a_revoked_token_is_refused_also_after_a_restart(tmp_path: Path) -
         assert (await w.fail("boss", "revokeToken", "qEF2AkF0"))["statusCode"] in (400, 403)
 
 
+async def test_who_listens_with_a_token_that_is_revoked_hears_nothing_more(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.make("boss", secretKey=SECRET)
+        await w.make("ada")
+        token = await w.call("boss", "grantToken", allowing("private-a"))
+        await w.sdk.do("token", client="ada", token=token)
+        await w.subscribe("ada", "private-a")
+        await w.publish("boss", "private-a", "heard")
+        assert await w.messages("ada", 1) == ["heard"]
+        await w.call("boss", "revokeToken", token)
+        await w.publish("boss", "private-a", "secret")
+        await w.sdk.hear("status", client="ada", status="PNDisconnectedUnexpectedlyCategory")
+        assert w.sdk.told("message", client="ada") == []
+
+
 async def test_every_call_of_a_client_that_signs_is_believed_and_a_wrong_secret_never(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.make("boss", secretKey=SECRET)
