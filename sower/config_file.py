@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -183,7 +184,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _shape(raw: dict[str, Any], struct: type[Strict], path: tuple[str | int, ...]) -> Iterator[Problem]:
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    fields = _fields(struct)
     for name, value in raw.items():
         field = fields.get(name)
         if field is None:
@@ -195,6 +196,12 @@ def _shape(raw: dict[str, Any], struct: type[Strict], path: tuple[str | int, ...
     for name, field in fields.items():
         if name not in raw and field.required:
             yield Problem((*path, name), "is missing")
+
+
+@cache
+def _fields(struct: type[Strict]) -> dict[str, msgspec.structs.FieldInfo]:
+    """By name. Each look at them leaves garbage for the collector, and a config is read again with each reload."""
+    return {field.name: field for field in msgspec.structs.fields(struct)}
 
 
 def _value(value: Any, kind: Any, path: tuple[str | int, ...]) -> Iterator[Problem]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sower.errors import MethodNotAllowed, NotFound, SowerError
@@ -74,7 +73,8 @@ class Match(NamedTuple):
 
 
 PATHS_AT_HAND = 256
-"""Paths whose matches are remembered: a server that publishes has a few, and they are looked up with each request."""
+"""Paths whose matches are remembered: a server that publishes has a few, and they are looked up with each request.
+One more, and all are forgotten: those that come again are soon known again."""
 
 REST = "..."
 """What the name of a segment ends with that takes all that follow it."""
@@ -117,6 +117,9 @@ class _Route:
         return params
 
 
+_Found = tuple[_Route, Mapping[str, str], Match | None]
+
+
 class Router:
     """All routes. A segment written {name} takes any one segment, and a last one written {name...} all that follow."""
 
@@ -124,7 +127,7 @@ class Router:
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         self._rests: dict[str, list[_Route]] = {}
         self._unserved: list[tuple[When, Refuse]] = []
-        self._find = lru_cache(PATHS_AT_HAND)(self._look_for)
+        self._found: dict[tuple[str, str], _Found] = {}
 
     def add_unserved(self, when: When, refuse: Refuse) -> None:
         """Have requests of this kind that no route takes refused in these words."""
@@ -144,7 +147,7 @@ class Router:
         candidates = route.endpoints.setdefault(method, [])
         candidates.append(_Candidate(endpoint, when))
         candidates.sort(key=lambda candidate: candidate.when is None)
-        self._find.cache_clear()
+        self._found.clear()
 
     def match(self, request: Request) -> Match:
         """The endpoint of a request, or what words that there is none. HEAD is answered by GET, unless that would
@@ -153,7 +156,8 @@ class Router:
         Raises NotFound, which names the nearest route, MethodNotAllowed, BadRequest.
         """
         try:
-            route, params, alone = self._find(request.method, request.path)
+            asked = request.method, request.path
+            route, params, alone = self._found.get(asked) or self._look_for(*asked)
             return alone or self._choose(route, params, request)
         except (NotFound, MethodNotAllowed) as error:
             refuse = next((refuse for when, refuse in self._unserved if when(request)), None)
@@ -168,8 +172,8 @@ class Router:
             raise MethodNotAllowed(f"{route.pattern} does not take {method[:20]}.", allow=sorted(route.endpoints))
         return Match(endpoint, params)
 
-    def _look_for(self, method: str, path: str) -> tuple[_Route, Mapping[str, str], Match | None]:
-        """The route of a path, its parameters, and the match where that does hang on more."""
+    def _look_for(self, method: str, path: str) -> _Found:
+        """The route of a path, its parameters, and the match where that hangs on no more. It is remembered."""
         segments = path.split("/")[1:]
         first = segments[0] if segments else ""
         for route in (*self._routes.get((first, len(segments)), ()), *self._rests.get(first, ())):
@@ -177,7 +181,11 @@ class Router:
             if params is not None:
                 params = {name: decode_segment(value) for name, value in params.items()}
                 alone = route.alone(method)
-                return route, params, Match(alone, params) if alone is not None else None
+                found = route, params, Match(alone, params) if alone is not None else None
+                if len(self._found) >= PATHS_AT_HAND:
+                    self._found.clear()
+                self._found[method, path] = found
+                return found
         raise NotFound(f"There is no route {path[:100]!r}.{self._nearest(path)}")
 
     def _nearest(self, path: str) -> str:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from sower.core.answer import SocketAnswer, Watched, Welcome
 from sower.core.command import SocketCommand, Subscribe
 from sower.core.message import Delivery, Joined, Left, Message, Position, Updated, check_channel_name
@@ -29,13 +31,15 @@ STREAM = EVENT_STREAM._replace(preamble=b"retry: %d\n\n" % RETRY)
 NAMES: dict[type[Delivery], str] = {Message: "event", Joined: "join", Left: "leave", Updated: "update"}
 
 
-class StreamEncoder:
+class StreamEncoder(msgspec.Struct, frozen=True):
     """Server-sent events. epoch: of all positions."""
 
-    is_text = True
+    epoch: str
 
-    def __init__(self, epoch: str) -> None:
-        self._epoch = epoch
+    @property
+    def is_text(self) -> bool:
+        """JSON."""
+        return True
 
     def encode(self, channel: str, deliveries: Sequence[Delivery]) -> list[bytes]:
         """An event each."""
@@ -46,7 +50,7 @@ class StreamEncoder:
         word = said(delivery)
         if not word:
             return b""
-        position = Position(self._epoch, delivery.serial) if isinstance(delivery, Message) else None
+        position = Position(self.epoch, delivery.serial) if isinstance(delivery, Message) else None
         return event(NAMES[type(delivery)], word, position)
 
 

@@ -99,17 +99,10 @@ _decode_user = msgspec.json.Decoder(_User).decode
 class PusherConversation(Conversation):
     """What the sockets of one app say and are told."""
 
-    __slots__ = ("_settings", "_verbs")
+    __slots__ = ("_settings",)
 
     def __init__(self, app: App) -> None:
         self._settings = app.pusher
-        self._verbs: dict[str, Callable[[Named, bytes], Sequence[SocketCommand]]] = {
-            "pusher:subscribe": self._subscribe,
-            "pusher:unsubscribe": self._unsubscribe,
-            "pusher:signin": self._sign_in,
-            "pusher:ping": _ping,
-            "pusher:pong": _pong,
-        }
 
     def greeting(self, session: Named) -> bytes:
         """The server speaks first."""
@@ -126,10 +119,20 @@ class PusherConversation(Conversation):
         frame = _read(payload, _decode_frame, "frame")
         if frame.event.startswith(words.CLIENT):
             return (self._client_event(frame),)
-        verb = self._verbs.get(frame.event)
-        if verb is None:
-            raise BadFrame(f"The event {frame.event[:64]!r} is none of pusher:..., and not a client-... event.")
-        return verb(session, bytes(frame.data))
+        data = bytes(frame.data)
+        match frame.event:
+            case "pusher:ping":
+                return _PING
+            case "pusher:pong":
+                return ()
+            case "pusher:subscribe":
+                return self._subscribe(session, data)
+            case "pusher:unsubscribe":
+                return self._unsubscribe(data)
+            case "pusher:signin":
+                return self._sign_in(session, data)
+            case _:
+                raise BadFrame(f"The event {frame.event[:64]!r} is none of pusher:..., and not a client-... event.")
 
     def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
         """The words for what succeeded; a client's event is not acknowledged."""
@@ -197,7 +200,7 @@ class PusherConversation(Conversation):
         member = _read(channel_data.encode(), _decode_member, "channel_data")
         return self._user(member.user_id), self._info(member.user_info)
 
-    def _unsubscribe(self, session: Named, data: bytes) -> Sequence[SocketCommand]:
+    def _unsubscribe(self, data: bytes) -> Sequence[SocketCommand]:
         said = _read(_opened(data), _decode_unsubscribe, "data of pusher:unsubscribe")
         return (Unsubscribe(said.channel),)
 
@@ -224,14 +227,6 @@ class PusherConversation(Conversation):
         if len(info) > most:
             raise TooLarge(f"The user_info has {len(info)} bytes; user_info in [apps.pusher] is {most}.")
         return info
-
-
-def _ping(session: Named, data: bytes) -> Sequence[SocketCommand]:
-    return _PING
-
-
-def _pong(session: Named, data: bytes) -> Sequence[SocketCommand]:
-    return ()
 
 
 def _proof(auth: str, signed: str) -> Proof:
