@@ -13,7 +13,6 @@ import msgspec
 from sower.core.answer import Receipt
 from sower.core.command import Publish
 from sower.core.grants import Grant
-from sower.core.record import REVOKED
 from sower.core.revocations import Revocation
 from sower.dialects.interface import Named
 from sower.errors import SowerError
@@ -105,11 +104,11 @@ class Activity:
         self._audit.record("token_minted", app=grant.app, who=_who(grant, address), channel=channel, detail=detail)
         self._say(grant.app, "token_minted", channel=channel, user=user)
 
-    async def revoked(self, grant: Grant, address: str, revocation: Revocation) -> None:
-        """Tokens were revoked. The record is what a restarted daemon reads them from. Raises JournalFailed."""
+    def revoked(self, grant: Grant, address: str, revocation: Revocation) -> None:
+        """Tokens were revoked."""
         detail = msgspec.json.encode(revocation).decode()
-        await self._audit.keep(REVOKED, app=grant.app, who=_who(grant, address), detail=detail)
-        self._say(grant.app, REVOKED, by=revocation.by, value=revocation.value)
+        self._audit.record("token_revoked", app=grant.app, who=_who(grant, address), detail=detail)
+        self._say(grant.app, "token_revoked", by=revocation.by, value=revocation.value)
 
     def app_added(self, grant: Grant, address: str, app: str) -> None:
         """An app was added. The record is of the app whose secret was shown for it."""

@@ -310,6 +310,12 @@ class OwnsNothing(NoUser):
     hint = "Connect as a user, or get a token that allows changes to any message."
 
 
+class TooManyRevoked(Forbidden):
+    code = "too_many_revoked"
+    text = "There are as many revocations as are remembered."
+    hint = "Sign tokens with another key, and take this one out of the config: that ends all of its tokens."
+
+
 class NeedsKey(Forbidden):
     code = "needs_key"
     text = "Only who shows a key itself may do this."

@@ -101,7 +101,7 @@ class Parts:
             config, self.hub, access, activity, self._keepalive, self._collector, connections, now=now
         )
         overview = Overview(self.hub, self.clients, self.health, self._pace)
-        self._revoking = Revoking(access, self.clients, activity, now=now)
+        self._revoking = Revoking(access, self.clients, activity, journal, now=now)
         operations = Operations(access, self.clients, activity, audit, overview, self.reloader.reload, now=now)
         api = self._api = Api(self.hub, access, self.clients, activity, config.limits, operations, now=now)
         api.learn(Revoke, self._revoking.do)
@@ -171,7 +171,7 @@ class Parts:
         if self._joined is not None:
             await self._joined.load()
         await self._polling.load()
-        await self._revoking.read(self._audit)
+        await self._revoking.read()
 
     @property
     def services(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

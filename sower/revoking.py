@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-
-import msgspec
-import structlog
+from functools import partial
 
 from sower.access import Access
 from sower.activity import Activity
@@ -14,49 +12,44 @@ from sower.clients import Clients
 from sower.core.answer import Revoked
 from sower.core.command import Revoke
 from sower.core.grants import Grant
-from sower.core.record import REVOKED
 from sower.core.revocations import Revocation
 from sower.errors import NeedsKey, TokenRevoked
-from sower.store.audit import Audit
-
-log = structlog.get_logger(__name__)
-
-MOST_READ = 10_000
-"""Revocations of one app that are read again at a start."""
-
-_decode = msgspec.json.Decoder(Revocation).decode
+from sower.store import revocations as table
+from sower.store.journal import Journal
 
 
 class Revoking:
     """now: seconds since 1970. spread: has a revocation apply, on every daemon that there is."""
 
-    def __init__(self, access: Access, clients: Clients, activity: Activity, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, access: Access, clients: Clients, activity: Activity, journal: Journal, *, now: Callable[[], float]
+    ) -> None:
         self._access = access
         self._clients = clients
         self._activity = activity
+        self._journal = journal
         self._now = now
         self.spread: Callable[[Revocation, float | None], Awaitable[None]] = self._here
 
-    async def read(self, audit: Audit) -> None:
-        """Take up what was revoked before this start."""
-        for app in self._access.apps:
-            newest_first = await audit.recent(app=app, kinds=(REVOKED,), limit=MOST_READ)
-            for record in reversed(newest_first):  # the oldest is the first that is forgotten
-                try:
-                    self._access.revocations.add(_decode(record.detail))
-                except msgspec.DecodeError as error:
-                    log.error("revocation_unreadable", why=str(error))
+    async def read(self) -> None:
+        """Take up what was revoked before this start. Raises JournalFailed."""
+        for revocation in await self._journal.read(table.kept):
+            self._access.revocations.add(revocation)
 
     async def do(self, grant: Grant, address: str, command: Revoke) -> Revoked:
-        """Revoke tokens. Raises NeedsKey; JournalFailed where they are revoked until the daemon is started anew."""
+        """Revoke tokens. Raises NeedsKey, TooManyRevoked; JournalFailed where they are revoked until the daemon is
+        started anew.
+        """
         if not grant.keyed or grant.key != command.key:
             raise NeedsKey(f"Tokens of {command.key[:64]!r} are revoked by who shows that key itself.")
+        self._access.revocations.demand_room(command.key, command.targets)
         now = self._now()
         before = now if command.before is None else min(command.before, now)
         for by, value in command.targets:
             revocation = Revocation(command.key, by, value, before)
             await self.spread(revocation, now + command.margin if command.margin else None)
-            await self._activity.revoked(grant, address, revocation)
+            await self._journal.change(partial(table.keep, revocation=revocation))
+            self._activity.revoked(grant, address, revocation)
         return Revoked(before, now + command.margin)
 
     async def _here(self, revocation: Revocation, at: float | None) -> None:

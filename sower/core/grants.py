@@ -313,7 +313,9 @@ def verify(token: str, credentials: Mapping[str, Credential], *, now: float, lee
     check_begun(claims, now, leeway)
     user, meta = _user(claims), _meta(claims)
     admin = claims.get("admin") is True
-    return Grant(credential.app, credential.key, user, expires + leeway, admin, _patterns(claims), meta)
+    issued = time_claim(claims, "iat")
+    app = credential.app
+    return Grant(app, credential.key, user, expires + leeway, admin, _patterns(claims), meta, issued=issued)
 
 
 def inspect(token: str) -> dict[str, dict[str, Any]]:

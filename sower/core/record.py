@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-REVOKED = "token_revoked"
-"""The kind of the records from which revocations are read again at a start. They are kept for good."""
-
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One record. time: seconds since 1970. who: an address, session, key or user. code: an error's code."""

@@ -5,14 +5,16 @@ Rule 1: a token that does not say when it was issued counts as issued before eve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
 from sower.core.grants import Grant
+from sower.errors import TooManyRevoked
 
 MOST = 10_000
-"""Revocations that are remembered of one key; the oldest is forgotten past them."""
+"""Revocations of one key."""
 
 
 class By(StrEnum):
@@ -41,20 +43,28 @@ class Revocation(msgspec.Struct, frozen=True):
 
 
 class Revocations:
-    """All that count."""
+    """All that count: by key, by what tokens are revoked by, by its value."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, dict[tuple[By, str], Revocation]] = {}
+        self._by_key: dict[str, dict[By, dict[str | None, Revocation]]] = {}
+
+    def demand_room(self, key: str, targets: Iterable[tuple[By, str]]) -> None:
+        """Whether a key may have these besides. Raises TooManyRevoked: none is forgotten for another."""
+        of_key = self._by_key.get(key, {})
+        new = {(by, value) for by, value in targets if value not in of_key.get(by, ())}
+        if new and sum(map(len, of_key.values())) + len(new) > MOST:
+            raise TooManyRevoked(f"The key {key[:64]!r} may have {MOST} revocations, with these it had more.")
 
     def add(self, revocation: Revocation) -> None:
         """From now on."""
-        of_key = self._by_key.setdefault(revocation.key, {})
-        known = of_key.pop((revocation.by, revocation.value), revocation)
-        of_key[revocation.by, revocation.value] = max(known, revocation, key=lambda one: one.before)
-        if len(of_key) > MOST:
-            del of_key[next(iter(of_key))]
+        of_key = self._by_key.setdefault(revocation.key, {by: {} for by in By})
+        known = of_key[revocation.by].get(revocation.value, revocation)
+        of_key[revocation.by][revocation.value] = max(known, revocation, key=lambda one: one.before)
 
     def hit(self, grant: Grant) -> bool:
         """Whether this grant's token is revoked."""
         of_key = self._by_key.get(grant.key)
-        return of_key is not None and any(revocation.hits(grant) for revocation in of_key.values())
+        if of_key is None:
+            return False
+        named = of_key[By.USER].get(grant.user), of_key[By.GROUP].get(grant.group)
+        return any(one is not None and one.hits(grant) for one in (*named, *of_key[By.CHANNEL].values()))

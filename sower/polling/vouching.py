@@ -9,9 +9,12 @@ from sower.activity import Activity
 from sower.core.answer import Acknowledged
 from sower.core.grants import Grant, check_signature, sign
 from sower.core.polling import Vouch, Vouched, Withdraw
-from sower.errors import BadRequest, BadSignature, Forbidden
+from sower.errors import BadRequest, BadSignature, Forbidden, TooManyRevoked
 from sower.store.journal import Journal
 from sower.store.shelf import Shelf
+
+MOST_WITHDRAWN = 100_000
+"""Tokens that are revoked one by one and have not expired: some 20 MB. PubNub's are good for 30 days at most."""
 
 
 class Vouching:
@@ -37,7 +40,7 @@ class Vouching:
         return Vouched(said, sign(self._access.credential(grant.key).secret, said))
 
     async def revoke(self, grant: Grant, address: str, command: Withdraw) -> Acknowledged:
-        """Accept a token no longer, from the answer on and over restarts. Raises Forbidden, BadRequest."""
+        """Accept a token no longer, over restarts too. Raises Forbidden, BadRequest, TooManyRevoked."""
         self._demand_server(grant)
         now = self._journal.now()
         try:
@@ -46,16 +49,23 @@ class Vouching:
             raise BadRequest("Invalid token: it is not one of this key.") from error
         if command.expires <= now:
             raise BadRequest("Invalid token: it has expired already.")
+        self._forget_expired()
+        if len(self._access.revoked) >= MOST_WITHDRAWN:
+            raise TooManyRevoked(f"{MOST_WITHDRAWN} tokens are revoked and have not expired.")
         await self._shelf.revoke(command.signature, command.expires)
         return Acknowledged()
 
     def _withdraw(self, signature: str, expires: float) -> None:
-        """From now on; those that are expired need no longer be known."""
+        """From now on."""
+        self._forget_expired()
+        self._access.revoked[signature] = expires
+        self.ended(signature)
+
+    def _forget_expired(self) -> None:
+        """Those need no longer be known."""
         revoked, old = self._access.revoked, self._journal.ages()
         for name in [name for name, until in revoked.items() if until <= old]:
             del revoked[name]
-        revoked[signature] = expires
-        self.ended(signature)
 
     def _demand_server(self, grant: Grant) -> None:
         if not grant.server:

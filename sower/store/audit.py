@@ -1,7 +1,6 @@
 """The audit record: who was let in, refused, published, minted, and what was changed; in the journal's file.
 
-Rule 1: a record never waits: it goes to disk with the journal's next transaction, or within FLUSH_EVERY. What a start
-        needs to know again is kept before it is acknowledged.
+Rule 1: a record never waits: it goes to disk with the journal's next transaction, or within FLUSH_EVERY.
 Rule 2: publishes are counted by key, not copied.
 Rule 3: past its bound records are dropped and counted, and one record says how many.
 """
@@ -96,15 +95,6 @@ class Audit:
     def _note(self, record: Record) -> None:
         self._journal.note(record)
         self._noted.set()
-
-    async def keep(self, kind: str, *, app: str, who: str, detail: str) -> None:
-        """Note what must not be lost, whole. Returns when it is on disk. Raises JournalFailed."""
-        values = msgspec.structs.astuple(Record(self._journal.now(), kind, app, who, detail=detail))
-
-        def insert(db: Database) -> None:
-            db.execute(_INSERT, values)
-
-        await self._journal.change(insert)
 
     def published(self, app: str, key: str, count: int = 1) -> None:
         """Count messages that were published with a key."""

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from sower.config import History
 from sower.core.message import SERIALS_PER_SECOND, Act, Message
-from sower.core.record import REVOKED
 from sower.errors import SowerError
 from sower.store import revisions
 from sower.store.revisions import FIND, IN_ORDER, IN_PLACE, UNCHANGED, Seen, message_of
@@ -291,8 +290,7 @@ class Writer:
         """Delete ids and audit records that are over their time."""
         with self._transaction():
             self._db.execute("DELETE FROM ids WHERE serial < ?", (int((now - self._remember) * SERIALS_PER_SECOND),))
-            # A token that was revoked may be good for longer than any record: it must not be let in again.
-            self._db.execute("DELETE FROM audit WHERE time < ? AND kind <> ?", (audit_before, REVOKED))
+            self._db.execute("DELETE FROM audit WHERE time < ?", (audit_before,))
 
     def forget_channels(self, after: int, now: float) -> int | None:
         """Forget those of some channels that have been empty for EMPTY_FOR: whoever comes back is told of a gap.

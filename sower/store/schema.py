@@ -123,7 +123,21 @@ CREATE TABLE revisions (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
+_V6 = """
+CREATE TABLE revocations (
+    key    TEXT NOT NULL,
+    kind   TEXT NOT NULL,  -- what its tokens are revoked by
+    value  TEXT NOT NULL,
+    before REAL NOT NULL,  -- those that were issued before this moment
+    PRIMARY KEY (key, kind, value)
+) WITHOUT ROWID;
+INSERT INTO revocations
+    SELECT detail ->> '$.key', detail ->> '$.by', detail ->> '$.value', max(detail ->> '$.before') FROM
+    (SELECT detail FROM audit WHERE kind = 'token_revoked' AND json_valid(detail)) GROUP BY 1, 2, 3;
+"""
+# Until then the audit's records were read again at each start.
+
+MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6)
 VERSION = len(MIGRATIONS)
 
 

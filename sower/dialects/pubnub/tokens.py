@@ -152,6 +152,7 @@ def _proved(token: str, credential: Credential) -> Grant:
         resources, patterns = voucher.content[b"res"], voucher.content[b"pat"]
         claims = _claims(resources[b"chan"], patterns[b"chan"])
         groups = _claims(resources[b"grp"], patterns[b"grp"])
+        issued = float(voucher.content[b"t"])
     except _NO_SENSE as error:
         raise BadToken("The token does not hold what a token holds.") from error
     return Grant(
@@ -162,6 +163,7 @@ def _proved(token: str, credential: Credential) -> Grant:
         claims=claims,
         closed=True,
         any_user=voucher.user is None,
+        issued=issued,
         group=voucher.signature,
         groups=groups,
     )
