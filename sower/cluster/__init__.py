@@ -14,6 +14,7 @@ versions.py   of which version each node is
 memory.py     whether Redis still has what it had
 estate.py     where a node has members, so that another takes them away when it is gone: burials.py
 tree.py       a channel's tree that applies the log instead of deciding alone
+upkeep.py     what it keeps up besides: board.py and estate.py
 board.py      what each node says of itself: who follows what there, who is where (counts.py, whereabouts.py)
 copy.py       a channel's state, of which some is elsewhere
 replica.py    who is present, as the log says it

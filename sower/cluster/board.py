@@ -5,6 +5,7 @@ Whoever asks puts together what the living say.
 Rule 1: what a node says that is gone is read by nobody, and Redis drops it after a few leases.
 Rule 2: a change is written first, and then told on a topic, where there is one.
 Rule 3: what could not be written is written when Redis is back; what Redis forgot is said again.
+Rule 4: what is said of an app is on the master that has the app, and waits for no other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import trio
 
+from sower.cluster.keys import said_by
 from sower.cluster.line import Line
 from sower.errors import ClusterFailed
 
@@ -28,15 +30,17 @@ Told = tuple[bytes, bytes]
 
 
 class Board:
-    """One kind of words. name: of its keys, to which node and app are added. node: the name of this one."""
+    """One kind of words. prefix: of all keys. node: the name of this one."""
 
-    def __init__(self, line: Line, name: str, node: str, lease: float) -> None:
+    def __init__(self, line: Line, prefix: str, kind: str, node: str, lease: float) -> None:
         self.node = node
         self._line = line
-        self._name = name
+        self._prefix = prefix
+        self._kind = kind
         self._kept = int(lease * KEPT_FOR * 1000)
         self._own: dict[str, dict[str, bytes]] = {}
-        self._changed: dict[tuple[str, str], Told | None] = {}
+        self._changed: dict[str, dict[str, Told | None]] = {}
+        """Of each app: fields that are not written yet."""
         self._work = trio.Event()
 
     def say(self, app: str, field: str, value: bytes | None, told: Told | None = None) -> None:
@@ -46,7 +50,7 @@ class Board:
             fields.pop(field, None)
         else:
             fields[field] = value
-        self._changed[app, field] = told
+        self._changed.setdefault(app, {})[field] = told
         self._work.set()
 
     def own(self, app: str, field: str) -> bytes | None:
@@ -60,8 +64,7 @@ class Board:
     def say_again(self) -> None:
         """Redis may have forgotten it."""
         for app, fields in self._own.items():
-            for field in fields:
-                self._changed.setdefault((app, field), None)
+            self._changed[app] = dict.fromkeys(fields) | self._changed.get(app, {})
         self._work.set()
 
     async def run(self) -> None:
@@ -70,11 +73,16 @@ class Board:
             await self._work.wait()
             self._work = trio.Event()
             changed, self._changed = self._changed, {}
-            try:
-                await self._line.ask_all(self._commands(changed))
-            except ClusterFailed:
-                self._changed = changed | self._changed
+            async with trio.open_nursery() as nursery:
+                for app, fields in changed.items():
+                    nursery.start_soon(self._write, app, fields)
             await trio.sleep(GATHERED)
+
+    async def _write(self, app: str, changed: dict[str, Told | None]) -> None:
+        try:
+            await self._line.ask_all(self._commands(app, changed))
+        except ClusterFailed:
+            self._changed[app] = changed | self._changed.get(app, {})
 
     async def renew(self) -> None:
         """Keep it for another while, and write what was refused. Raises ClusterFailed."""
@@ -95,19 +103,17 @@ class Board:
     def _others(self, nodes: Iterable[str]) -> list[str]:
         return [node for node in nodes if node != self.node]
 
-    def _commands(self, changed: Mapping[tuple[str, str], Told | None]) -> list[tuple[Any, ...]]:
+    def _commands(self, app: str, changed: Mapping[str, Told | None]) -> list[tuple[Any, ...]]:
         commands: list[tuple[Any, ...]] = []
-        for app in {app for app, _ in changed}:
-            own, key = self._own[app], self._key(self.node, app)
-            fields = [field for of, field in changed if of == app]
-            kept = [part for field in fields if field in own for part in (field, own[field])]
-            gone = [field for field in fields if field not in own]
-            if kept:
-                commands.append((b"HSET", key, *kept))
-            if gone:
-                commands.append((b"HDEL", key, *gone))
-            commands.append((b"PEXPIRE", key, self._kept))
+        own, key = self._own[app], self._key(self.node, app)
+        kept = [part for field in changed if field in own for part in (field, own[field])]
+        gone = [field for field in changed if field not in own]
+        if kept:
+            commands.append((b"HSET", key, *kept))
+        if gone:
+            commands.append((b"HDEL", key, *gone))
+        commands.append((b"PEXPIRE", key, self._kept))
         return commands + [(b"PUBLISH", *told) for told in changed.values() if told is not None]
 
     def _key(self, node: str, app: str) -> bytes:
-        return f"{self._name}:{node}:{app}".encode()
+        return said_by(self._prefix, self._kind, node, app)

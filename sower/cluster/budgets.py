@@ -56,7 +56,9 @@ class Budgets:
             await trio.sleep(SETTLED_EVERY)
 
     async def _settle(self) -> None:
-        """Raises ClusterFailed, and then it is settled with what is taken next."""
+        """Raises ClusterFailed, and then it is settled with what is taken next; of more than a burst the rest is there
+        again since.
+        """
         taken, self._taken = self._taken, defaultdict(float)
         keys = [f"{self._node.prefix}:{{rates}}:{key}".encode() for key in taken]
         args = (self._rate.per_second, self._rate.burst, *taken.values())
@@ -64,7 +66,7 @@ class Budgets:
             left = await self._node.line.run(scripts.SPEND, keys, args)
         except ClusterFailed:
             for key, n in taken.items():
-                self._taken[key] += n
+                self._taken[key] = min(self._taken[key] + n, self._rate.burst)
             raise
         for key, level in zip(taken, left, strict=True):
             self._here.settle(key, float(level) - self._taken[key], trio.current_time())

@@ -1,7 +1,7 @@
 """Taking away what nodes left whose lease is over.
 
 Rule 1: who could not renew its own lease cannot tell who is dead: the others could not renew theirs either. It gives
-        them a lease to come back.
+        them a lease to come back, in which whom it knew to be alive counts as alive.
 Rule 2: what is taken away may be much: the heartbeat goes on beside it, or the living would seem dead meanwhile.
 """
 
@@ -32,14 +32,17 @@ class Burials:
         self._looked: float | None = None
         self._judges_from = 0.0
 
-    def judge(self, now: float, dead: Sequence[bytes]) -> None:
-        """At each heartbeat: the leases of these are over."""
+    def judge(self, now: float, dead: Sequence[str]) -> Sequence[str]:
+        """At each heartbeat: the leases of these are over. Who of them is given time."""
         if self._looked is None or now - self._looked > self._node.lease / 2:
             self._judges_from = now + self._node.lease
         self._looked = now
-        if dead and not self._dead and now >= self._judges_from:
-            self._dead = tuple(name.decode() for name in dead)
+        if now < self._judges_from:
+            return dead
+        if dead and not self._dead:
+            self._dead = tuple(dead)
             self._died.set()
+        return ()
 
     async def run(self) -> None:
         """Take away what the dead left, until cancelled."""

@@ -53,9 +53,13 @@ class Estate:
         for app, channel in over:
             of_shards.setdefault(shard_of(app), []).append(_joined(app, channel))
         name = self._node.name
-        await self._node.line.ask_all(
-            [(b"SREM", self._key(name, shard), *channels) for shard, channels in of_shards.items()]
-        )
+        try:
+            await self._node.line.ask_all(
+                [(b"SREM", self._key(name, shard), *channels) for shard, channels in of_shards.items()]
+            )
+        except ClusterFailed:
+            self._over |= over - self._noted  # but for those where somebody is again
+            raise
 
     async def bury(self, name: str) -> None:
         """Take away what a node left whose lease is over. What is on a master that is away does not keep the rest."""

@@ -9,6 +9,7 @@ Rule 2: the next one goes on where the last one stopped: with the facts that wer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -131,6 +132,10 @@ class Desk(Webhooks):
         shards = {shard_of(app.id) for app in apps if app.webhooks}
         self._streams = {shard: facts_of(node.prefix, shard) for shard in shards}
         self._due = set(shards)
+        self._doubtful: Sequence[Standing] = ()
+        """What the last owner told, of which it is not known yet whether it holds."""
+        self._again = math.inf
+        """When masters that were away are asked again."""
         self._more = trio.Event()
         self._told = trio.Event()
 
@@ -138,8 +143,15 @@ class Desk(Webhooks):
         """Hold what the last owner told. What holds no more may begin again, or a fact may say that it is over."""
         for one in standing:
             self._holdback.begins(one)
-        for one in await self._shared.over(standing):
+        await self._end(standing)
+
+    async def _end(self, standing: Sequence[Standing]) -> None:
+        over, self._doubtful = await self._shared.over(standing)
+        for one in over:
             self._holdback.ends(one, trio.current_time() + BACK_WITHIN)
+        self._work.set()
+        if self._doubtful:
+            self._again = trio.current_time() + STORE_AGAIN
 
     async def _write(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -160,13 +172,14 @@ class Desk(Webhooks):
         self._node.moved.append(self._look_at_all)
         try:
             while True:
-                await self._more.wait() if not self._due else None
+                with trio.move_on_at(self._again):
+                    await self._more.wait() if not self._due else None
                 self._more = trio.Event()
-                try:
-                    await self._take()
-                except ClusterFailed as error:
-                    log.warning("webhooks_behind", why=error.message)
-                    await trio.sleep(STORE_AGAIN)
+                if trio.current_time() >= self._again:
+                    self._again = math.inf
+                    self._look_at_all()
+                    await self._end(self._doubtful)
+                await self._take()
         finally:
             self._node.moved.remove(self._look_at_all)
             for topic in self._streams.values():
@@ -188,7 +201,12 @@ class Desk(Webhooks):
         for shard in sorted(self._due):
             if len(taken) + READ_AT_ONCE > FORMED_AT_ONCE:
                 break
-            rows = await self._rows(shard)
+            try:
+                rows = await self._rows(shard)
+            except ClusterFailed as error:  # those of other masters are told meanwhile
+                log.warning("webhooks_behind", why=error.message)
+                self._again = trio.current_time() + STORE_AGAIN
+                continue
             taken += map(facts.read, rows)
             if rows:
                 read[shard] = rows[-1][0]
@@ -206,12 +224,8 @@ class Desk(Webhooks):
         """Facts of one stream that were not read yet. Raises ClusterFailed."""
         topic, since = self._streams[shard], self._shared.read.get(shard)
         self._due.discard(shard)
-        try:
-            after = b"-" if since is None else b"(" + since
-            rows, lost = await self._node.line.run(scripts.FACTS, (topic, topic + b":lost"), (after, READ_AT_ONCE))
-        except ClusterFailed:
-            self._due.add(shard)
-            raise
+        after = b"-" if since is None else b"(" + since
+        rows, lost = await self._node.line.run(scripts.FACTS, (topic, topic + b":lost"), (after, READ_AT_ONCE))
         if len(rows) == READ_AT_ONCE:
             self._due.add(shard)
         if int(lost):

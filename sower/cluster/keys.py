@@ -5,6 +5,7 @@
 
 Rule 1: all keys of a script, and the topic that it broadcasts on, have the same between { and }. Then they are in one
         slot, which one master of a Redis Cluster decides.
+Rule 2: what concerns one app alone is in the shard of its channels, so that it waits for no other master.
 """
 
 from __future__ import annotations
@@ -68,3 +69,18 @@ def left_by(prefix: str, node: str, shard: int) -> bytes:
 def names_of(prefix: str) -> bytes:
     """What people call each node."""
     return f"{prefix}:{{all}}:names".encode()
+
+
+def said_by(prefix: str, kind: str, node: str, app: str) -> bytes:
+    """Where a node says something of itself. app: what it is about, empty where it is about all of them."""
+    return f"{prefix}:{{{shard_of(app) if app else 'all'}}}:{kind}:{node}:{app}".encode()
+
+
+def user_of(prefix: str, app: str, user: str) -> bytes:
+    """A topic: on which node a user is online."""
+    return f"{prefix}:{{{shard_of(app)}}}:user:{app}/{user}".encode()
+
+
+def spoke_of(prefix: str, app: str) -> bytes:
+    """Which channels of an app stored something, and when."""
+    return f"{prefix}:{{{shard_of(app)}}}:names:{app}".encode()

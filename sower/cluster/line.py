@@ -75,13 +75,13 @@ class Line(Protocol):
     """What a node has of Redis. It comes back by itself.
 
     begun: run when it stands again, before it is used
-    partly: told when some of it stands again, where keys are on several servers
+    partly: run when some of it does, where keys are on several servers
     fault: why it does not stand, empty while it does
     scattered: whether keys are on several servers
     """
 
     begun: Callable[[], Awaitable[None]]
-    partly: Callable[[], None]
+    partly: Callable[[], Awaitable[None]]
     scattered: bool = False
 
     @property
@@ -142,7 +142,7 @@ class OneLine(Line):
     ) -> None:
         self._fault = "no connection yet"
         self._why = ""
-        self.begun, self.partly = _nothing, _nobody
+        self.begun = self.partly = _nothing
         self.lost: Callable[[], None] = _nobody
         self._prefix = b"S" if sharded else b""
         self._adapted = _sharded if sharded else _plain

@@ -53,7 +53,7 @@ class Links(Line):
     scattered = True
 
     def __init__(self, place: Place, *, replicas: int, heard: Callable[[bytes, bytes], None]) -> None:
-        self.begun, self.partly = _nothing, _nobody
+        self.begun = self.partly = _nothing
         self._place = place
         self._replicas = replicas
         self._heard = heard
@@ -228,7 +228,7 @@ class Links(Line):
             await self.begun()
             self._whole.set()
         else:
-            self.partly()
+            await self.partly()
 
     def _doubt_them(self) -> None:
         self._doubt.set()
@@ -240,7 +240,3 @@ def _ranges(owners: Owners, where: TCPLocation) -> list[tuple[int, int]]:
 
 async def _nothing() -> None:
     """Where nobody has anything to do."""
-
-
-def _nobody() -> None:
-    """As _nothing."""

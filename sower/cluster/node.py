@@ -20,7 +20,6 @@ import structlog
 import trio
 
 from sower.cluster import entries, histories, scripts
-from sower.cluster.board import Board
 from sower.cluster.burials import Burials
 from sower.cluster.counts import MARK, Counts, sender_of
 from sower.cluster.entries import Entry, Missed, Snapshot, Spoken, TakenOver
@@ -29,6 +28,7 @@ from sower.cluster.facts import Facts, Report
 from sower.cluster.keys import SHARDS, Keys, names_of
 from sower.cluster.links import line_to
 from sower.cluster.memory import LATEST_KEPT, Memory
+from sower.cluster.upkeep import Upkeep
 from sower.cluster.versions import Versions
 from sower.cluster.whereabouts import Whereabouts
 from sower.cluster.words import Words
@@ -108,13 +108,13 @@ class Node:
         self.moved: list[Callable[[], None]] = []
         self.prefix = config.prefix
         self.line = line_to(config.url, replicas=config.replicas, heard=self._hear)
-        self.line.begun, self.line.partly = self._begin, self._look_again
+        self.line.begun, self.line.partly = self._begin, self._begin_partly
         self._lease = float(config.lease)
-        self._boards: list[Board] = []
-        self.counts = Counts(self.board("followed"))
-        self.whereabouts = Whereabouts(self.board("present"))
-        self.signed_in = self.board("signed_in")
-        self.wildcards = self.board("wildcards")
+        self._upkeep = Upkeep(self)
+        self.counts = Counts(self._upkeep.board("followed"))
+        self.whereabouts = Whereabouts(self._upkeep.board("present"))
+        self.signed_in = self._upkeep.board("signed_in")
+        self.wildcards = self._upkeep.board("wildcards")
         self.words = Words(self.line, config.prefix)
         self._listeners: dict[bytes, Callable[[bytes], None]] = {self.words.topic: self.words.hear}
         self._history_of = history_of
@@ -147,19 +147,12 @@ class Node:
         async with node.line.open(), trio.open_nursery() as nursery:
             nursery.start_soon(node._beat, name="cluster heartbeat")
             nursery.start_soon(node._burials.run, name="cluster burials")
-            for board in node._boards:
-                nursery.start_soon(board.run, name="cluster board")
+            nursery.start_soon(node._upkeep.run, name="cluster upkeep")
             yield node
             nursery.cancel_scope.cancel()
             with trio.move_on_after(scripts_within(config)) as farewell, suppress(ClusterFailed):
                 farewell.shield = True
                 await node._leave()
-
-    def board(self, name: str) -> Board:
-        """Where all nodes say something of themselves."""
-        board = Board(self.line, f"{self.prefix}:{name}", self.name, self._lease)
-        self._boards.append(board)
-        return board
 
     @property
     def fault(self) -> str:
@@ -193,10 +186,6 @@ class Node:
     def keys(self, app: str, channel: str) -> Keys:
         """What a channel's keys are called."""
         return Keys(self.prefix, app, channel)
-
-    def names_of(self, app: str) -> bytes:
-        """Where it stands which channels of an app stored something, and when."""
-        return f"{self.prefix}:{{all}}:names:{app}".encode()
 
     # What channels ask
 
@@ -335,11 +324,20 @@ class Node:
         if self.epoch and not await self._memory.is_whole():
             await self._renew_epoch()
         lost = await self._renew()
-        self._say_again()
+        self._upkeep.say_again()
         if self.words.reading:
             await self.words.read()
         self._known = True
         self._look_again(lost=lost)  # last, so that the line is up when they look
+        self._tell_moved()
+
+    async def _begin_partly(self) -> None:
+        """Where keys are on several masters: one is back, while others are away. All goes on that is there."""
+        self._upkeep.say_again()
+        if self.words.reading:
+            with suppress(ClusterFailed):  # they are on one that is away
+                await self.words.read()
+        self._look_again()
         self._tell_moved()
 
     async def _introduce(self) -> None:
@@ -355,16 +353,24 @@ class Node:
             await trio.sleep(self.beats_every)
             if self.line.decides(self._nodes):
                 try:
-                    await self.look()
+                    await self._look()
                     self._refused = ""
                 except ClusterFailed as error:
                     self._refused = error.message  # a full Redis answers, and decides nothing
 
     async def look(self) -> None:
         """See whether Redis is as it was. Raises ClusterFailed."""
-        with suppress(ClusterFailed):  # where a master is away, that is seen when it is back
+        await self.see_marks()
+        await self._look()
+
+    async def see_marks(self) -> None:
+        """See whether a master was emptied. Of one that is away, that is seen when it is back."""
+        with suppress(ClusterFailed):
             if not await self._memory.marks_stand():
                 await self._renew_epoch()
+
+    async def _look(self) -> None:
+        """Renew the lease, and be as Redis says. Raises ClusterFailed."""
         whole_at = self._whole_at
         if await self._renew():
             self._look_again(lost=True)
@@ -372,7 +378,7 @@ class Node:
             log.warning("cluster_lease_lost", node=self.name)
             await self._introduce()
             self._known = True
-            self._say_again()
+            self._upkeep.say_again()
             self._look_again()
         elif whole_at is not None and trio.current_time() > whole_at:
             self._whole_at = None
@@ -390,8 +396,9 @@ class Node:
         if not known:
             self._known = False
             self.estate.say_again()
-        self._burials.judge(before, dead)
-        before_them, self.living = self.living, tuple(name.decode() for name in living)
+        spared = self._burials.judge(before, [name.decode() for name in dead])
+        before_them = self.living
+        self.living = (*(name.decode() for name in living), *(name for name in spared if name in before_them))
         if set(before_them) != set(self.living):
             for tree in tuple(self._followed.values()):
                 tree.count_again()
@@ -400,15 +407,12 @@ class Node:
         if lost:
             log.error("cluster_lost_data", epoch=epoch.decode(), before=self.epoch)
             self.estate.say_again()
-            self._say_again()
+            self._upkeep.say_again()
             await self.words.say_again()
             self._whole_at = trio.current_time() + self._lease
         if self.epoch != epoch.decode():
             self.epoch = epoch.decode()
             self.renewed()
-        for board in self._boards:
-            await board.renew()
-        await self.estate.renew()
         return lost
 
     def _look_again(self, *, lost: bool = False) -> None:
@@ -418,10 +422,6 @@ class Node:
     def _tell_moved(self) -> None:
         for tell in self.moved:
             tell()
-
-    def _say_again(self) -> None:
-        for board in self._boards:
-            board.say_again()
 
     async def bury(self, name: str) -> None:
         """Take away what a node left. Raises ClusterFailed."""

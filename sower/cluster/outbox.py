@@ -61,20 +61,26 @@ class SharedOutbox:
         self.read = {int(shard): upto for shard, upto in _pairs(read)}
         return notices_of(notices), sorted(map(_standing, standing), key=_members_first)
 
-    async def over(self, standing: Sequence[Standing]) -> list[Standing]:
-        """Which of these hold no more."""
+    async def over(self, standing: Sequence[Standing]) -> tuple[list[Standing], list[Standing]]:
+        """Which of these hold no more, and which are on masters that are away. It does not raise."""
         by_shard: dict[bytes, list[Standing]] = defaultdict(list)
         for one in standing:
             by_shard[self._node.keys(one.app, one.channel).facts].append(one)
         holding: set[Standing] = set()
+        unknown: list[Standing] = []
         for some in by_shard.values():
             for at in range(0, len(some), LOOKED_UP_AT_ONCE):
                 part = some[at : at + LOOKED_UP_AT_ONCE]
                 keys = [self._node.keys(one.app, one.channel) for one in part]
                 names = [key.users if one.user else key.nodes for one, key in zip(part, keys, strict=True)]
-                answers = await self._node.line.run(scripts.STANDS, names, [one.user for one in part])
-                holding.update(one for one, holds in zip(part, answers, strict=True) if holds)
-        return [one for one in standing if one not in holding]
+                try:
+                    answers = await self._node.line.run(scripts.STANDS, names, [one.user for one in part])
+                except ClusterFailed:
+                    unknown += part
+                else:
+                    holding.update(one for one, holds in zip(part, answers, strict=True) if holds)
+        holding.update(unknown)
+        return [one for one in standing if one not in holding], unknown
 
     async def store(
         self, posts: Iterable[tuple[Notice, bytes]], began: Iterable[Standing], ended: Iterable[Standing]

@@ -1,7 +1,7 @@
 """What clients that poll keep on the server, in Redis for all nodes. What it answers is what sower/store/shelf.py does.
 
 {all}:groups   app, group, channel -> when it was added
-{all}:names    of an app: channels whose names have a dot -> when they stored something last, in seconds
+{SHARD}:names  of an app: channels whose names have a dot -> when they stored something last, in seconds
 :a             the actions on a channel's messages, each at its own serial
 :b             message, user, kind, value -> the action; message -> how many actions it has
 :n             message and action, in the order of messages
@@ -14,6 +14,7 @@ from typing import Any
 
 from sower.cluster import scripts
 from sower.cluster.entries import STATE_OF_HISTORY_KEPT
+from sower.cluster.keys import spoke_of
 from sower.cluster.node import Node
 from sower.cluster.words import GroupChanged, Withdrawn
 from sower.core.message import SERIALS_PER_SECOND
@@ -70,7 +71,7 @@ class ClusterShelf:
     async def names_since(self, app: str, prefix: str, serial: int, most: int) -> list[str]:
         """As Shelf.names_since; a second more, by what several clocks are apart."""
         since = serial / SERIALS_PER_SECOND - 1
-        found = await self._node.line.ask(b"ZRANGEBYSCORE", self._node.names_of(app), since, b"+inf")
+        found = await self._node.line.ask(b"ZRANGEBYSCORE", spoke_of(self._node.prefix, app), since, b"+inf")
         names = [name.decode() for name in found]
         return [name for name in names if name.startswith(prefix)][:most]
 

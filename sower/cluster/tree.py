@@ -10,6 +10,7 @@ Rule 4: the output gate: a publish is acknowledged when Redis has it, and where 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -275,11 +276,8 @@ class ClusterTree(ChannelTree):
     async def _store(self, state: Channel[Subscriber]) -> None:
         """Append what is to be said, then tell publishers. Members come before messages."""
         assert isinstance(state, Copy)
-        reports, intents, accepted = (
-            self._reports.due[:SAID_AT_ONCE],
-            self._intents[:SAID_AT_ONCE],
-            turn(self._accepted),
-        )
+        reports, intents = self._reports.due[:SAID_AT_ONCE], self._intents[:SAID_AT_ONCE]
+        accepted = turn(self._accepted)
         if not (accepted or reports or intents):
             await self._change(state)
             return
@@ -397,7 +395,8 @@ class ClusterTree(ChannelTree):
             elif lost:
                 await self._start_over(state, payloads, lost=True)
             else:
-                await self._around.node.look()  # a broken chain is how lost data is seen first
+                with suppress(ClusterFailed):  # the epoch is another master's to say, which may be away
+                    await self._around.node.look()  # a broken chain is how lost data is seen first
                 if not self._lost:
                     await self._start_over(state, payloads, lost=False)
             self._report_again(state)

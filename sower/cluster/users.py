@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from sower.cluster.entries import NODE
+from sower.cluster.keys import user_of
 from sower.cluster.node import Node
 from sower.core.answer import Watched
 from sower.errors import ClusterFailed
@@ -109,4 +110,4 @@ class ClusterUsers(Users):
                 self._changed(user, any(known.values()))
 
     def _topic(self, user: User) -> bytes:
-        return f"{self._node.prefix}:{{{user[0]}/{user[1]}}}:user".encode()
+        return user_of(self._node.prefix, *user)

@@ -1,6 +1,6 @@
 """Which channels there are on all nodes, for who follows them by a prefix, as PubNub's clients can: `news.*`.
 
-    {all}:names:APP      channels with a dot in their names -> when they stored something last, in seconds
+    {SHARD}:names:APP    channels with a dot in their names -> when they stored something last, in seconds
     {all}:wildcards      a topic: which prefixes are followed where
     {SHARD}:wildcards    a topic: which channels speak, heard where a prefix of an app of the shard is followed
 
@@ -19,7 +19,7 @@ import trio
 
 from sower.cluster.board import GATHERED
 from sower.cluster.entries import NODE, SERIAL, STATE_OF_HISTORY_KEPT
-from sower.cluster.keys import shard_of
+from sower.cluster.keys import shard_of, spoke_of
 from sower.cluster.node import Node
 from sower.errors import ClusterFailed
 
@@ -65,10 +65,10 @@ class Wildcards:
     async def run(self) -> None:
         """Write which channels spoke, and know what other nodes follow, until cancelled."""
         while True:
-            with suppress(ClusterFailed):  # what was not written is written when Redis is back
+            with suppress(ClusterFailed):  # it is read when Redis is back
                 if self._stale:
                     await self._read()
-                await self._write()
+            await self._write()
             await self._work.wait()
             self._work = trio.Event()
             await trio.sleep(GATHERED)
@@ -150,7 +150,7 @@ class Wildcards:
     async def _write(self) -> None:
         spoke, self._spoke = self._spoke, defaultdict[str, dict[str, float]](dict)
         for app, names in spoke.items():
-            key, oldest = self._node.names_of(app), self._node.clock() / 1e7 - STATE_OF_HISTORY_KEPT
+            key, oldest = spoke_of(self._node.prefix, app), self._node.clock() / 1e7 - STATE_OF_HISTORY_KEPT
             scored = [part for name, at in names.items() for part in (at, name)]
             try:
                 await self._node.line.ask_all([(b"ZADD", key, *scored), (b"ZREMRANGEBYSCORE", key, b"-inf", oldest)])

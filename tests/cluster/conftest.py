@@ -184,6 +184,13 @@ def redis() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
+def masters() -> Iterator[RedisCluster]:
+    """One Redis Cluster for the tests of a module."""
+    with tempfile.TemporaryDirectory() as folder, redis_cluster(Path(folder)) as whole:
+        yield whole
+
+
+@pytest.fixture(scope="module")
 def nodes(redis: Redis) -> Iterator[list[Daemon]]:
     """Three daemons for the tests of a module, which use channels of their own."""
     with tempfile.TemporaryDirectory() as folder:

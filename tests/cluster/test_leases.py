@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from sower.cluster.counts import Numbers
-from sower.cluster.keys import left_by, names_of, shard_of
+from sower.cluster.keys import left_by, names_of, said_by, shard_of
 from sower.cluster.node import Node
 from sower.cluster.versions import PROTOCOL
 from sower.config import Cluster, Duration
@@ -75,7 +75,7 @@ async def test_the_living_renew_their_leases_while_they_take_away_what_a_dead_on
 async def test_a_node_whose_lease_was_over_says_again_all_that_it_is(redis: Redis) -> None:
     async with a_node(redis) as node:
         node.counts.set("1", "news", b"", Numbers(connections=3))
-        key = f"{node.prefix}:followed:{node.name}:1"
+        key = said_by(node.prefix, "followed", node.name, "1")
 
         async def said() -> bool:
             return await node.line.ask(b"HGET", key, "news") == bytes(Numbers(connections=3))
@@ -113,7 +113,7 @@ async def test_what_redis_refused_is_said_when_it_has_room(redis: Redis) -> None
             redis.command("CONFIG", "SET", "maxmemory", "0")
 
         async def said() -> bool:
-            return bool(await node.line.ask(b"HGET", f"{node.prefix}:followed:{node.name}:1", "news"))
+            return bool(await node.line.ask(b"HGET", said_by(node.prefix, "followed", node.name, "1"), "news"))
 
         await until(said)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import trio
 
 from sower.cluster.archive import Archive
@@ -35,13 +34,6 @@ APPS = ("1001", "1002", "1003", "1004", "1005", "1006")
 """On all three masters, which a test checks."""
 
 MORE = "".join(f'\n[[apps]]\nid = "{app}"\nkey = "key-{app}"\nsecret = "{SECRET}"\n' for app in APPS[1:])
-
-
-@pytest.fixture(scope="module")
-def masters() -> Iterator[RedisCluster]:
-    """One Redis Cluster for the tests of a module."""
-    with tempfile.TemporaryDirectory() as folder, redis_cluster(Path(folder)) as whole:
-        yield whole
 
 
 @asynccontextmanager
