@@ -123,7 +123,9 @@ async def test_what_is_deleted_at_one_node_is_given_to_nobody_at_another(pair: l
     async with two.socket("cache-wiped") as early, pubnub(pair) as w:
         await early.expect("welcome")
         await say(one, "cache-wiped", "secret")
-        assert await early.events(1) == ["secret"]
+        while (frame := await early.hear())["type"] == "join":  # the poller's, which may come after its first answer
+            pass
+        assert frame["data"] == "secret"
         assert (await told(two, "cache-wiped", cursor, 1))[1] == ["secret"]
         await w.make("boss", secretKey=SIGNING["secretKey"], **at(one))
         await w.call("boss", "deleteMessages", {"channel": "cache-wiped"})
