@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from sower.core.attendance import Attendance
-from sower.errors import BadChannelName, BadEvent, BadPosition
+from sower.errors import BadChannelName, BadEvent, BadPosition, TooLarge
 
 SERIALS_PER_SECOND = 10_000_000
 """100 ns units, PubNub's timetoken resolution."""
@@ -25,6 +25,9 @@ MAX_CHANNEL_NAME = 256
 MAX_EVENT_NAME = 200
 """Bytes of UTF-8. Pusher allows 200."""
 
+
+MOST_AT_ONCE = 10_000
+"""Messages that one frame or body may come to, each once for each of its channels: a short one may name very many."""
 
 DEEPEST = 64
 """Levels of what a message says besides its data: it is read again wherever it is told, on a stack of any height."""
@@ -205,6 +208,12 @@ class Position(NamedTuple):
         if not (is_epoch and serial.isascii() and serial.isdigit() and len(serial) <= 17):
             raise BadPosition(f"{text[:64]!r} is not a position.")
         return cls(epoch, int(serial))
+
+
+def check_count(count: int) -> None:
+    """Whether messages are few enough to be looked at, one by one. Raises TooLarge."""
+    if count > MOST_AT_ONCE:
+        raise TooLarge(f"These come to {count} messages; {MOST_AT_ONCE} are allowed.")
 
 
 def is_shallow(value: object, levels: int = DEEPEST) -> bool:

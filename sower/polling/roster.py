@@ -131,7 +131,7 @@ class Roster:
         places = self._attendees.get((app, user), {})
         found: list[Attendee] = []
         for channel in channels:
-            if not self._hub.rules.of(channel).presence:
+            if not self._shown(channel):
                 continue
             attendee, state = places.get(channel), states.get(channel)
             if attendee is None:
@@ -219,7 +219,7 @@ class Roster:
         return Rooms(tuple([room async for room in self._rooms(grant.app, channels)]))
 
     async def _rooms(self, app: str, channels: Iterable[str]) -> AsyncIterator[Members]:
-        for channel in channels:
+        for channel in filter(self._shown, channels):
             presence = await self._hub.presence(app, channel)
             if presence:
                 yield Members(channel, tuple(presence.view()))
@@ -229,13 +229,18 @@ class Roster:
         return Places(tuple(self._visible(grant, await self._hub.whereabouts(grant.app, command.user))))
 
     def _visible(self, grant: Grant, channels: Iterable[str]) -> list[str]:
-        return sorted(name for name in channels if self._allowing.allows(grant, Can.SUBSCRIBE, name))
+        seen = filter(self._shown, channels)
+        return sorted(name for name in seen if self._allowing.allows(grant, Can.SUBSCRIBE, name))
+
+    def _shown(self, channel: str) -> bool:
+        """Whether users are seen there. Elsewhere there may be members too, whom their own protocol alone shows."""
+        return self._hub.rules.of(channel).presence
 
     async def read_state(self, grant: Grant, address: str, command: ReadState) -> States:
         """A user's state by channel. Raises NamesForbidden."""
         self._allowing.demand(grant, Can.SUBSCRIBE, command.names.channels, command.names.groups)
         states: list[tuple[str, bytes]] = []
-        for channel in self._groups.resolve(grant, command.names):
+        for channel in filter(self._shown, self._groups.resolve(grant, command.names)):
             presence = await self._hub.presence(grant.app, channel)
             member = presence.find(command.user) if presence else None
             if member is not None:

@@ -90,7 +90,8 @@ class Audit:
         if self._journal.noted >= MOST_WAITING:
             self._dropped += 1
         else:
-            self._note(Record(self._journal.now(), kind, app, who, channel, code, detail[:500], count))
+            where = None if channel is None else channel[:500]  # it may be a path, of some 36 KiB
+            self._note(Record(self._journal.now(), kind, app, who, where, code, detail[:500], count))
 
     def _note(self, record: Record) -> None:
         self._journal.note(record)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sower.core.answer import HttpAnswer, Published
 from sower.core.command import PublishAll
-from sower.core.message import Annotation, Message
+from sower.core.message import Annotation, Message, check_count
 from sower.core.revising import Found, ReadMessage, ReadVersions, RevisingAnswer, Versions
 from sower.dialects.ably import annotating, messages, revisions, serials
 from sower.dialects.ably.channels import read_name
@@ -72,6 +72,7 @@ def decode_annotate(call: HttpCall) -> Asked:
     listed = sent if isinstance(sent, list) else [sent]
     if not listed:
         raise BadRequest("There is no annotation.")
+    check_count(len(listed))
     channel = read_name(call.params["channel"]).name
     commands = [annotating.annotate(one, channel, message=call.params["serial"]) for one in listed]
     for command in commands:

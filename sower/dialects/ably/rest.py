@@ -21,7 +21,7 @@ from sower.core.command import (
     ReadPresence,
     ReadTime,
 )
-from sower.core.message import Position
+from sower.core.message import Position, check_count
 from sower.dialects.ably import codes, messages, serials, tokens
 from sower.dialects.ably.channels import metrics_of, read_name
 from sower.dialects.ably.credentials import read_credentials
@@ -30,7 +30,7 @@ from sower.dialects.ably.http import answers_in, bound, directed, is_ably, limit
 from sower.dialects.ably.revoking import REVOKE_ROUTE
 from sower.dialects.ably.wire import InMessage, OutMessage, OutPresence
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply
-from sower.errors import BadChannelName, BadParameter, BadRequest, SowerError, TooLarge, UserMismatch
+from sower.errors import BadChannelName, BadParameter, BadRequest, SowerError, UserMismatch
 
 CREATED = 201
 
@@ -38,9 +38,6 @@ MOST_ASKED = 100
 """Channels whose members one request reads, the vendor's limit: a short query may name one channel very often."""
 
 T = TypeVar("T")
-
-MOST_BATCHED = 10_000
-"""Messages that a batch may come to, each once for each of its channels: a short body may name very many."""
 
 
 def asked(call: HttpCall, command: Any, encode: Callable[[HttpAnswer], Reply]) -> Asked:
@@ -79,6 +76,7 @@ def publishes(channel: str, sent: Sequence[InMessage], user: str | None) -> Publ
     """Messages for one channel. user: who the client said it is. Raises BadRequest, UserMismatch, MessageTooLarge."""
     if not sent:
         raise BadRequest("There is nothing to publish.")
+    check_count(len(sent))
     commands = [messages.publish(message, channel, message_id=None, connection=None) for message in sent]
     for command in commands:
         if user is not None and command.user not in (None, user):
@@ -109,9 +107,7 @@ def decode_batch(epoch: str, call: HttpCall) -> Asked:
     shown = read_credentials(call.headers, call.query)
     body = read_body(call, Specification | list[Specification])
     entries: list[Specification] = _listed(body)
-    size = sum(len(_listed(entry.channels)) * len(_listed(entry.messages)) for entry in entries)
-    if size > MOST_BATCHED:
-        raise TooLarge(f"The batch comes to {size} messages; {MOST_BATCHED} are allowed.")
+    check_count(sum(len(_listed(entry.channels)) * len(_listed(entry.messages)) for entry in entries))
     commands = [command for entry in entries for command in _of_entry(entry, shown.user)]
 
     def encode(answer: HttpAnswer) -> Reply:

@@ -21,7 +21,7 @@ from sower.core.command import (
     Unsubscribe,
 )
 from sower.core.grants import Can, Grant
-from sower.core.message import Appearance, Position
+from sower.core.message import Appearance, Position, check_count
 from sower.dialects.ably import annotating, codes, messages, serials
 from sower.dialects.ably.acknowledgements import Acknowledgements
 from sower.dialects.ably.channels import (
@@ -188,6 +188,7 @@ class AblyConversation(Conversation):
         sent = frame.messages or []
         if not sent:
             raise BadFrame("The frame holds no messages.")
+        check_count(len(sent))
         echo = self._param("echo") != "false"
         publishes = [
             messages.publish(
@@ -206,6 +207,7 @@ class AblyConversation(Conversation):
         channel = self._attached_for(Flag.ANNOTATION_PUBLISH, frame)
         if not frame.annotations:
             raise BadFrame("The frame holds no annotations.")
+        check_count(len(frame.annotations))
         echo = self._param("echo") != "false"
         publishes = [
             annotating.annotate(
@@ -223,6 +225,7 @@ class AblyConversation(Conversation):
         channel = self._attached_for(Flag.PRESENCE, frame)
         if not frame.presence:
             raise BadFrame("The frame holds no presence.")
+        check_count(len(frame.presence))
         return [
             messages.appear(presence, channel, f"{self._connection}:{serial}:{index}")
             for index, presence in enumerate(frame.presence)

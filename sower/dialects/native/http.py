@@ -11,7 +11,7 @@ import msgspec
 
 from sower.core.answer import ChannelList, HistoryPage, HttpAnswer, Members, Minted, Published
 from sower.core.command import Complain, ListChannels, Mint, Publish, PublishAll, ReadHistory, ReadPresence
-from sower.core.message import Position, check_channel_name, check_event_name
+from sower.core.message import Position, check_channel_name, check_count, check_event_name
 from sower.dialects.interface import Asked, HttpCall, HttpRoute, Reply, Wanted
 from sower.dialects.native.credentials import check_user, read_credentials
 from sower.dialects.native.socket import MAX_ID
@@ -79,6 +79,7 @@ def decode_publish(call: HttpCall) -> Wanted:
     Answers {"published": [{"channel", "serial"}]}, in the order of the request.
     """
     body = _read(call.body, _decode_event)
+    check_count(sum(map(_count, body.events or (body,))))
     if body.events is None:
         publishes = _publishes(body)
     elif body.channel is None and body.channels is None and body.event is None:
@@ -88,6 +89,10 @@ def decode_publish(call: HttpCall) -> Wanted:
     if not publishes:
         raise BadRequest("There is nothing to publish: `events` or `channels` is empty.")
     return Wanted(PublishAll(publishes), _published_reply)
+
+
+def _count(event: _Event) -> int:
+    return 1 if event.channels is None else len(event.channels)
 
 
 def _publishes(body: _Event) -> tuple[Publish, ...]:

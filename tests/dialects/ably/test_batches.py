@@ -5,10 +5,23 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sower.core.command import Batch
-from sower.dialects.ably.rest import MOST_BATCHED, decode_batch, decode_presences
+from sower.config import AblySettings
+from sower.core.command import Batch, Complain
+from sower.core.message import MOST_AT_ONCE
+from sower.dialects.ably.channels import ChannelWords
+from sower.dialects.ably.rest import decode_batch, decode_presences, decode_publish
+from sower.dialects.ably.socket import AblyConversation, Manner
+from sower.dialects.ably.wire import JSON
 from sower.dialects.interface import HttpCall
+from sower.dialects.native.http import decode_publish as decode_native
 from sower.errors import BadParameter, TooLarge
+
+
+class Anybody:
+    id = "0" * 13
+
+
+ANYBODY = Anybody()
 
 
 def batch(*entries: tuple[int, int]) -> tuple[object, ...]:
@@ -39,7 +52,26 @@ def test_the_members_of_a_hundred_channels_are_read_at_once_and_of_no_more() -> 
 
 
 def test_a_short_body_that_comes_to_very_many_messages_is_refused() -> None:
-    assert len(batch((100, MOST_BATCHED // 100))) == 100
-    for entries in ([(100, MOST_BATCHED // 100 + 1)], [(100, 50)] * 3):
+    assert len(batch((100, MOST_AT_ONCE // 100))) == 100
+    for entries in ([(100, MOST_AT_ONCE // 100 + 1)], [(100, 50)] * 3):
         with pytest.raises(TooLarge):
             batch(*entries)
+
+
+def test_very_many_messages_without_data_are_counted_before_they_are_made() -> None:
+    many: list[dict[str, str]] = [{}] * (MOST_AT_ONCE + 1)
+    call = HttpCall("POST", "/channels/c/messages", {"channel": "c"}, {"key": "a.b:c"}, {}, msgspec.json.encode(many))
+    with pytest.raises(TooLarge):
+        decode_publish("e0", call)
+    manner = Manner(JSON, ChannelWords(JSON, "e0"), "e0", AblySettings(), 25.0)
+    for action, what in ((15, "messages"), (14, "presence"), (21, "annotations")):
+        one = {"action": 2} if what == "presence" else {}
+        frame = {"action": action, "msgSerial": 0, "channel": "c", what: [one] * (MOST_AT_ONCE + 1)}
+        [command] = AblyConversation(manner, {}).receive(ANYBODY, msgspec.json.encode(frame), is_text=True)
+        assert isinstance(command, Complain)
+        assert isinstance(command.error, TooLarge)
+    native = {"channels": ["c"] * (MOST_AT_ONCE + 1), "event": "e"}
+    call = HttpCall("POST", "/events/publish", {}, {}, {}, msgspec.json.encode(native))
+    command = decode_native(call).command
+    assert isinstance(command, Complain)
+    assert isinstance(command.error, TooLarge)

@@ -5,6 +5,7 @@ attach point on, or it is told of the break.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import trio
@@ -46,7 +47,7 @@ class ShortJournal(MemoryJournal):
     """It keeps the last few messages, and says what it no longer has."""
 
     async def append(
-        self, app: str, channel: str, messages: Sequence[Message], history: History, *, head: int = 0, largest: int = 0
+        self, app: str, channel: str, messages: Sequence[Message], history: History, **more: Any
     ) -> list[Stored]:
         return await super().append(app, channel, messages, history)
 

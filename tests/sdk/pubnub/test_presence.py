@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import trio
+from trio_websocket import open_websocket_url
 
 from tests.e2e.daemon import KEY, SECRET
 from tests.sdk.pubnub.world import SIGNING, World, until, world
+from tests.sdk.script import PATIENCE
 
 LOOPS = pytest.mark.parametrize("engine", [True, False], ids=["event engine", "legacy loop"])
 
@@ -135,6 +139,24 @@ async def test_nobody_makes_up_comings_and_goings_by_publishing_under_their_name
         await w.publish("mallory", "open.x", "said")
         assert await w.messages("ada", 1) == ["said"]
         assert w.sdk.told("presence", client="ada") == []
+
+
+async def test_where_the_rule_has_no_presence_nobody_is_seen_whom_another_protocol_lets_be_there(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        await w.make("ada")
+        address = f"ws://127.0.0.1:{w.daemon.port}/?v=6&clientId=bob&key=1001.{KEY}:{SECRET}"
+        with trio.fail_after(PATIENCE):
+            async with open_websocket_url(address) as bob:
+                for action, more in ((10, {}), (14, {"msgSerial": 0, "presence": [{"action": 2, "data": "secret"}]})):
+                    await bob.send_message(json.dumps({"action": action, "channel": "fleeting", **more}))
+                while json.loads(await bob.get_message())["action"] != 1:
+                    pass  # until it is acknowledged
+                assert await here(w, "ada", "fleeting", "room") == await here(w, "ada") == {}
+                assert (await w.call("ada", "whereNow", {"uuid": "bob"}))["channels"] == []
+                states = await w.call("ada", "getState", {"channels": ["fleeting", "room"], "uuid": "bob"})
+                assert states["channels"] == {"channels": {}}
 
 
 async def test_native_members_and_polling_ones_see_each_other(tmp_path: Path) -> None:
