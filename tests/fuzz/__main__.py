@@ -1,6 +1,6 @@
 """`python -m tests.fuzz FOLDER SECONDS [TARGET...]`: atheris on all targets or these, as many at a time as it has processors.
 
-Each begins with its kept corpus. FOLDER/TARGET gets what is found, and is gone on with by the next run; a case that
+Each begins with its kept corpus and numbers.dict. FOLDER/TARGET gets what is found, and is gone on with by the next run; a case that
 breaks the invariant is a crash-... in there. FOLDER/TARGET.log is what libFuzzer says. Exits with how many broke.
 """
 
@@ -14,6 +14,8 @@ import atheris
 
 with atheris.instrument_imports(include=["sower", "cbor2", "jwt", "websockets"]):  # once for all: it takes seconds
     from tests.fuzz.targets import CORPUS, TARGETS
+
+NUMBERS = Path(__file__).parent / "numbers.dict"
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def fuzz(name: str, folder: Path, seconds: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     options = [f"-max_total_time={seconds}", "-timeout=300", "-rss_limit_mb=1024", "-max_len=8192"]
-    options += ["-print_final_stats=1", f"-artifact_prefix={found}/"]
+    options += ["-print_final_stats=1", f"-artifact_prefix={found}/", f"-dict={NUMBERS}"]
     atheris.Setup([name, *options, str(found), str(CORPUS / name)], TARGETS[name])
     atheris.Fuzz()
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import cbor2
 
-from sower.core.grants import Can, Credential, Grant, sign, verify
+from sower.core.grants import LEEWAY, Can, Credential, Grant, sign, verify
 from sower.core.rules import RuleBook
+from sower.dialects.ably.tokens import SKEW
 from sower.dialects.ably.tokens import verify as verify_ably
 from sower.dialects.pubnub.tokens import inspect, seal, text_of, verify_token
 from sower.errors import SowerError
@@ -16,6 +17,9 @@ from tests.fuzz.house import CREDENTIAL, NOW, OF_ABLY, checked
 
 KEY = CREDENTIAL.key
 CREDENTIALS = {KEY: CREDENTIAL}
+LATEST = 1e12 + LEEWAY
+"""Seconds since 1970: a token that ends later ends never."""
+
 HEAD = b'{"alg":"HS256","kid":"key"}'
 RULES = RuleBook(()).of("private-room")
 PROBES = tuple((can, channel) for can in Can for channel in ("private-room", "[meta]x", "\u2603"))
@@ -75,7 +79,8 @@ def _granted(read: Callable[[str, dict[str, Credential]], Grant], token: str) ->
         checked(error)
         return
     assert grant.expires is not None
-    assert grant.expires > NOW
+    assert NOW < grant.expires <= LATEST
+    assert grant.issued is None or -LATEST <= grant.issued <= NOW + SKEW, "nobody could revoke it"
     for can, channel in PROBES:
         grant.allows(can, channel, RULES, True)
         grant.allows_group(can, channel)

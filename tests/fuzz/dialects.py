@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from sower.config import AblySettings
 from sower.core.message import Kind, Message
 from sower.dialects.ably.channels import ChannelWords
@@ -27,6 +29,7 @@ from tests.fuzz.house import (
     House,
     checked,
     converse,
+    is_json,
     request_of,
 )
 
@@ -42,25 +45,25 @@ MANNERS = {wire: Manner(wire, ChannelWords(wire, EPOCH), EPOCH, AblySettings(), 
 def native(data: bytes) -> None:
     """A client's frames, one a line, are commands that every protocol can tell of, or errors that can be said."""
     texts = [line for line in data.split(b"\n") if _is_utf8(line)]
-    converse(NativeConversation("room", None), [*((line, True) for line in texts), (data, False)])
+    converse(NativeConversation("room", None), [*((line, True) for line in texts), (data, False)], is_json)
 
 
 def pusher(data: bytes) -> None:
     """A client's frames, one a line, are commands that every protocol can tell of, or errors that can be said."""
     texts = [line for line in data.split(b"\n") if _is_utf8(line)]
-    converse(PusherConversation(APP), [*((line, True) for line in texts), (data, False)])
+    converse(PusherConversation(APP), [*((line, True) for line in texts), (data, False)], is_json)
 
 
 def ably(data: bytes) -> None:
     """A client's frames, as JSON one a line, are commands that every protocol can tell of, or errors that can be said."""
     texts = [line for line in data.split(b"\n") if _is_utf8(line)]
     query = {"echo": "false", "heartbeatInterval": "9" * len(texts), "remainPresentFor": "1" * len(texts)}
-    converse(AblyConversation(MANNERS[JSON], query), [(line, True) for line in texts])
+    converse(AblyConversation(MANNERS[JSON], query), [(line, True) for line in texts], is_json)
 
 
 def ably_binary(data: bytes) -> None:
     """The same in MessagePack, with the byte C1 between two frames, which is in none."""
-    converse(AblyConversation(MANNERS[MSGPACK], {}), [(frame, False) for frame in data.split(b"\xc1")])
+    converse(AblyConversation(MANNERS[MSGPACK], {}), [(f, False) for f in data.split(b"\xc1")], msgspec.msgpack.decode)
 
 
 def native_http(data: bytes) -> None:

@@ -10,8 +10,11 @@ A request is written as in HTTP, with bare line feeds, so that what is mutated s
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from types import SimpleNamespace
@@ -20,7 +23,7 @@ from typing import Any, cast
 import msgspec
 
 from sower.access import Access
-from sower.config import App, Limits
+from sower.config import App, Limits, Rate
 from sower.core import answer as replies
 from sower.core import appearances, command, polling
 from sower.core.attendance import Attendance
@@ -33,7 +36,16 @@ from sower.dialects.ably.channels import ChannelWords
 from sower.dialects.ably.keys import PROTOCOL
 from sower.dialects.ably.stream import StreamEncoder as AblyStream
 from sower.dialects.ably.wire import JSON, MSGPACK
-from sower.dialects.interface import Dialect, Encoder, HttpRoute, PollRoute, Reply, SocketRoute, StreamRoute
+from sower.dialects.interface import (
+    EVENT_STREAM,
+    Dialect,
+    Encoder,
+    HttpRoute,
+    PollRoute,
+    Reply,
+    SocketRoute,
+    StreamRoute,
+)
 from sower.dialects.native import native
 from sower.dialects.native.stream import StreamEncoder as NativeStream
 from sower.dialects.native.words import ENCODER as NATIVE
@@ -49,6 +61,9 @@ from sower.routes import call_of
 NOW = 1_800_000_000.0
 SERIAL = 18_000_000_000_000_000
 EPOCH = "1f0c9a3e"
+MOST_OF_AN_ID = 256
+"""Characters of what a client calls what it publishes: a connection remembers it, and so does the journal."""
+
 SESSION = SimpleNamespace(id="00000000abcd7")
 APP = App(id="1001", key="key", secret="a-secret-of-32-bytes-for-the-fuzz")
 CREDENTIAL = Credential(APP.id, APP.key, APP.secret.encode())
@@ -57,14 +72,7 @@ ACCESS = Access((APP,), Limits(), now=lambda: NOW)
 
 OWN, PUSHERS, ABLYS, PUBNUBS = native(EPOCH), pusher((APP,)), ably((APP,), EPOCH, 25.0), pubnub((APP,))
 
-ENCODERS: tuple[Encoder, ...] = (
-    NATIVE,
-    NativeStream(EPOCH),
-    PUSHER,
-    ChannelWords(JSON, EPOCH),
-    ChannelWords(MSGPACK, EPOCH),
-    *(AblyStream(EPOCH, events, enveloped) for events in (True, False) for enveloped in (True, False)),
-)
+IN_JSON, IN_MSGPACK = ChannelWords(JSON, EPOCH), ChannelWords(MSGPACK, EPOCH)
 POLLED = Envelopes("sub-key")
 
 STORED = (
@@ -113,6 +121,7 @@ class House:
             elif isinstance(route, PollRoute):
                 polled = route.decode(call)
                 shown(polled.credentials)
+                sane(polled.poll)
                 passed = [m for m in STORED if polled.poll.passes is None or polled.poll.passes(m)]
                 envelopes = [
                     polled.words.envelope("room", m) + polled.words.reached(s)
@@ -123,7 +132,8 @@ class House:
             elif isinstance(route, SocketRoute | StreamRoute):
                 opened = route.open(call)
                 shown(opened.credentials)
-                converse(opened.conversation, ())
+                events = isinstance(route, StreamRoute) and opened.stream.headers == EVENT_STREAM.headers
+                converse(opened.conversation, (), is_event if events else bytes)
         except SowerError as error:
             checked(error)
         refused = SowerError("no \u2603\n")
@@ -168,6 +178,7 @@ def shown(credentials: Credentials | None) -> None:
     """Nobody gets more than anybody may, because nobody here knows the secret."""
     if credentials is None:
         return
+    sane(credentials)
     try:
         grant = ACCESS.authorise(credentials)
     except SowerError as error:
@@ -191,31 +202,87 @@ def said(response: Response) -> None:
 
 
 def is_json(text: bytes) -> None:
-    """JSON as a browser reads it: UTF-8, and nothing that is no JSON."""
-    json.loads(text.decode(), parse_constant=_no_json)
+    """JSON as a browser reads it: UTF-8, and nothing that is no JSON. It counts to infinity, and nests without end."""
+    with suppress(RecursionError):
+        json.loads(text.decode(), parse_constant=_no_json, parse_int=float)
 
 
 def _no_json(word: str) -> None:
     raise AssertionError(f"{word} is no JSON")
 
 
+def is_event(word: bytes) -> None:
+    """A server-sent event: lines of these fields alone, and none that somebody else wrote."""
+    lines = word.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    assert [line for line in lines if line.partition(": ")[0] not in ("id", "event", "data")] == [], word
+
+
+ENCODERS: Mapping[Encoder, Callable[[bytes], Any]] = {
+    NATIVE: is_json,
+    PUSHER: is_json,
+    NativeStream(EPOCH): is_event,
+    IN_JSON: is_json,
+    IN_MSGPACK: msgspec.msgpack.decode,
+    AblyStream(EPOCH, events=True, enveloped=True): is_event,
+    AblyStream(EPOCH, events=True, enveloped=False): is_event,
+    AblyStream(EPOCH, events=False, enveloped=True): is_json,
+    AblyStream(EPOCH, events=False, enveloped=False): bytes.decode,
+}
+"""How a delivery is said, and what must be true of the words."""
+
+
 def tell(channel: str, *deliveries: Delivery) -> None:
-    """Every protocol can say what this one brought in."""
+    """Every protocol can say what this one brought in, and Ably's two formats say the same."""
     for delivery in deliveries:
-        for encoder in ENCODERS:
+        for encoder, check in ENCODERS.items():
             for word in filter(None, encoder.encode(channel, [delivery])):
-                if encoder.is_text:
-                    word.decode()
-                if encoder in (NATIVE, PUSHER):
-                    is_json(word)
+                check(word)
+        both = zip(IN_JSON.encode(channel, [delivery]), IN_MSGPACK.encode(channel, [delivery]), strict=True)
+        assert all(meant(msgspec.json.decode, text) == meant(msgspec.msgpack.decode, word) for text, word in both)
         if isinstance(delivery, Message):
             is_json(POLLED.envelope(channel, delivery) + b"}")
         else:
             is_json((POLLED.presence(channel, delivery, SERIAL, 1) or b"{") + b"}")
 
 
+def meant(decode: Callable[[bytes], Any], word: bytes) -> Any:
+    """What an SDK makes of a frame of Ably's, whichever format it is in: bytes are base64 in JSON, and null is nothing."""
+    frame = decode(word) if word else {}
+    for one in (item for name in ("messages", "presence", "annotations") for item in frame.get(name, ())):
+        inner, _, outer = ("/" + one.get("encoding", "")).rpartition("/")
+        if outer == "base64" and isinstance(one["data"], str):
+            one |= {"data": base64.b64decode(one["data"]), "encoding": inner[1:] or None}
+        for name in [name for name, value in one.items() if value is None]:
+            del one[name]
+    return frame
+
+
+def numbers_in(value: Any) -> Iterator[int | float]:
+    """Every number of a command or a config. `meta` is any JSON value of the client's, and is not looked into."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, Rate):
+        yield from (value.per_second, value.burst)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            if name != "meta":
+                yield from numbers_in(getattr(value, name))
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from numbers_in(one)
+
+
+def sane(value: Any) -> None:
+    """What can be decided by, kept in SQLite and said in any format: numbers that are finite and have 64 bits."""
+    odd = [number for number in numbers_in(value) if not (math.isfinite(number) and -(2**63) <= number < 2**63)]
+    assert odd == [], value
+    if isinstance(value, Publish | command.Appear):
+        assert len(value.id or "") <= MOST_OF_AN_ID, value
+
+
 def publish(one: Publish) -> None:
     """A message is told, and kept, as it was published."""
+    sane(one)
     tell(one.channel, Message(SERIAL, one.event, one.data, one.kind, one.user, one.id, one.extra))
 
 
@@ -226,12 +293,12 @@ def member(channel: str, user: str, meta: bytes, did: Did, event_id: str | None,
     tell(channel, Joined(user, meta), seen, Updated(user, meta), Left(user, meta, True), Counted(3))
 
 
-def converse(conversation: Any, frames: Iterable[tuple[bytes, bool]]) -> None:
-    """Begin, and say these frames: every other frame's commands are done, and the others refused."""
+def converse(conversation: Any, frames: Iterable[tuple[bytes, bool]], check: Callable[[bytes], Any] = bytes) -> None:
+    """Begin, and say these frames: every other frame's commands are done, and the others refused. check: the words."""
     rounds: list[Any] = [conversation.begin()]
-    for payload, is_text in frames:
+    for said_by_it, is_text in frames:
         try:
-            rounds.append(conversation.receive(SESSION, payload, is_text=is_text))
+            rounds.append(conversation.receive(SESSION, said_by_it, is_text=is_text))
         except SowerError as error:
             refused = conversation.refuse(None, checked(error))
             conversation.close(error)
@@ -243,12 +310,18 @@ def converse(conversation: Any, frames: Iterable[tuple[bytes, bool]]) -> None:
                 words = conversation.answer(SESSION, one, answer(one))
             else:
                 words = conversation.refuse(one, SowerError("no \u2603\n"))
-            assert all(isinstance(word, bytes) for word in ((words,) if isinstance(words, bytes) else words))
+            for word in filter(None, (words,) if isinstance(words, bytes) else words):
+                assert isinstance(word, bytes)
+                check(word)
+            if isinstance(one, Subscribe) and one.since is not None:
+                for word in filter(None, (conversation.gap(one.channel, one.since, Position(EPOCH, SERIAL)),)):
+                    check(word)
             conversation.ends(one)
 
 
 def told_of(one: Any) -> None:
-    """What a command makes others hear."""
+    """What a command makes others hear; its numbers are such that it can be decided by them."""
+    sane(one)
     if isinstance(one, Publish):
         publish(one)
     elif isinstance(one, PublishAll):
@@ -298,7 +371,8 @@ def _mint(one: command.Mint) -> replies.Minted:
 
 
 def _welcome(one: Subscribe) -> replies.Welcome:
-    return replies.Welcome(one.channel, Position(EPOCH, SERIAL), "ada", MEMBERS, SEEN, one.wants, False, True)
+    welcome = replies.Welcome(one.channel, Position(EPOCH, SERIAL), "ada", MEMBERS, SEEN, one.wants, False, True)
+    return msgspec.structs.replace(welcome, follows=one.since)
 
 
 def _vouched(one: polling.Vouch) -> polling.Vouched:

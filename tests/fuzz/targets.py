@@ -12,8 +12,9 @@ from sower.config import Server
 from sower.config_file import parse
 from sower.core.message import Position
 from sower.dialects.ably import serials
-from sower.errors import ConfigError, SowerError
+from sower.errors import BadUpgrade, ConfigError, SowerError
 from sower.net.frames import Compression, Inbound, WebSocketFraming
+from sower.net.handshake import accept
 from sower.net.heads import Heads
 from sower.net.http import Request, decode_segment
 from sower.net.parser import RequestParser
@@ -28,6 +29,7 @@ from sower.quantities import (
     show_size,
 )
 from tests.fuzz import credentials, dialects
+from tests.fuzz.house import sane
 
 LIMIT = 4096
 FRAMING = WebSocketFraming(Compression(inbound=True, outbound=False))
@@ -89,6 +91,23 @@ def told(requests: Iterable[Request]) -> list[tuple[str, str, dict[str, str], by
     return [(r.method, r.target, dict(r.headers), r.body) for r in requests]
 
 
+def handshake(data: bytes) -> None:
+    """Headers, one a line, are refused with bad_upgrade, or answered with a whole 101 that promises what the daemon does."""
+    fields = (line.partition(":") for line in data.decode("latin-1").replace("\r", "").replace("\0", "").split("\n"))
+    try:
+        head, agreed = accept({name.lower(): value.strip(" \t") for name, _, value in fields}, ("sower.v1",))
+    except BadUpgrade:
+        return
+    status, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    answer = dict(line.split(b": ", 1) for line in lines)
+    assert status == b"HTTP/1.1 101 Switching Protocols"
+    assert answer.get(b"Sec-WebSocket-Protocol", b"sower.v1") == b"sower.v1"
+    promised = answer.get(b"Sec-WebSocket-Extensions", b"")
+    assert promised.startswith(b"permessage-deflate; server_no_context_takeover" if agreed.inbound else b"")
+    assert bool(promised) == agreed.inbound
+    assert not agreed.outbound or promised.partition(b"server_max_window_bits=")[2][:2] in (b"", b"15")
+
+
 def proxies(data: bytes) -> None:
     """A PROXY header is awaited until it is whole, whatever comes behind it, and the client that it or X-Forwarded-For names is an address."""
     outcomes = []
@@ -131,13 +150,15 @@ def positions(data: bytes) -> None:
     except SowerError:
         return
     assert Position.parse(str(position)) == position
+    assert position.serial < 10**17
+    assert not position.epoch or position.epoch.isalnum()
 
 
 def config(data: bytes) -> None:
-    """A config is read, or refused with lines that each name the file."""
+    """A config is read, all its numbers finite, or refused with lines that each name the file."""
     text = data.decode("utf-8", "replace")
     try:
-        parse(text, NOWHERE)
+        sane(parse(text, NOWHERE))
     except ConfigError as error:
         told = error.message
     else:
@@ -153,6 +174,7 @@ def quantities(data: bytes) -> None:
             value = read(text)
         except ValueError:
             continue
+        sane((value,))
         again = read(show(value))  # type: ignore[arg-type]
         assert again == value or math.isclose(again, value, abs_tol=1e-9)  # a duration is a float
 
@@ -162,6 +184,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (
         frames,
         http,
+        handshake,
         proxies,
         sockjs,
         positions,
