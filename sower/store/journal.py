@@ -40,6 +40,7 @@ from sower.store.opening import (
 )
 from sower.store.rows import Append, Changes, Job, Page, Reader, Stored, Writer
 from sower.store.sqlite import Database, DatabaseThread, Values
+from sower.store.sweeping import sweep
 
 log = structlog.get_logger(__name__)
 
@@ -425,16 +426,7 @@ class Journal:
         history_of: what a channel of this name keeps, None for all that is there. keep_audit: seconds.
         """
         now = self.ages()
-        await self._writing.run(self._writer.forget, now - keep_audit, now)
-        for _, app, name in await self._writing.run(self._writer.channels):
-            history = history_of(name)
-            while history is not None and await self._writing.run(self._writer.sweep, app, name, history, now):
-                await trio.lowlevel.checkpoint()
-        last: int | None = 0
-        while last is not None:
-            last = await self._writing.run(self._writer.forget_channels, last, now)
-        while await self._writing.run(self._writer.reclaim):
-            await trio.lowlevel.checkpoint()
+        await sweep(self._writing, self._writer, history_of, now=now, audit_before=now - keep_audit)
 
 
 def _unheard(app: str, channel: str, since: int, before: int) -> None:

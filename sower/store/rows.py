@@ -22,6 +22,8 @@ SLACK = 64
 SWEPT_AT_ONCE = 5000
 """Rows that one step of a sweep deletes."""
 
+LOOKED_AT_ONCE = 1000
+"""Channels that one step of a sweep looks at: a millisecond or two."""
 
 RECLAIMED_AT_ONCE = 500
 """Pages that one step of a sweep gives back: some milliseconds."""
@@ -262,12 +264,13 @@ class Writer:
             )
             revisions.delete(db, row.id, since, before)
 
-    def channels(self) -> list[tuple[int, str, str]]:
-        """Every channel with rows: id, app, name."""
-        return [
-            (int(i), str(app), str(name))
-            for i, app, name in self._db.execute("SELECT id, app, name FROM channels").fetchall()
-        ]
+    def oldest(self, after: int) -> list[tuple[int, str, str, int | None]]:
+        """Some channels: id, app, name, and the serial of the first row, if any. after: an id."""
+        return self._db.execute(
+            "SELECT id, app, name, (SELECT min(serial) FROM messages WHERE channel = channels.id) FROM channels"
+            " WHERE id > ? ORDER BY id LIMIT ?",
+            (after, LOOKED_AT_ONCE),
+        ).fetchall()
 
     def sweep(self, app: str, channel: str, history: History, now: float) -> bool:
         """Delete some rows that are over their age. True when there may be more."""
@@ -286,11 +289,21 @@ class Writer:
             db.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (row.trimmed, row.id))
         return True
 
-    def forget(self, audit_before: float, now: float) -> None:
-        """Delete ids and audit records that are over their time."""
+    def forget(self, audit_before: float, now: float) -> bool:
+        """Delete some ids and audit records that are over their time. True when there may be more."""
+        ids_before = int((now - self._remember) * SERIALS_PER_SECOND)
         with self._transaction():
-            self._db.execute("DELETE FROM ids WHERE serial < ?", (int((now - self._remember) * SERIALS_PER_SECOND),))
-            self._db.execute("DELETE FROM audit WHERE time < ?", (audit_before,))
+            more = [self._forget("ids", "serial", ids_before), self._forget("audit", "time", audit_before)]
+        return any(more)
+
+    def _forget(self, table: str, age: str, before: float) -> bool:
+        """Delete the oldest rows. age: a column that is indexed. True when there may be more."""
+        last = self._db.execute(
+            f"SELECT {age} FROM {table} WHERE {age} < ? ORDER BY {age} LIMIT 1 OFFSET ?", (before, SWEPT_AT_ONCE - 1)
+        ).get
+        bound, value = ("<", before) if last is None else ("<=", last)
+        self._db.execute(f"DELETE FROM {table} WHERE {age} {bound} ?", (value,))
+        return last is not None
 
     def forget_channels(self, after: int, now: float) -> int | None:
         """Forget those of some channels that have been empty for EMPTY_FOR: whoever comes back is told of a gap.

@@ -184,6 +184,51 @@ async def test_a_sweep_deletes_aged_rows_and_the_gap_stays_told(tmp_path: Path) 
     assert database.execute("SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM ids)").get == (0, 0)
 
 
+async def test_a_sweep_deletes_ids_and_records_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SWEPT_AT_ONCE", 10)
+    clock = [NOW]
+    async with opened(tmp_path, now=lambda: clock[0]) as journal:
+        audit, writer = Audit(journal), journal._writer
+        await journal.append("1", "c", [message(n, id=f"{n}") for n in range(25)], HISTORY)
+        for _ in range(45):
+            audit.record("connected", app="1")  # all at the same moment
+        await journal.ping()
+        forget, left = writer.forget, [(25, 45)]
+
+        def watched(audit_before: float, now: float) -> bool:
+            more = forget(audit_before, now)
+            left.append(writer._db.execute("SELECT (SELECT count(*) FROM ids), (SELECT count(*) FROM audit)").get)
+            return more
+
+        monkeypatch.setattr(writer, "forget", watched)
+        clock[0] = NOW + 1000.0
+        await journal.sweep(lambda _: HISTORY, keep_audit=60.0)
+        assert left == [(25, 45), (15, 0), (5, 0), (0, 0)]
+
+
+async def test_a_sweep_takes_a_turn_of_the_writer_for_a_channel_only_where_something_is_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "LOOKED_AT_ONCE", 3)
+    clock = [NOW]
+    async with opened(tmp_path, now=lambda: clock[0]) as journal:
+        for n in range(10):
+            clock[0] = NOW + n
+            await journal.append("1", f"c{n}", [message(1, at=clock[0])], HISTORY)
+        swept: list[str] = []
+        sweep = journal._writer.sweep
+        monkeypatch.setattr(
+            journal._writer, "sweep", lambda app, name, *more: (swept.append(name), sweep(app, name, *more))[1]
+        )
+        clock[0] = NOW + HISTORY.age + 4.5
+        await journal.sweep(lambda name: None if name == "c2" else HISTORY, keep_audit=60.0)
+        assert set(swept) == {"c0", "c1", "c3", "c4"}
+        there = [
+            row[0] for row in await journal.select("SELECT name FROM channels c JOIN messages m ON m.channel = c.id")
+        ]
+        assert there == ["c2", *(f"c{n}" for n in range(5, 10))]
+
+
 async def test_a_sweep_forgets_what_happened_long_ago(tmp_path: Path) -> None:
     clock = [NOW]
     async with opened(tmp_path, now=lambda: clock[0]) as journal:
