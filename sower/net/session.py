@@ -31,7 +31,7 @@ from sower.errors import (
 )
 from sower.net.backlog import Backlog
 from sower.net.framing import NO_FAREWELL, Farewell, FramedAudience, Received
-from sower.net.shared import SECRET_DIGITS, Shared
+from sower.net.shared import READ, SECRET_DIGITS, Shared
 from sower.net.speech import Speech
 from sower.net.wire import Wire
 
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 CLOSE_WITHIN = 5.0
 """Seconds that a client has to answer a close frame. websockets' close_timeout is 10, Centrifuge's 1."""
-
-READ = 16 * 1024
-"""Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
 
 State = Literal["awake", "asleep", "backlogged"]
 
@@ -292,9 +289,7 @@ class Session:
         data = self.wire.recv_now(READ)
         if data is None:
             return None
-        if not data:
-            return self.farewell or NO_FAREWELL
-        return self.hear(data)
+        return self.hear(data) if data else self.farewell or NO_FAREWELL
 
     def hear(self, data: bytes) -> Farewell | None:
         """Do what these bytes ask. As `receive`."""
@@ -350,10 +345,7 @@ class Session:
         if inbound.reply_due:
             self.write(inbound.reply())
         if inbound.controls and not self.closed:
-            try:
-                self._shared.door.count(self, inbound.controls)
-            except RateLimited as error:
-                self._count_violation(None, error)
+            self._count(inbound.controls)
         if speech.half_said(inbound, whole=bool(messages), now=trio.current_time):
             self._shared.door.look_again(self, self._shared.bounds.message_within)
         speech.inbound = inbound if speech.goes_on or not inbound.resting else None
@@ -374,11 +366,19 @@ class Session:
         return None
 
     def _perform_all(self, commands: Sequence[SocketCommand]) -> None:
+        if not commands:
+            self._count(1)  # what asks for something is counted as that is done
         for command in commands:
             try:
                 self._shared.door.perform(self, command)
             except SowerError as error:
                 self._count_violation(command, error)
+
+    def _count(self, frames: int) -> None:
+        try:
+            self._shared.door.count(self, frames)
+        except RateLimited as error:
+            self._count_violation(None, error)
 
     def _count_violation(self, command: SocketCommand | None, error: SowerError) -> None:
         """Refuse, and end who goes on with what is malformed or too fast."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sower.inbox import Subscription
     from sower.net.session import Session
 
+READ = 16 * 1024
+"""Bytes read of one socket before others have their turn: a millisecond or two of small frames."""
+
 SECRET_DIGITS = 12
 """Hexadecimal digits of a session's secret, with which its id begins."""
 

@@ -155,9 +155,10 @@ class Roster:
         return Acknowledged()
 
     async def leave(self, grant: Grant, address: str, command: Absent) -> Acknowledged:
-        """Go, from all these channels at once."""
+        """Go, from all these channels at once; where somebody may not be present there is nobody of theirs."""
         places = self._attendees.get((grant.app, command.user), {})
-        for channel in self._groups.resolve(grant, command.names):
+        own = tuple(name for name in command.names.channels if self._allowing.allows(grant, Can.PRESENCE, name))
+        for channel in self._groups.resolve(grant, command.names._replace(channels=own)):
             attendee = places.get(channel)
             if attendee is not None:
                 self.forget(attendee)

@@ -57,6 +57,8 @@ class Parrot(Conversation):
     def receive(self, session: Named, payload: bytes, *, is_text: bool) -> Sequence[SocketCommand]:
         if payload == b"bad":
             raise BadFrame
+        if payload == b"idle":
+            return ()
         return (Ping(payload.decode()),)
 
     def answer(self, session: Named, command: SocketCommand, answer: SocketAnswer) -> bytes:
@@ -284,6 +286,19 @@ async def test_pings_are_counted_as_frames_and_a_flood_of_them_ends_the_session(
         house.most_frames = 0
         while session.ending is None:
             await stream.send_all(masked(0x89, b"x") * 10)
+            await trio.testing.wait_all_tasks_blocked()
+        assert session.ending.code == "rate_limited"
+
+
+async def test_messages_that_ask_for_nothing_are_counted_as_frames_too() -> None:
+    async with a_house() as house:
+        session, stream = house.session()
+        await stream.send_all(masked(0x81, b"idle") * 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.counted == 3
+        house.most_frames = 0
+        while session.ending is None:
+            await stream.send_all(masked(0x81, b"idle"))
             await trio.testing.wait_all_tasks_blocked()
         assert session.ending.code == "rate_limited"
 

@@ -455,6 +455,10 @@ async def test_who_is_in_a_private_channel_is_not_told_through_a_group_and_nobod
             "room"
         ]
         assert (await house.roster.read_state(ANYBODY, "", ReadState(group, "boss"))).states == ()
+        await house.roster.leave(ANYBODY, "", Absent(Names(("presence-board",), ("mine",)), "boss"))
+        await house.settle()
+        everything = (await house.roster.read_members(SERVER, "", ReadMembers(group))).rooms
+        assert [room.channel for room in everything] == ["presence-board", "room"], "nor has one go"
 
 
 async def test_a_token_for_a_group_alone_changes_what_is_in_the_group(tmp_path: Path) -> None:
