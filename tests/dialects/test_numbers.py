@@ -22,6 +22,7 @@ from sower.dialects.interface import HttpCall
 from sower.dialects.native.http import decode_auth
 from sower.dialects.native.operate import decode_audit
 from sower.dialects.pubnub import tokens as pubnub
+from sower.dialects.pubnub.signing import SKEW
 from sower.errors import BadFrame, BadRequest, BadToken
 
 NOW = 1_800_000_000.0
@@ -90,6 +91,12 @@ def of_pubnub(issued: Any, minutes: Any) -> Grant:
 
 def test_a_token_of_pubnubs_ends_so_many_minutes_after_it_began() -> None:
     assert of_pubnub(int(NOW), pubnub.MAX_TTL).expires == NOW + 30 * 86400
+
+
+def test_a_token_of_pubnubs_counts_from_when_it_says_or_nobody_could_revoke_it() -> None:
+    assert of_pubnub(int(NOW + SKEW), 1).issued == NOW + SKEW
+    with pytest.raises(BadToken, match="in the future"):
+        of_pubnub(int(NOW + SKEW) + 1, 1)
 
 
 @pytest.mark.parametrize(

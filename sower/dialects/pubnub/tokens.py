@@ -22,6 +22,7 @@ import re2  # pyright: ignore[reportMissingTypeStubs]
 
 from sower.core.grants import Can, Claims, Credential, Grant, Names, check_signature
 from sower.core.rules import RESERVED
+from sower.dialects.pubnub.signing import SKEW
 from sower.errors import BadGrant, BadToken, TokenExpired, UnknownKey
 
 READ, WRITE, MANAGE, DELETE = 1, 2, 4, 8
@@ -138,6 +139,8 @@ def verify_token(token: str, key: str, credentials: Mapping[str, Credential], no
     grant = _proved(token, credential)
     if grant.expires is None or grant.expires <= now:
         raise TokenExpired()
+    if grant.issued is None or grant.issued > now + SKEW:
+        raise BadToken("The token was issued in the future: nobody could revoke it.")
     return grant
 
 
