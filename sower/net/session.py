@@ -410,10 +410,12 @@ class Session:
         speech = self.speech
         if speech is not None and speech.late(now, bounds.message_within):
             return self._end_soon(MessageTimeout(), 1.0)  # in mid-message it cannot answer a close frame
+        ping_every = self.conversation.ping_every or bounds.ping_every
         if self.heard:
+            # Who answered a ping did so at once, as far as anybody knows: the time until the next runs from there.
+            self.silent_since = min(now, self.silent_since + ping_every) if self.pinged else now
             self.heard = self.pinged = False
-            self.silent_since = now
-        silence, ping_every = now - self.silent_since, self.conversation.ping_every or bounds.ping_every
+        silence = now - self.silent_since
         if silence >= ping_every + bounds.pong_within:
             return self._end_soon(NoPong(f"No answer came within {bounds.pong_within:.0f} s, session.pong_within."))
         if silence >= ping_every and not self.pinged:
@@ -435,7 +437,7 @@ class Session:
     def _next_look(self, now: float, silence: float, waits: float, wall: float) -> float:
         bounds = self._shared.bounds
         ping_every = self.conversation.ping_every or bounds.ping_every
-        looks = [ping_every + (bounds.pong_within if self.pinged else 0.0) - silence]
+        looks = [ping_every - silence] if not self.pinged else [ping_every, ping_every + bounds.pong_within - silence]
         if self.speech is not None:
             looks.append(self.speech.next_look(now, silence, bounds.sleep_after, bounds.message_within))
         if waits:

@@ -68,11 +68,16 @@ async def test_heartbeat_interval_is_what_is_promised_and_kept(asked: str, inter
     assert details(talk)["maxIdleInterval"] == (every + GRACE_BEYOND) * 1000
     async with a_house() as house:
         session, stream = house.session(conversation=talk)
-        for turn in (1, 2, 3):
-            session.tend(turn * every, 0.0)
-            assert await stream.receive_some() == frames.PING + HEARTBEAT
-            session.heard = True  # it answered
-            session.tend(turn * every, 0.0)
+        now, pinged = 0.0, list[float]()
+        while len(pinged) < 5:
+            look = session.tend(now, 0.0)
+            if session.pinged:
+                assert await stream.receive_some() == frames.PING + HEARTBEAT
+                pinged.append(now)
+                session.heard = True  # it answered
+            assert look is not None
+            now += look
+        assert pinged == [turn * every for turn in range(1, 6)], "and no later for the time that it may take to answer"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,7 @@ async def test_before_its_token_ends_a_client_is_asked_once_for_a_new_one() -> N
         session.tend(7.0, 2000.0 - ASKS_BEFORE)
         assert await stream.receive_some() == auth
         session.tend(8.0, 2000.0)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             told = await stream.receive_some()
         assert (b'"action":%d' % Action.DISCONNECTED) in told
         assert b'"code":40142' in told
@@ -111,7 +116,7 @@ async def test_a_token_that_is_never_good_for_long_is_left_to_expire() -> None:
         )
         session.tend(0.0, 19.0)
         session.tend(1.0, 20.0)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert (b'"action":%d' % Action.DISCONNECTED) in (await stream.receive_some())[:20]
 
 
