@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import trio
 
-PATIENCE = 30.0
+from tests.e2e.daemon import free_port
+
+PATIENCE = 60.0
 """Seconds until a test gives up waiting for a webhook."""
 
 
@@ -88,7 +90,7 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
     """A receiver for as long as the block runs, then gone: connections to it are refused."""
     receiver = Receiver()
     async with trio.open_nursery() as nursery:
-        [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        [listener] = await trio.open_tcp_listeners(port or free_port(), host="127.0.0.1")
         receiver.port = listener.socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, receiver.serve, [listener])
         yield receiver

@@ -119,7 +119,7 @@ def test_it_is_installed_upgraded_rolled_back_with_its_database_and_removed(mach
     assert before.split("/")[-2] in machine.releases()
     assert b"never ready" in (machine.state / "log").read_bytes()
     assert machine.config.read_text() == own
-    assert httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=60, trust_env=False).status_code == 200
     assert machine.sower("history", "news").stdout.rstrip().endswith("kept")
     version = apsw.Connection(str(machine.database)).pragma("user_version")
     assert version == VERSION

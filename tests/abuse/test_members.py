@@ -14,6 +14,9 @@ from tests.scenarios.leaks import memory
 from tests.scenarios.stage import Server, token
 
 MEMBERS, A_FRAME = 10_000, 100
+HELD_UP = 10.0
+"""Seconds in which a neighbour hears what is said to it, on a machine with much else to do."""
+
 GROWTH = 32 * 1024 * 1024
 """Bytes that 10,000 members may cost, 3 KiB each, while they are there and everybody is told of them."""
 
@@ -37,7 +40,7 @@ async def test_a_channel_flooded_with_10000_members_takes_no_more_and_its_neighb
         while (await crowd.hear())["action"] != 11:
             pass
         outcome: list[int] = []
-        with trio.fail_after(60):
+        with trio.fail_after(240):
             for number in range(MEMBERS // A_FRAME + 2):
                 entering = [
                     {"action": 2, "clientId": f"member-{number * A_FRAME + n}", "data": "x"} for n in range(A_FRAME)
@@ -47,10 +50,9 @@ async def test_a_channel_flooded_with_10000_members_takes_no_more_and_its_neighb
                     pass
                 outcome.append(answer["action"])
                 if number % 20 == 0:
-                    began = trio.current_time()
-                    await server.publish("room", number)
-                    await neighbour.until(number // 20 + 1)
-                    assert trio.current_time() - began < 2
+                    with trio.fail_after(HELD_UP):
+                        await server.publish("room", number)
+                        await neighbour.until(number // 20 + 1)
             assert outcome == [1] * (MEMBERS // A_FRAME) + [2, 2], "ACK while there is room, and NACK from then on"
             status, body = await server.ask("GET", f"/presence/{name}")
             assert status == 200

@@ -81,7 +81,7 @@ async def test_presence_and_channels_show_who_is_where(tmp_path: Path) -> None:
 async def test_token_mints_what_the_daemon_takes_and_inspect_explains_it_without_a_secret(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         made = await sower(
-            tmp_path, "token", "private-*", "--user", "ada", "--ttl", "10m", "--can", "subscribe,publish"
+            tmp_path, "token", "private-*", "--user", "ada", "--ttl", "10h", "--can", "subscribe,publish"
         )
         token = made.out.strip()
         assert (made.code, made.err, made.out.count("\n")) == (0, "", 1)
@@ -94,7 +94,7 @@ async def test_token_mints_what_the_daemon_takes_and_inspect_explains_it_without
     elsewhere.mkdir()
     shown = await sower(elsewhere, "token", "inspect", "-", stdin=token)
     assert shown.code == 0
-    for word in ("ada", "private-*", "in 10m", "was not checked"):
+    for word in ("ada", "private-*", "in 10h", "was not checked"):
         assert word in shown.out
     odd = await sower(elsewhere, "token", "inspect", "--json", "--", "eyJhbGciOiJub25lIn0.e30.")
     assert len(json.loads(odd.out)["suspicious"]) == 4

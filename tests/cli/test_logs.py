@@ -21,7 +21,7 @@ import trio
 from sower.cli.logs import MASK, mask, prioritised, set_up
 from sower.store.audit import read
 from tests.cli.shell import environment
-from tests.e2e.daemon import CONFIG, KEY, SECRET, free_port, running
+from tests.e2e.daemon import CONFIG, KEY, PATIENCE, SECRET, free_port, running
 
 
 def test_what_looks_like_a_secret_by_its_name_is_masked() -> None:
@@ -133,7 +133,7 @@ async def test_a_daemon_s_log_is_json_or_for_journald(tmp_path: Path, journald: 
                 )
 
             process = await nursery.start(start)
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 while b"ready" not in log.read_bytes():
                     await trio.lowlevel.checkpoint()
             process.send_signal(signal.SIGTERM)
@@ -151,10 +151,10 @@ async def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path, closing
     url = f"http://127.0.0.1:{free_port()}"
     (tmp_path / "sower.toml").write_text(f'[server]\nlisten = ["{url.removeprefix("http://")}"]\n' + CONFIG)
     shell = f'exec "$0" -m sower serve --config sower.toml {closing}'
-    async with trio.open_nursery() as nursery, httpx.AsyncClient(auth=(KEY, SECRET)) as client:
+    async with trio.open_nursery() as nursery, httpx.AsyncClient(auth=(KEY, SECRET), timeout=PATIENCE) as client:
         run = partial(trio.run_process, ["sh", "-c", shell, sys.executable], check=False, cwd=tmp_path)
         process = await nursery.start(run)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while True:
                 with suppress(httpx.ConnectError):
                     if (await client.get(f"{url}/health/ready")).is_success:

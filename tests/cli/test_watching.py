@@ -20,7 +20,7 @@ from sower.cli.checkup import BAD, GOOD, UNSURE, Finding
 from sower.cli.doctor import screen as doctor_screen
 from sower.cli.top import Look, screen
 from tests.certificates import make_certificate
-from tests.cli.shell import environment, sower
+from tests.cli.shell import Ended, environment, sower
 from tests.e2e.daemon import CONFIG, PATIENCE, free_port, running
 
 STATS: dict[str, Any] = {
@@ -220,12 +220,21 @@ def test_check_judges_faults_before_lag() -> None:
     assert judge({**STATS, "loop_lag": 0.3, "faults": [["hub", "x"]]}) == (CRITICAL, "hub: x")
 
 
+async def while_the_loop_is_in_time(folder: Path, *words: str) -> Ended:
+    """Run a command again where it tells that the daemon's loop was late, as on a machine with much else to do."""
+    with trio.fail_after(PATIENCE * 2):
+        while "the loop was" in (ended := await sower(folder, *words)).out:
+            pass
+    return ended
+
+
 async def test_check_is_one_line_with_measures_and_nagios_exit_codes(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
-        well = await sower(tmp_path, "check")
+        well = await while_the_loop_is_in_time(tmp_path, "check")
         assert well.code == 0
         assert well.out.startswith("SOWER OK - 0 sessions, 0 deliveries/s | sessions=0 ")
-        assert json.loads((await sower(tmp_path, "check", "--format", "json")).out)["status"] == "ok"
+        told = await while_the_loop_is_in_time(tmp_path, "check", "--format", "json")
+        assert json.loads(told.out)["status"] == "ok"
         await daemon.stop()
         gone = await sower(tmp_path, "check")
         assert (gone.code, gone.out.startswith("SOWER CRITICAL - No daemon answers")) == (2, True)
@@ -245,7 +254,7 @@ async def test_bench_loses_nothing_and_says_how_fast_it_was(tmp_path: Path) -> N
 
 async def test_doctor_finds_nothing_bad_on_a_fresh_daemon_and_dials_through_the_public_address(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
-        ended = await sower(tmp_path, "doctor", "--public", daemon.url)
+        ended = await while_the_loop_is_in_time(tmp_path, "doctor", "--public", daemon.url)
         assert ended.code == 0, ended.out
         found = dict(line.split("\t")[1::-1] for line in ended.out.splitlines())
         assert found.pop("clock") in ("ok", "look")

@@ -19,7 +19,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 KEY, SECRET = "test-key", "test-secret-0123456789"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a test gives up waiting for the daemon."""
 
 CONFIG = f"""

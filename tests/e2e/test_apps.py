@@ -36,8 +36,8 @@ async def test_the_clients_of_a_removed_app_are_ended_for_good_and_nobody_elses(
                 await ours.expect("welcome")
                 assert json.loads(await pusher.get_message())["event"] == "pusher:connection_established"
                 assert (await daemon.request("GET", "/apps")).json()["apps"][1]["connections"] == 2
-                await trio.sleep(0.1)  # so that the poll waits
-                assert not polled
+                while "sower_held_requests 1.0" not in (await daemon.request("GET", "/metrics")).text:
+                    assert not polled
                 await daemon.request("DELETE", f"/apps/{made['id']}")
                 assert (await theirs.closing())[0] == UnknownKey.close
                 assert (await Client(pusher).closing())[0] == 4001  # Pusher's clients do not come back

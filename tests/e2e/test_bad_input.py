@@ -218,7 +218,7 @@ async def test_bad_queries_are_told_what_is_wrong(tmp_path: Path) -> None:
             assert (await client.expect("welcome"))["channel"] == name
 
 
-SLOW = 'head_timeout = "200ms"\nbody_timeout = "200ms"'
+SLOW = 'head_timeout = "3s"\nbody_timeout = "3s"'
 
 
 async def test_a_socket_that_never_speaks_and_one_that_sends_a_byte_now_and_then_are_closed(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ async def test_a_socket_that_never_speaks_and_one_that_sends_a_byte_now_and_then
 def start(folder: Path, config: str) -> subprocess.CompletedProcess[str]:
     (folder / "sower.toml").write_text(config)
     command = [sys.executable, "-m", "sower", "serve", "--config", str(folder / "sower.toml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd=folder)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=folder)
 
 
 def _database(kind: str, folder: Path) -> None:

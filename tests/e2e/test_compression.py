@@ -12,7 +12,7 @@ import pytest
 import trio
 from websockets.sync.client import connect
 
-from tests.e2e.daemon import KEY, Daemon, running
+from tests.e2e.daemon import KEY, PATIENCE, Daemon, running
 
 pytestmark = pytest.mark.usefixtures("sleep_after")
 
@@ -21,7 +21,13 @@ BOMB = 200 * 1024 * 1024
 
 
 def follow(daemon: Daemon, channel: str, **more):  # type: ignore[no-untyped-def]
-    return connect(f"ws://127.0.0.1:{daemon.port}/ws/{channel}?key={KEY}", proxy=None, **more)
+    return connect(
+        f"ws://127.0.0.1:{daemon.port}/ws/{channel}?key={KEY}",
+        proxy=None,
+        open_timeout=PATIENCE,
+        ping_timeout=None,
+        **more,
+    )
 
 
 def memory(daemon: Daemon) -> int:
@@ -86,7 +92,7 @@ async def test_a_bomb_gets_1009_and_costs_less_than_4_mib(tmp_path: Path, size: 
         await neighbour.expect("welcome")
 
         def attack(data: bytes) -> bytes:
-            with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as sock:
+            with socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE) as sock:
                 sock.sendall(
                     b"GET /ws/room HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

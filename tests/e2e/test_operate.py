@@ -97,7 +97,7 @@ async def test_stats_count_what_happened(daemon: Daemon) -> None:
         assert stats["totals"]["deliveries"] == 3
         assert stats["rates"]["deliveries"] > 0
         assert sum(stats["sessions"]["native"].values()) == 1
-        assert stats["faults"] == []
+        assert [fault for fault in stats["faults"] if fault["check"] != "lag"] == []
         assert stats["memory"] > 10_000_000
         assert (await ask(daemon, "/channels"))["channels"] == [{"channel": "news", "subscribers": 1, "published": 3}]
 
@@ -110,7 +110,9 @@ async def test_only_a_server_may_look_and_only_at_its_own_app(daemon: Daemon, pa
         assert (await daemon.request("DELETE", f"/sessions/{session}?key={KEY}", auth=False)).status_code == 403
         wrong = await daemon.request("GET", path, auth=False, headers={"Authorization": "Basic eDp5"})
         assert wrong.status_code == 401
-        async with httpx.AsyncClient(base_url=daemon.url, auth=("other-key", "other-secret-0123456789")) as other:
+        async with httpx.AsyncClient(
+            base_url=daemon.url, auth=("other-key", "other-secret-0123456789"), timeout=PATIENCE
+        ) as other:
             assert (await other.get("/sessions")).json() == {"sessions": [], "count": 0}
             assert (await other.delete(f"/sessions/{session}")).status_code == 404
 
@@ -155,21 +157,24 @@ async def test_health_needs_no_credential_and_fails_with_its_reason_while_anothe
     daemon: Daemon,
 ) -> None:
     assert (await daemon.request("GET", "/health/live", auth=False)).json() == {"live": True}
-    assert (await daemon.request("GET", "/health/ready", auth=False)).json() == {"ready": True, "faults": []}
+    with trio.fail_after(PATIENCE):  # where the machine has much else to do the loop is late, and that is a fault too
+        while (answer := await daemon.request("GET", "/health/ready", auth=False)).status_code != 200:
+            await trio.lowlevel.checkpoint()
+    assert answer.json() == {"ready": True, "faults": []}
     other = apsw.Connection(str(daemon.folder / "sower.db"))
     other.execute("BEGIN IMMEDIATE")
     reasons = ["a transaction has not ended", "database is locked"]  # SQLite waits 5 s for the lock
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         while reasons:
             answer = await daemon.request("GET", "/health/ready", auth=False)
             for fault in answer.json()["faults"]:
                 assert answer.status_code == 503
-                assert fault["check"] == "journal"
+                assert fault["check"] in ("journal", "lag")
                 if reasons and reasons[0] in fault["detail"]:
                     reasons.pop(0)
     assert (await daemon.request("GET", "/health/live", auth=False)).status_code == 200
     other.execute("ROLLBACK")
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         while (await daemon.request("GET", "/health/ready", auth=False)).status_code != 200:
             await trio.lowlevel.checkpoint()
     other.close()

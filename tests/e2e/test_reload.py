@@ -11,7 +11,7 @@ import trio
 
 from sower.errors import ConfigError
 from tests.cli.shell import sower
-from tests.e2e.daemon import KEY, SECRET, Daemon, running
+from tests.e2e.daemon import KEY, PATIENCE, SECRET, Daemon, running
 from tests.e2e.followers import Follower, connect_all
 
 SESSIONS = 1000
@@ -23,7 +23,7 @@ async def hang_up(daemon: Daemon, event: str) -> dict[str, object]:
     """Send SIGHUP. Returns the log line with this event."""
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGHUP)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         while True:
             line = await trio.to_thread.run_sync(daemon.process.stderr.readline)
             if line.startswith(b"{") and json.loads(line)["event"] == event:
@@ -38,7 +38,7 @@ async def sessions(daemon: Daemon) -> set[str]:
 async def test_a_bad_file_touches_none_of_1000_sessions_and_the_old_config_stays_in_force(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         followers = [Follower(daemon.port, "news") for _ in range(SESSIONS)]
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE * 3):
             await connect_all(followers)
             before = await sessions(daemon)
             assert len(before) == SESSIONS

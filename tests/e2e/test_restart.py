@@ -20,10 +20,10 @@ from tests.e2e.followers import Follower, connect_all
 
 SESSIONS, CHANNELS = 2000, 20
 
-DRAIN_FOR = 30.0
+DRAIN_FOR = 60.0
 """Seconds, more than the default's 10: the clients are 2,000 tasks of this process, on a machine that does much else."""
 
-LIMIT = 120.0
+LIMIT = 300.0
 """Seconds that the whole test may take, on a machine with much else to do."""
 
 
@@ -93,7 +93,7 @@ async def test_a_second_signal_ends_it_at_once_and_a_reload_meanwhile_does_not(
         await follower.connect()  # and never answers the close frame
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGTERM)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             assert b'"draining"' in await trio.to_thread.run_sync(daemon.process.stderr.readline)
         daemon.process.send_signal(signal.SIGHUP)
         assert await daemon.stop(second) == 0
@@ -149,7 +149,7 @@ async def test_a_client_of_another_dialect_is_closed_with_the_code_on_which_its_
             await pusher.get_message()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(daemon.stop)
-                with trio.fail_after(30):
+                with trio.fail_after(PATIENCE):
                     reason = await close_reason(pusher)
             assert reason is not None
             assert 4100 <= reason.code < 4300  # pusher-js: come back, with backoff or at once

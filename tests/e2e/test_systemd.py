@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import AsyncGenerator
@@ -75,6 +76,7 @@ async def test_the_watchdog_starves_while_the_daemon_is_stopped_and_is_fed_when_
         await manager.until("WATCHDOG=1")
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGSTOP)
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, daemon.process.pid, os.WSTOPPED)
         manager.drop()
         with trio.move_on_after(0.5):  # more than the 0.4 s after which systemd would restart it
             raise AssertionError(await manager.word())

@@ -80,7 +80,7 @@ async def test_a_renewed_certificate_is_shown_after_a_reload_and_no_connection_i
 
 async def test_who_says_nothing_or_no_tls_is_closed_in_time(tmp_path: Path, port: int) -> None:
     async with running(tmp_path) as daemon:
-        await with_tls(daemon, port, 'head_timeout = "300ms"\n')
+        await with_tls(daemon, port, 'head_timeout = "2s"\n')
         with trio.fail_after(PATIENCE):
             for said in (b"", b"GET / HTTP/1.1\r\n\r\n"):
                 async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

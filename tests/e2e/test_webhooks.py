@@ -97,8 +97,9 @@ async def test_a_client_event_that_is_sent_again_with_its_id_is_told_once(tmp_pa
 
 async def test_a_page_reload_tells_nothing(tmp_path: Path) -> None:
     async with receiving() as receiver, running(tmp_path, config(receiver.url, events=ALL[:4])) as daemon:
+        pass_of_ada = await token(daemon, "presence-a", "ada")
         for _ in range(3):
-            async with daemon.socket("presence-a", token=await token(daemon, "presence-a", "ada")) as ada:
+            async with daemon.socket("presence-a", token=pass_of_ada) as ada:
                 await ada.expect("welcome")
         await receiver.accept(4)
     assert about(receiver, "presence-a") == ["channel_occupied", "member_added", "member_removed", "channel_vacated"]
@@ -111,7 +112,7 @@ async def test_a_receiver_that_fails_hangs_and_is_gone_over_two_kills_misses_not
     async with receiving() as receiver:
         port, url = receiver.port, receiver.url
         receiver.answer = lambda _: 500
-        daemon = Daemon(tmp_path, config(url, events=["client_event"], timeout="300ms"))
+        daemon = Daemon(tmp_path, config(url, events=["client_event"], timeout="5s"))
         await daemon.start()
         async with daemon.socket("open-a") as a, daemon.socket("open-b") as b:
             await a.expect("welcome")

@@ -22,8 +22,8 @@ CHANNEL = "kept-full"
 ROOM = 16 * 1024
 """Bytes that the database's files may still grow: some publishes."""
 
-ANSWERS_WITHIN = 3.0
-"""Seconds in which a publisher has an answer, on a machine with much else to do."""
+ANSWERS_WITHIN = 20.0
+"""Seconds in which a publisher has an answer, on a machine with much else to do; else it has none at all."""
 
 
 class Publisher:
@@ -39,7 +39,9 @@ class Publisher:
     async def round(self) -> int:
         """One message in each protocol. Returns how many were accepted."""
         before = len(self.accepted)
-        async with httpx.AsyncClient(base_url=self._daemon.url, auth=(KEY, SECRET), trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=self._daemon.url, auth=(KEY, SECRET), timeout=PATIENCE, trust_env=False
+        ) as client:
             for publish in OVER_HTTP.values():
                 self._number += 1
                 try:
@@ -85,12 +87,12 @@ async def lose_room_and_get_it_back(daemon: Daemon, fill: Callable[[Daemon], Cal
         await subscriber.expect("welcome")
         assert await publisher.round() == len(OVER_HTTP)
         make_room = fill(daemon)
-        with trio.fail_after(PATIENCE * 3):
+        with trio.fail_after(PATIENCE * 6):
             while await publisher.round():
                 pass
         answer = await ready(daemon)
         assert answer.status_code == 503
-        [fault] = answer.json()["faults"]
+        [fault] = [fault for fault in answer.json()["faults"] if fault["check"] != "lag"]
         assert fault["check"] == "journal"
         assert "full" in fault["detail"] or "I/O" in fault["detail"]
         assert (await daemon.request("GET", "/health/live", auth=False)).status_code == 200

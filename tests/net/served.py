@@ -213,7 +213,7 @@ async def served(settings: Server = SETTINGS) -> AsyncGenerator[Peer]:
 
 async def exchange(data: bytes, *, chunks: int = 0, settings: Server = SETTINGS) -> bytes:
     """Send everything (in pieces of so many bytes) and return everything that comes back."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with served(settings) as peer, trio.open_nursery() as nursery:
 
             async def send() -> None:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import trio
 
-from tests.e2e.daemon import CONFIG, KEY, SECRET, Daemon
+from tests.e2e.daemon import CONFIG, KEY, PATIENCE, SECRET, Daemon
 
 LIMITS = (
     '\n[limits]\nconnects = "10000/s"\nconnections_per_address = 1000\nrefusals = "10000/s"\npublishes = "10000/s"\n'
@@ -42,7 +42,7 @@ def publish(event: str, head: bytes = b"") -> bytes:
 
 def exchange(daemon: Daemon, data: bytes, piece: int) -> bytes:
     """Everything that comes back until the daemon ends the connection."""
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for at in range(0, len(data), piece):
@@ -64,7 +64,7 @@ def statuses(answer: bytes) -> list[int]:
 
 
 def published(daemon: Daemon) -> set[str]:
-    page = httpx.get(f"{daemon.url}/history/{CHANNEL}", params={"limit": "1000"}, auth=(KEY, SECRET))
+    page = httpx.get(f"{daemon.url}/history/{CHANNEL}", params={"limit": "1000"}, auth=(KEY, SECRET), timeout=PATIENCE)
     return {event["event"] for event in page.json()["events"]}
 
 

@@ -71,7 +71,7 @@ class Line:
 
     async def wait(self) -> None:
         """Until a request is attached."""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await self.attached.wait()
 
     def take(self, taken: Taken) -> None:

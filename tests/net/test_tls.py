@@ -37,7 +37,7 @@ async def ends(pem: tuple[Path, Path]) -> AsyncGenerator[tuple[TlsWire, trio.SSL
     stream = trio.SSLStream(
         trio.SocketStream(trio.socket.from_stdlib_socket(theirs)), context, server_hostname="localhost"
     )
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.do_handshake)
             assert await wire.handshake()

@@ -83,7 +83,7 @@ async def test_who_waits_for_bytes_sees_the_end_when_another_task_ends_it(
     async def read() -> None:
         got.append(await wire.recv())
 
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
@@ -106,7 +106,7 @@ async def test_who_waits_for_room_on_a_wire_that_is_watched_hears_that_it_was_cl
 ) -> None:
     wire, _ = ends
     watched = TappedWire(wire, WebSocketFraming(Compression()), lambda passing: None)
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
 
             async def send() -> None:

@@ -12,8 +12,8 @@ import trio
 
 from tests.scenarios.stage import Stage
 
-SETTLES_WITHIN = 40.0
-"""Seconds: a channel is forgotten at the third look at most, and Ably's members stay for 15 s."""
+SETTLES_WITHIN = 120.0
+"""Seconds, on a machine with much else to do: a channel is forgotten at the third look at most, and Ably's members stay for 15 s."""
 
 GRACE = 16 * 1024 * 1024
 """Bytes of memory that may stay: what the allocator keeps in pieces, and what the first rounds load and cache."""

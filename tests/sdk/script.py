@@ -19,7 +19,7 @@ import trio
 
 TESTS = Path(__file__).parents[1]
 PYTHON = TESTS / "sdk" / ".venv" / "bin" / "python"
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds until a test gives up waiting for an SDK."""
 
 

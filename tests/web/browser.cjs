@@ -45,13 +45,13 @@ const commands = {
       tell({ wrong: `a dialog: ${dialog.message()}`, page: name });
       dialog.dismiss();
     });
-    page.setDefaultTimeout(12000);
+    page.setDefaultTimeout(50000);
     const answer = await page.goto(url);
     return { status: answer.status(), headers: answer.headers() };
   },
   run: (command) => evaluate(command),
   async until(command) {
-    const end = Date.now() + 12000;
+    const end = Date.now() + 50000;
     for (;;) {
       const value = await evaluate(command).catch((error) => {
         if (Date.now() > end) throw error;

@@ -51,7 +51,7 @@ def as_script(code: str) -> str:
 
 async def says(daemon: Daemon, script: Script) -> list[Any]:
     """What it prints, once it follows the channel: until then nobody is there to hear."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             await daemon.publish("open-a", {"hello": "world"}, event="message")
             with trio.move_on_after(0.3):

@@ -141,7 +141,7 @@ async def test_a_client_speaks_for_itself_and_for_others_only_where_its_credenti
 async def test_an_expired_token_is_renewed_and_the_connection_goes_on(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
         await ok(script, "rest", client="server")
-        ada = await connected(script, "ada", issuer="server", asks={"ttl": 1500})
+        ada = await connected(script, "ada", issuer="server", asks={"ttl": 4000})
         await ok(script, "attach", client="ada", channel="room")
         gone = await script.hear("state", client="ada", state="disconnected")
         assert gone["error"]["code"] == 40142
@@ -153,7 +153,7 @@ async def test_an_expired_token_is_renewed_and_the_connection_goes_on(tmp_path: 
 
 async def test_who_cannot_renew_an_expired_token_gives_up(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
-        await connected(script, "ada", token=token(lives=1.2))
+        await connected(script, "ada", token=token(lives=5))
         assert (await script.hear("state", client="ada", state="failed"))["error"]["code"] == 40171
 
 

@@ -137,7 +137,7 @@ async def test_members_of_a_lost_connection_stay_as_long_as_it_asked_and_re_ente
         await script.do("vanish", client="gone")
         left = (await script.hear("presence", client="ear"))["presence"]
         assert (left["action"], left["user"], left["data"]) == ("leave", "gone", "here")
-        assert 0.9 < time.monotonic() - began < 8
+        assert 0.9 < time.monotonic() - began < 14, "and not the 15 s of others"
         # A killed daemon knows no members; the SDK enters its own again, and nobody is there twice.
         await daemon.stop(signal.SIGKILL)
         await daemon.start(keep_config=True)
@@ -168,7 +168,7 @@ async def test_who_is_shown_no_members_is_told_of_its_own_and_enters_again_when_
             asked = {"auth": False, "params": {"key": ABLY_KEY}}
             return [m["data"] for m in (await daemon.request("GET", "/channels/room/presence", **asked)).json()]
 
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             while await members() != ["here"]:
                 pass
 
@@ -192,7 +192,7 @@ async def test_who_asks_to_rewind_before_it_heard_that_it_is_attached_is_given_w
         for n in range(3):
             await ok(script, "publish", client="ada", channel="room", messages=[{"name": str(n)}])
         address = f"ws://127.0.0.1:{daemon.port}/?v=6&key={ABLY_KEY}"
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with open_websocket_url(address) as socket:
                 for params in ({}, {"rewind": "2"}, {"rewind": "2"}):
                     await socket.send_message(json.dumps({"action": 10, "channel": "room", "params": params}))
