@@ -412,8 +412,7 @@ class Session:
             return self._end_soon(MessageTimeout(), 1.0)  # in mid-message it cannot answer a close frame
         ping_every = self.conversation.ping_every or bounds.ping_every
         if self.heard:
-            # Who answered a ping did so at once, as far as anybody knows: the time until the next runs from there.
-            self.silent_since = min(now, self.silent_since + ping_every) if self.pinged else now
+            self.silent_since = min(now, self.silent_since + ping_every) if self.pinged else now  # it answers at once
             self.heard = self.pinged = False
         silence = now - self.silent_since
         if silence >= ping_every + bounds.pong_within:
@@ -435,8 +434,7 @@ class Session:
             self.silent_since = now
 
     def _next_look(self, now: float, silence: float, waits: float, wall: float) -> float:
-        bounds = self._shared.bounds
-        ping_every = self.conversation.ping_every or bounds.ping_every
+        bounds, ping_every = self._shared.bounds, self.conversation.ping_every or self._shared.bounds.ping_every
         looks = [ping_every - silence] if not self.pinged else [ping_every, ping_every + bounds.pong_within - silence]
         if self.speech is not None:
             looks.append(self.speech.next_look(now, silence, bounds.sleep_after, bounds.message_within))
