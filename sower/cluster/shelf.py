@@ -1,5 +1,6 @@
 """What clients that poll keep on the server, in Redis for all nodes. What it answers is what sower/store/shelf.py does.
 
+{all}:used:... is there for as long as a signed request of this name is used up
 {all}:groups   app, group, channel -> when it was added
 {SHARD}:names  of an app: channels whose names have a dot -> when they stored something last, in seconds
 :a             the actions on a channel's messages, each at its own serial
@@ -19,7 +20,7 @@ from sower.cluster.node import Node
 from sower.cluster.words import GroupChanged, Withdrawn
 from sower.core.message import SERIALS_PER_SECOND
 from sower.core.polling import Reaction
-from sower.errors import NoSuchMessage
+from sower.errors import NoSuchMessage, RequestRepeated
 
 BETWEEN = "\0"
 
@@ -67,6 +68,12 @@ class ClusterShelf:
     async def revoke(self, name: str, expires: float) -> None:
         """As Shelf.revoke."""
         await self._node.words.say(Withdrawn(name, expires))
+
+    async def use_up(self, name: str, seconds: float) -> None:
+        """As Shelf.use_up."""
+        key = f"{self._node.prefix}:{{all}}:used:{name}".encode()
+        if not await self._node.line.ask(b"SET", key, b"1", b"NX", b"PX", int(seconds * 1000)):
+            raise RequestRepeated()
 
     async def names_since(self, app: str, prefix: str, serial: int, most: int) -> list[str]:
         """As Shelf.names_since; a second more, by what several clocks are apart."""

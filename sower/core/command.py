@@ -393,10 +393,12 @@ class Issue(msgspec.Struct, frozen=True):
 
     make: given the credential, the time in seconds since 1970 and a random id, the token; raises SowerError
     user: for the audit
+    once: what the signed request that asks for it is called, and how many seconds none of that name may ask again
     """
 
     make: Callable[[Credential, float, str], str]
     user: str | None = None
+    once: tuple[str, float] | None = None
 
 
 SocketCommand = (

@@ -1,4 +1,5 @@
-"""The tables of what clients that poll keep on the server: groups of channels, revoked tokens, actions on messages.
+"""The tables of what clients keep on the server besides messages: groups of channels, revoked tokens, requests that are
+used up, actions on messages.
 
 Each function is run in a connection's own thread. Times are seconds since 1970.
 """
@@ -36,6 +37,14 @@ def revoke(db: Database, name: str, expires: float, now: float) -> None:
     """Remember a revoked token until it expires, and forget those that have."""
     db.execute("DELETE FROM revoked WHERE expires <= ?", (now,))
     db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?)", (name, expires))
+
+
+def use_up(db: Database, name: str, until: float, now: float) -> bool:
+    """Remember until then that something of this name is used. False where it was before."""
+    db.execute("DELETE FROM used WHERE until <= ?", (now,))
+    before = db.total_changes()
+    db.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (name, until))
+    return db.total_changes() > before
 
 
 def names_since(db: Database, app: str, prefix: str, serial: int, most: int) -> list[str]:

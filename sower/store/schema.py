@@ -137,7 +137,12 @@ INSERT INTO revocations
 """
 # Until then the audit's records were read again at each start.
 
-MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6)
+_V7 = """
+CREATE TABLE used (name TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;  -- signed requests
+CREATE INDEX used_by_end ON used (until);
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)
 VERSION = len(MIGRATIONS)
 
 

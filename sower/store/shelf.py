@@ -1,4 +1,6 @@
-"""What clients that poll keep on the server: groups of channels, revoked tokens, actions on messages."""
+"""What clients keep on the server besides messages: groups of channels, revoked tokens, requests that are used up,
+actions on messages.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from sower.core.polling import Reaction
+from sower.errors import RequestRepeated
 from sower.store import polling as tables
 from sower.store.journal import Journal
 
@@ -34,6 +37,10 @@ class Shelf(Protocol):
 
     async def revoke(self, name: str, expires: float) -> None:
         """Remember a revoked token until it expires."""
+        ...
+
+    async def use_up(self, name: str, seconds: float) -> None:
+        """Something of this name is used, and not again within so many seconds. Raises RequestRepeated."""
         ...
 
     async def names_since(self, app: str, prefix: str, serial: int, most: int) -> list[str]:
@@ -87,6 +94,12 @@ class JournalShelf:
         """As Shelf.revoke. A clock that is set back must not bring a revoked token to life again."""
         await self._journal.change(partial(tables.revoke, name=name, expires=expires, now=self._journal.ages()))
         self.withdrawn(name, expires)
+
+    async def use_up(self, name: str, seconds: float) -> None:
+        """As Shelf.use_up."""
+        until, now = self._journal.now() + seconds, self._journal.ages()
+        if not await self._journal.change(partial(tables.use_up, name=name, until=until, now=now)):
+            raise RequestRepeated()
 
     async def names_since(self, app: str, prefix: str, serial: int, most: int) -> list[str]:
         """As Shelf.names_since."""

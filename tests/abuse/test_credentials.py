@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -314,3 +315,17 @@ async def test_each_credential_that_proves_nothing_is_refused_and_each_good_one_
         assert daemon.alive
         assert (await daemon.request("GET", "/history/private-a", headers={"X": SECRET})).status_code == 200
     assert not wrong, "\n" + "\n".join(wrong)
+
+
+async def test_a_request_that_was_used_is_used_up_for_the_next_daemon_though_this_one_is_killed_at_once(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, CONFIG) as daemon:
+        request = request_token()
+        assert (await asking_for_a_token(daemon, request)).startswith("201 ")
+        await daemon.stop(signal.SIGKILL)
+        await daemon.start()
+        again = await asking_for_a_token(daemon, request)
+        assert again.startswith("401 ")
+        assert "40105" in again
+        assert (await asking_for_a_token(daemon, request_token())).startswith("201 ")

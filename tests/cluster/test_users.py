@@ -12,6 +12,7 @@ import trio
 
 from sower.cluster.users import ClusterUsers
 from sower.core.answer import Watched
+from tests.abuse.credentials import asking_for_a_token, request_token
 from tests.cluster.conftest import Redis, cluster, made
 from tests.cluster.test_model import node_of
 from tests.e2e.daemon import KEY, SECRET, Daemon
@@ -140,6 +141,14 @@ class Watcher:
 
     def tell(self, word: Watched) -> None:
         self.told += word.offline
+
+
+async def test_a_signed_request_that_one_node_took_is_used_up_on_all(nodes: list[Daemon]) -> None:
+    request = request_token()
+    assert (await asking_for_a_token(nodes[0], request)).startswith("201 ")
+    again = await asking_for_a_token(nodes[1], request)
+    assert again.startswith("401 ")
+    assert "40105" in again
 
 
 async def test_who_is_watched_no_more_is_passed_over_while_others_are_looked_up(redis: Redis) -> None:

@@ -312,7 +312,7 @@ def decode_token(call: HttpCall) -> Asked:
     def encode(answer: HttpAnswer) -> Reply:
         return reply(call, tokens.details(answer.token) if isinstance(answer, Issued) else {}, CREATED)
 
-    return Asked(shown, tokens.issue(request), encode)
+    return Asked(shown, tokens.issue(request, key), encode)
 
 
 def http_routes(epoch: str) -> tuple[HttpRoute, ...]:
