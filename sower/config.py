@@ -99,9 +99,10 @@ class Store(Strict, frozen=True):
     sync: str = "normal"
     """Either "normal": a killed process loses nothing that was acknowledged; "full": nor does a power cut."""
     remember_ids: Duration = Duration(600)
-    """How long a publish with the same id is answered with the first one's serial. Ably: 2 minutes."""
+    """How long a publish with the same id is answered with the first one's serial. Ably: 2 minutes. On a channel
+    without history, and without a cluster, it is that of the newest 1,000 ids."""
     keep_audit: Duration = Duration(30 * 86400)
-    """How long audit records are kept. Those of tokens that were revoked stay: a token may be good for longer."""
+    """How long audit records are kept."""
 
 
 class Cluster(Strict, frozen=True):

@@ -70,7 +70,7 @@ def docs(struct: type[Strict]) -> dict[str, str]:
     for field, doc in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             said = doc.value if isinstance(doc, ast.Expr) else None
-            found[field.target.id] = str(said.value) if isinstance(said, ast.Constant) else ""
+            found[field.target.id] = " ".join(str(said.value).split()) if isinstance(said, ast.Constant) else ""
     return found
 
 

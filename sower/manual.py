@@ -276,7 +276,7 @@ def _list(entries: Iterable[tuple[str, str]], macro: str) -> list[str]:
 def _roff(text: str) -> str:
     """Text that troff takes literally, each sentence on a line of its own as mdoc wants it."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
-    text = re.sub(r"(?<=[a-z0-9)\]\"])([.!?]) +(?=[A-Z(`\\])", r"\1\n", text)
+    text = re.sub(r"(?<=[A-Za-z0-9)\]\"])([.!?]) +(?=[A-Z(`\\])", r"\1\n", text)
     return f"\\&{text}" if text.startswith(".") else text
 
 
