@@ -220,6 +220,11 @@ async def members(client, channel, params=None):
     return [member(m) for m in getattr(got, "items", got)]
 
 
+async def presence_history(client, channel, params=None):
+    page = await clients[client].channels.get(channel).presence.history(**(params or {}))
+    return await every_page(page, member)
+
+
 async def time(client):
     return await clients[client].time()
 

@@ -133,16 +133,16 @@ async def test_two_tabs_of_one_user_are_one_member(tmp_path: Path) -> None:
 
 async def test_a_cache_channel_gives_its_last_event_to_who_comes_and_who_comes_back(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
-        await connected(script, "ada")
-        for channel in ("cache-a", "private-cache-a", "presence-cache-a"):
+        await connected(script, "ada", member={"user_id": "ada"})
+        for channel in ("private-encrypted-cache-a", "private-cache-a", "presence-cache-a", "cache-a"):
             await script.do("connect", client=channel, member={"user_id": "u"})
             await script.hear("state", client=channel, state="connected")
             await subscribed(script, channel, channel)
             await script.hear("event", client=channel, channel=channel, event="pusher:cache_miss")
             await trigger(script, channel, "price", {"n": 1})
             await trigger(script, channel, "price", {"n": 2})
-        await subscribed(script, "ada", "cache-a")
-        assert (await script.hear("event", client="ada", event="price"))["data"] == {"n": 2}
+            await subscribed(script, "ada", channel)
+            assert (await script.hear("event", client="ada", event="price"))["data"] == {"n": 2}
         answer = await trigger(script, "cache-a", "price", {"n": 3}, {"info": "cache,subscription_count"})
         assert answer["channels"]["cache-a"]["subscription_count"] == 2
         assert (await script.hear("event", client="ada", event="price"))["data"] == {"n": 3}
