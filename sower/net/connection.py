@@ -39,8 +39,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BEGIN_AT_ONCE = 64
 """Requests of one client that are begun before others have their turn: 2 ms of work."""
 
-SEND_WITHIN = 60.0
-"""Seconds that a client may take to read its answers. nginx' send_timeout is 60, between two writes."""
+SEND_WITHIN, SLOWEST = 60.0, 4096
+"""Seconds that a client may take to read its answers, and bytes for which it has one more. nginx' send_timeout is 60,
+between two writes; Kestrel's MinResponseDataRate is 240 bytes a second."""
 
 LINGER_FOR = 2.0
 """Seconds that a refused peer may go on talking. nginx' lingering_timeout is 5."""
@@ -233,6 +234,8 @@ class Connection:
         if self.state != "send":
             self.state = "send"
             self._until(SEND_WITHIN)
+        else:
+            self._deadline += sent / SLOWEST
         self._host.watch(self, ROOM)
         return False
 
@@ -321,10 +324,8 @@ class Connection:
         self._host.look_again(self, seconds)
 
     def hurry(self) -> None:
-        """The daemon ends: the head that it waits for must come soon.
-
-        Not at once: a request may be under way, and one that has no answer stops PubNub's legacy loop for good.
-        """
+        """The daemon ends: the head that it waits for must come soon. Not at once: a request may be under way, and one
+        that has no answer stops PubNub's legacy loop for good."""
         if self.state in ("rest", "head"):
             self._allow(self.state)
 

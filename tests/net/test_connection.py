@@ -323,6 +323,29 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock
     assert trio.current_time() >= SEND_WITHIN
 
 
+async def test_a_slow_client_that_goes_on_reading_has_its_answer_whole(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """16 MiB at 100 KiB a second: nearly three minutes."""
+    async with served() as peer:
+        await peer.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        heard = 0
+        while heard < 16 * 1024 * 1024:
+            part = await peer.stream.receive_some(100 * 1024)
+            assert part
+            heard += len(part)
+            await trio.sleep(len(part) / 100 / 1024)
+
+
+async def test_a_client_that_reads_a_byte_now_and_then_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    async with served() as peer:
+        await peer.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        while not peer.ended.is_set():
+            await peer.stream.receive_some(1000)
+            await trio.sleep(1)
+        assert trio.current_time() < 5 * SEND_WITHIN
+
+
 async def test_who_is_refused_gets_the_answer_though_it_talks_on_but_not_for_ever(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
