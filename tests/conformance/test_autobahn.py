@@ -29,7 +29,7 @@ NOT_STRICT = {f"6.4.{n}" for n in (1, 2, 3, 4)}
 FOR_INFORMATION = {"7.1.6", "7.13.1", "7.13.2"}
 """What a server does here is left open: a close behind 256 KiB that are not read yet, and close codes above 4999."""
 
-TRIES = 3
+TRIES = 6
 """kosoku waits a second for most answers, so on a busy machine some come too late: those are tried again alone."""
 
 

@@ -16,7 +16,7 @@ const later = (ms) => new Promise((done) => setTimeout(done, ms));
 const clients = {
   async pusher(port) {
     const { key, secret } = given.app;
-    const host = { host: "127.0.0.1", port, useTLS: false, timeout: 5000 };
+    const host = { host: "127.0.0.1", port, useTLS: false, timeout: 60000 };
     const server = new PusherServer({ appId: "1001", key, secret, ...host });
     const sdk = new PusherJs(key, {
       cluster: "mt1", wsHost: "127.0.0.1", wsPort: port, forceTLS: false, enabledTransports: ["ws"],

@@ -7,7 +7,7 @@ const PusherJs = require("pusher-js");
 const Server = require("pusher");
 
 const [port, key, secret] = [Number(process.argv[2]), process.argv[3], process.argv[4]];
-const options = { host: "127.0.0.1", port, useTLS: false, timeout: 10000 };
+const options = { host: "127.0.0.1", port, useTLS: false, timeout: 60000 };
 const encryptionMasterKeyBase64 = Buffer.alloc(32, 7).toString("base64");
 const server = new Server({ appId: "1001", key, secret, encryptionMasterKeyBase64, ...options });
 const clients = new Map();
