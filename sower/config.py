@@ -108,7 +108,8 @@ class Store(Strict, frozen=True):
 class Cluster(Strict, frozen=True):
     url: str = ""
     """The Redis or Valkey that daemons share: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// for TLS, or unix:///PATH;
-    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB where Sentinels say which one it is;
+    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB where Sentinels say which one it is, with
+    ?sentinel_username=USER&sentinel_password=PASSWORD where they ask for that;
     redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT for a Redis Cluster; with rediss+ either is TLS.
     Left out: this daemon is alone. It needs the extra: pip install 'sower[cluster]'."""
     prefix: str = "sower"

@@ -40,7 +40,10 @@ _HOST = rf"({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]){_PORT}"
 _HOSTS = rf"([^/?#]*@)?{_HOST}(,{_HOST})*"
 _OPTION = r"(db=[0-9]{1,9}|(username|password)=[^&#]+)"
 ONE = re.compile(rf"(rediss?://([^/?#]*@)?{_HOST}(/[0-9]{{0,9}})?|unix:///[^?#]+)(\?{_OPTION}(&{_OPTION})*)?")
-SEVERAL = re.compile(rf"rediss?\+(cluster://{_HOSTS}|sentinel://{_HOSTS}/[^/?#]+(/[0-9]{{1,9}})?)")
+_ASKED = r"sentinel_(username|password)=[^&#]+"
+SEVERAL = re.compile(
+    rf"rediss?\+(cluster://{_HOSTS}|sentinel://{_HOSTS}/[^/?#]+(/[0-9]{{1,9}})?(\?{_ASKED}(&{_ASKED})*)?)"
+)
 """What the client of Redis takes: it fails at other ports, and passes over a database that is no number."""
 
 ONE_IS = "is redis://USER:PASSWORD@HOST:PORT/DB or unix:///PATH; what a user and a password hold is percent-encoded"

@@ -64,6 +64,10 @@ def test_a_cluster_is_at_any_of_redis_s_places(url: str) -> None:
             "sower.toml:6: cluster.url: is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://",
         ),
         (
+            APP + '[cluster]\nurl = "redis+sentinel://a/m?password=b"\n',
+            "sower.toml:6: cluster.url: is redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT or redis+sentinel://",
+        ),
+        (
             APP + '[cluster]\nurl = "redis://a:b/c@d"\n',
             "sower.toml:6: cluster.url: is redis://USER:PASSWORD@HOST:PORT/DB",
         ),

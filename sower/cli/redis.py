@@ -51,7 +51,9 @@ async def _server(name: str, place: Place, cluster: Cluster, oldest: tuple[int, 
                 facts = _read(await connection.create_request(b"INFO"))
                 settings = await _ask_fsync(connection)
         except (RedisError, OSError, TimeoutError) as error:
-            return [Finding(name, BAD, f"cannot be asked: {error}", "look at cluster.url, and whether Redis runs")]
+            of_sentinels = ", its sentinel_password" if place.service else ""
+            remedy = f"look at cluster.url{of_sentinels}, and whether Redis runs"
+            return [Finding(name, BAD, f"cannot be asked: {error}", remedy)]
     return [
         _version(name, facts, oldest),
         _eviction(name, facts),

@@ -4,8 +4,8 @@
     redis+cluster://USER:PASSWORD@HOST:PORT,...      the masters of a Redis Cluster, as one of these says
     redis+sentinel://USER:PASSWORD@HOST:PORT,.../SERVICE/DB    whichever server one of these Sentinels names
 
-rediss+cluster:// and rediss+sentinel:// are TLS to the servers. User, password and database are theirs, not those of
-Sentinels; what they hold is percent-encoded.
+rediss+cluster:// and rediss+sentinel:// are TLS to the servers. User, password and database are theirs; those of
+Sentinels are ?sentinel_username=USER&sentinel_password=PASSWORD. What they hold is percent-encoded.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ class Place(NamedTuple):
             async with ConnectionPool[Any](location=self.named[0], **common) as pool:
                 yield pool
             return
-        asked = {"connect_timeout": ANSWERS_WITHIN / 2, "stream_timeout": ANSWERS_WITHIN / 2}
+        asked: dict[str, Any] = {"connect_timeout": ANSWERS_WITHIN / 2, "stream_timeout": ANSWERS_WITHIN / 2}
+        for option in filter(None, urlsplit(self.url).query.split("&")):
+            name, _, value = option.partition("=")
+            asked[name.removeprefix("sentinel_")] = unquote(value)
         async with (
             Sentinel(self.named, sentinel_kwargs=asked) as sentinel,
             SentinelConnectionPool(self.service, sentinel, db=self.database, **common) as pool,

@@ -7,9 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import trio
 
-from tests.cluster.conftest import Redis, Sentinel, cluster, servers
+from sower.cli.redis import examine_redis
+from sower.cluster.node import Node
+from sower.config import Cluster, Config
+from sower.config_sense import sense
+from sower.errors import ClusterFailed
+from tests.cluster.conftest import Redis, Sentinel, cluster, servers, wait_for
 from tests.cluster.test_faults import hear_until, keep_publishing, publish, until_ready
 from tests.cluster.test_workers import until
 
@@ -29,13 +35,9 @@ def watched(folder: Path) -> Iterator[Watched]:
     with servers(primary, replica, sentinel):
         primary.start("--repl-diskless-sync-delay", "0")
         replica.start("--replicaof", "127.0.0.1", str(primary.port))
-        while "state=online" not in primary.command("INFO", "replication"):
-            pass
+        wait_for(lambda: "state=online" in primary.command("INFO", "replication"))
         sentinel.start()
-        while f"port={replica.port}" not in sentinel.command("SENTINEL", "REPLICAS", sentinel.SERVICE).replace(
-            "\n", "="
-        ):
-            pass
+        wait_for(lambda: str(replica.port) in sentinel.command("SENTINEL", "REPLICAS", sentinel.SERVICE).split())
         yield Watched(primary, replica, sentinel)
 
 
@@ -85,6 +87,46 @@ async def is_primary(server: Redis) -> bool:
     return "role:master" in server.command("INFO", "replication")
 
 
+class Guarded(Sentinel):
+    """Asks for a password, and knows a user besides with the rights that the manual names."""
+
+    PASSWORD, USER, THEIRS = "asks&for/it", "sower", "pass%word"
+
+    def options(self, *more: str) -> tuple[str, ...]:
+        options = super().options(*more)
+        rights = "-@all +sentinel|get-master-addr-by-name +@connection"
+        with (self.folder / "sentinel.conf").open("a") as file:
+            file.write(f"requirepass {self.PASSWORD}\nuser {self.USER} on >{self.THEIRS} {rights}\n")
+        return options
+
+    def command(self, *words: str) -> str:
+        return super().command("--no-auth-warning", "-a", self.PASSWORD, *words)
+
+
+async def test_sentinels_that_ask_for_a_password_are_given_that_of_the_url(tmp_path: Path) -> None:
+    primary = Redis(made(tmp_path / "primary"))
+    sentinel = Guarded(made(tmp_path / "sentinel"), primary)
+    with servers(primary, sentinel):
+        primary.start()
+        sentinel.start()
+        asked = "sentinel_password=asks%26for%2Fit", "sentinel_username=sower&sentinel_password=pass%25word"
+        for options in asked:
+            config = Cluster(url=f"{sentinel.url}?{options}")
+            assert not [problem for problem in sense(Config(cluster=config)) if problem.path[0] == "cluster"]
+            async with Node.open(config, lambda name: None, 60.0) as node:
+                assert node.line.up
+            findings = await examine_redis(config)
+            assert {finding.state for finding in findings} <= {"good", "unsure"}, findings
+        for options, why in (("", "already authenticated"), ("?sentinel_password=wrong", "username-password")):
+            config = Cluster(url=f"{sentinel.url}{options}")
+            with pytest.raises(ClusterFailed, match=why):
+                async with Node.open(config, lambda name: None, 60.0):
+                    pass
+            findings = await examine_redis(config)
+            assert why in findings[0].text
+            assert "sentinel_password" in findings[0].remedy
+
+
 async def test_a_replica_that_lacked_what_was_acknowledged_is_another_epoch_and_clients_are_told(
     tmp_path: Path,
 ) -> None:
@@ -92,8 +134,7 @@ async def test_a_replica_that_lacked_what_was_acknowledged_is_another_epoch_and_
         async with cluster(tmp_path, servers_.sentinel) as (one, two), two.socket("kept-news") as client:
             position = (await client.expect("welcome"))["position"]
             await one.publish("kept-news", "copied")
-            while servers_.primary.command("WAIT", "1", "1000") != "1":
-                pass
+            wait_for(lambda: servers_.primary.command("WAIT", "1", "1000") == "1")
             servers_.replica.command("CONFIG", "SET", "masterauth", "wrong")
             servers_.replica.command("CLIENT", "KILL", "TYPE", "master")
             await one.publish("kept-news", "lost")
