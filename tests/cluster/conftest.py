@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,15 @@ import trio
 from tests.e2e.daemon import CONFIG, Daemon, free_port
 
 PATIENCE = 10.0
+"""Seconds until a command of Redis is given up, and three times that for what it does by itself."""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until this is so, where nothing else goes on meanwhile."""
+    over = time.monotonic() + 3 * PATIENCE
+    while not condition():
+        assert time.monotonic() < over, "it does not come to be so"
+        time.sleep(0.02)
 
 
 class Redis:
@@ -39,8 +49,12 @@ class Redis:
         options = self.options(*more)
         self.process = subprocess.Popen([program, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
-        while self.command("PING") != "PONG":
-            assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+        return self.command("PING") == "PONG"
 
     def options(self, *more: str) -> tuple[str, ...]:
         where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
@@ -61,6 +75,24 @@ class Redis:
         self.send(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """It is killed, and there again at the end of the block with all that it kept."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It does nothing until the end of the block."""
+        self.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.send(signal.SIGCONT)
 
 
 class Sentinel(Redis):
@@ -134,9 +166,22 @@ class RedisCluster(NamedTuple):
         where = (f"127.0.0.1:{replica.port}", f"127.0.0.1:{master.port}")
         master.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
         self.manage("add-node", *where, "--cluster-slave", "--cluster-master-id", master.command("CLUSTER", "MYID"))
-        while "state=online" not in master.command("INFO", "replication"):
-            pass
+        wait_for(lambda: "state=online" in master.command("INFO", "replication"))
         return replica
+
+    def is_whole(self) -> bool:
+        """Whether each master knows all others to be there."""
+        said = [master.command("CLUSTER", what) for what in ("INFO", "NODES") for master in self.masters]
+        return sum("cluster_state:ok" in text for text in said) == len(self.masters) and "fail" not in "".join(
+            line.split()[2] for text in said[len(self.masters) :] for line in text.splitlines()
+        )
+
+    @contextmanager
+    def without(self, master: Master) -> Iterator[None]:
+        """One is killed, and there again for all of them after the block."""
+        with master.away():
+            yield
+        wait_for(self.is_whole)
 
 
 @contextmanager
@@ -152,8 +197,7 @@ def redis_cluster(folder: Path) -> Iterator[RedisCluster]:
             master.start()
         whole = RedisCluster(masters)
         whole.manage("create", *(f"127.0.0.1:{master.port}" for master in masters), "--cluster-yes")
-        while any("cluster_state:ok" not in master.command("CLUSTER", "INFO") for master in masters):
-            pass
+        wait_for(whole.is_whole)
         yield whole
 
 
@@ -194,13 +238,21 @@ def masters() -> Iterator[RedisCluster]:
 def nodes(redis: Redis) -> Iterator[list[Daemon]]:
     """Three daemons for the tests of a module, which use channels of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        daemons = made(Path(folder), redis, 3, CONFIG + SHORT, "2s", "shared")
+        with running_all(made(Path(folder), redis, 3, CONFIG + SHORT, "2s", "shared")) as daemons:
+            yield daemons
+
+
+@contextmanager
+def running_all(daemons: list[Daemon]) -> Iterator[list[Daemon]]:
+    """Daemons for the tests of a module: they are killed at its end."""
+    try:
         trio.run(start_all, daemons)
         yield daemons
+    finally:
         for daemon in daemons:
-            assert daemon.process is not None
-            daemon.process.kill()
-            daemon.process.wait()
+            if daemon.process is not None:
+                daemon.process.kill()
+                daemon.process.wait()
 
 
 SHORT = """

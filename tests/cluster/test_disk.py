@@ -46,8 +46,9 @@ async def test_a_disk_that_hangs_keeps_nobody_from_publishing_and_hearing(
             disk.fault = lambda number, what: void(well.wait())
             journal.note(Record(0.0, "started", None, None, None, None, "", 1))
             journal.flush()
-            while not journal.hangs:  # noqa: ASYNC110 - a thread has no event
-                await trio.sleep(0.01)
+            with trio.fail_after(30):
+                while not journal.hangs:  # noqa: ASYNC110 - a thread has no event
+                    await trio.sleep(0.01)
             texts = [f"while-{n}" for n in range(3000)]
             for at in range(0, len(texts), 300):
                 await house.publish("kept-news", *texts[at : at + 300])

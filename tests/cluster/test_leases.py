@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,14 @@ def a_node(redis: Redis) -> Any:
 
 async def test_nobody_leaves_because_redis_was_away_for_longer_than_a_lease(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis) as (one, two):
-        async with (
-            one.socket(ROOM, token=await token(one, "ann")) as ann,
-            two.socket(ROOM, token=await token(two, "bob")) as bob,
-        ):
+        async with AsyncExitStack() as stack:
+            ann = await stack.enter_async_context(one.socket(ROOM, token=await token(one, "ann")))
             await ann.expect("welcome")
+            bob = await stack.enter_async_context(two.socket(ROOM, token=await token(two, "bob")))
             await bob.expect("welcome")
             await ann.expect("join")
-            redis.kill()
-            await trio.sleep(LEASE + 0.5)
-            redis.start()
+            with redis.away():
+                await trio.sleep(LEASE + 0.5)
             for node in (one, two):
                 await until_ready(node)
             await trio.sleep(LEASE / 2)
@@ -86,7 +85,11 @@ async def test_a_node_whose_lease_was_over_says_again_all_that_it_is(redis: Redi
         await node.bury(node.name)
         await node.look()
         await until(said)
-        assert await node.line.ask(b"HGET", names_of(node.prefix), node.name) == name
+
+        async def introduced() -> bool:
+            return await node.line.ask(b"HGET", names_of(node.prefix), node.name) == name
+
+        await until(introduced)
 
 
 async def test_a_node_that_could_not_say_again_what_it_is_says_it_when_it_can(redis: Redis) -> None:

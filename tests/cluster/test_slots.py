@@ -19,7 +19,7 @@ from sower.cluster.keys import Keys, shard_of
 from sower.cluster.links import Links, slot_of
 from sower.cluster.places import Place
 from sower.core.message import Act, Kind, Message, Revision
-from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster, servers
+from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster, servers, wait_for
 from tests.cluster.test_faults import hear_until, until_ready
 from tests.cluster.test_model import HISTORY, node_of
 from tests.cluster.test_presence import ROOM, token
@@ -151,14 +151,13 @@ async def test_a_master_that_is_killed_stops_its_own_apps_alone_until_it_is_back
             await here.expect("welcome")
             await there.expect("welcome")
             await publish(one, APPS[0], "before")
-            dies.kill()
-            refused = await publish(one, APPS[0], "meanwhile", id="m")
-            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "cluster_failed")
-            ready = await one.request("GET", "/health/ready")
-            assert (ready.status_code, str(dies.port) in ready.text) == (503, True)
-            assert (await publish(one, other, "goes on")).status_code == 200
-            assert (await there.events(1)) == ["goes on"]
-            dies.start()
+            with masters.without(dies):
+                refused = await publish(one, APPS[0], "meanwhile", id="m")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "cluster_failed")
+                ready = await one.request("GET", "/health/ready")
+                assert (ready.status_code, str(dies.port) in ready.text) == (503, True)
+                assert (await publish(one, other, "goes on")).status_code == 200
+                assert (await there.events(1)) == ["goes on"]
             for node in (one, two):
                 await until_ready(node)
             assert (await publish(two, APPS[0], "meanwhile", id="m")).status_code == 200
@@ -174,9 +173,8 @@ async def test_members_come_and_what_was_missed_is_read_while_another_master_is_
         async with one.socket(ROOM, token=await token(one, "ann")) as ann, two.socket("kept-news") as news:
             await ann.expect("welcome")
             await news.expect("welcome")
-            away.kill()
             assert two.process is not None
-            try:
+            with masters.without(away):
                 async with two.socket(ROOM, token=await token(two, "bob")) as bob:
                     await bob.expect("welcome")
                     assert (await ann.expect("join"))["user"] == "bob"
@@ -189,11 +187,8 @@ async def test_members_come_and_what_was_missed_is_read_while_another_master_is_
                     await until(published)
                     two.process.send_signal(signal.SIGCONT)
                     assert await news.events(1) == ["missed"]
-            finally:
-                two.process.send_signal(signal.SIGCONT)
-                away.start()
-                for node in (one, two):
-                    await until_ready(node)
+            for node in (one, two):
+                await until_ready(node)
 
 
 async def test_who_comes_is_noted_while_another_master_is_away_whatever_the_node_is_called(
@@ -202,27 +197,22 @@ async def test_who_comes_is_noted_while_another_master_is_away_whatever_the_node
     async with node_of(masters) as node:
         home = master_of(masters, APPS[0])
         away = next(master for master in masters.masters if master is not home)
-        away.kill()
-        try:
+        with masters.without(away):
             for number in range(20):
                 node.name = f"{number:032x}"
                 await node.estate.note(APPS[0], f"room-{number}")
-        finally:
-            away.start()
 
 
 async def test_a_master_that_hangs_is_noticed_where_nobody_asks_it_anything(masters: RedisCluster) -> None:
     line = Links(Place.read(masters.url), replicas=0, heard=lambda topic, payload: None)
     async with line.open():
-        masters.masters[1].send(signal.SIGSTOP)
-        try:
+        with masters.masters[1].hanging():
 
             async def noticed() -> bool:
                 return str(masters.masters[1].port) in line.fault
 
             await until(noticed)
-        finally:
-            masters.masters[1].send(signal.SIGCONT)
+    wait_for(masters.is_whole)
 
 
 async def test_a_replica_takes_over_from_its_master_with_all_that_was_acknowledged(tmp_path: Path) -> None:

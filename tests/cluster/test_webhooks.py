@@ -129,7 +129,9 @@ async def test_members_of_a_killed_node_are_told_to_be_gone_once_by_another(tmp_
         ):
             for client in (ann, here, there):
                 await client.expect("welcome")
-            await receiver.until(lambda: "member_added" in about(receiver, ROOM))
+            await receiver.until(
+                lambda: all("member_added" in about(receiver, room) for room in (ROOM, "presence-both"))
+            )
             await nothing_waits(tmp_path, redis)
             await one.stop(signal.SIGKILL)
             await receiver.until(lambda: "channel_vacated" in about(receiver, ROOM))

@@ -234,13 +234,13 @@ BEATING = (
 async def test_workers_are_not_taken_for_stuck_by_a_first_process_that_hung_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sower.workers.WATCHDOG", 0.4)
+    monkeypatch.setattr("sower.workers.WATCHDOG", 1.5)
     starts, serve = tmp_path / "starts", trio.Event()
 
     async def later() -> AsyncIterator[int]:
         await serve.wait()
-        for _ in range(8):
-            time.sleep(0.5)  # noqa: ASYNC251 - nothing goes on meanwhile
+        for _ in range(2):
+            time.sleep(2.0)  # noqa: ASYNC251 - nothing goes on meanwhile
             await trio.sleep(0.02)
         yield signal.SIGTERM
         await trio.sleep_forever()

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from random import randrange
 from typing import Any
@@ -112,8 +112,8 @@ class Daemon:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        with trio.fail_after(PATIENCE):
-            self.port = await trio.to_thread.run_sync(self._read_port)
+        with self._patience():
+            self.port = await trio.to_thread.run_sync(self._read_port, abandon_on_cancel=True)
 
     def _read_port(self) -> int:
         assert self.process is not None
@@ -127,12 +127,23 @@ class Daemon:
                     return int(said["listen"][0].rpartition(":")[2])
         raise AssertionError("the daemon did not start:\n" + "".join(lines))
 
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Kill it where it does not do what a thread waits for, so that the thread ends too."""
+        try:
+            with trio.fail_after(PATIENCE):
+                yield
+        except trio.TooSlowError:
+            assert self.process is not None
+            self.process.kill()
+            raise
+
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send it a signal and wait for its end. Returns its exit code."""
         assert self.process is not None
         self.process.send_signal(how)
-        with trio.fail_after(PATIENCE):
-            code = await trio.to_thread.run_sync(self.process.wait)
+        with self._patience():
+            code = await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
         if self.process.stderr is not None:
             self.process.stderr.close()
         return code
