@@ -25,11 +25,24 @@ import msgspec
 from sower.access import Access
 from sower.config import App, Limits, Rate
 from sower.core import answer as replies
-from sower.core import appearances, command, polling
+from sower.core import appearances, command, polling, summaries, versions
 from sower.core.attendance import Attendance
 from sower.core.command import Credentials, Publish, PublishAll, Subscribe
 from sower.core.grants import Credential, Grant
-from sower.core.message import Appearance, Counted, Delivery, Did, Joined, Kind, Left, Message, Position, Updated
+from sower.core.message import (
+    Annotation,
+    Appearance,
+    Counted,
+    Delivery,
+    Did,
+    Joined,
+    Kind,
+    Left,
+    Message,
+    Position,
+    Revision,
+    Updated,
+)
 from sower.core.presence import MemberView
 from sower.dialects.ably import ably
 from sower.dialects.ably.channels import ChannelWords
@@ -53,7 +66,7 @@ from sower.dialects.pubnub import pubnub
 from sower.dialects.pubnub.envelopes import Envelopes
 from sower.dialects.pusher import pusher
 from sower.dialects.pusher.words import ENCODER as PUSHER
-from sower.errors import SowerError
+from sower.errors import BadData, NotIdentified, SowerError, TooLarge
 from sower.net.http import Request, Response
 from sower.net.routing import Router
 from sower.routes import call_of
@@ -68,7 +81,8 @@ SESSION = SimpleNamespace(id="00000000abcd7")
 APP = App(id="1001", key="key", secret="a-secret-of-32-bytes-for-the-fuzz")
 CREDENTIAL = Credential(APP.id, APP.key, APP.secret.encode())
 OF_ABLY = replace(CREDENTIAL, protocol=PROTOCOL)
-ACCESS = Access((APP,), Limits(), now=lambda: NOW)
+LIMITS = Limits()
+ACCESS = Access((APP,), LIMITS, now=lambda: NOW)
 
 OWN, PUSHERS, ABLYS, PUBNUBS = native(EPOCH), pusher((APP,)), ably((APP,), EPOCH, 25.0), pubnub((APP,))
 
@@ -281,9 +295,27 @@ def sane(value: Any) -> None:
 
 
 def publish(one: Publish) -> None:
-    """A message is told, and kept, as it was published."""
+    """A message is told, and kept, as it was published; of a change or an annotation, what it makes of others."""
     sane(one)
+    if one.about is not None:
+        for stored in (STORED[0], STORED[one.kind]):
+            with suppress(*REFUSALS_OF_CHANGES):
+                tell(one.channel, *changed(stored, one, one.about))
+        return
     tell(one.channel, Message(SERIAL, one.event, one.data, one.kind, one.user, one.id, one.extra))
+
+
+REFUSALS_OF_CHANGES = BadData, TooLarge, NotIdentified
+
+
+def changed(stored: Message, one: Publish, about: Revision | Annotation) -> Iterable[Message]:
+    """A message that was changed or annotated, and what is told of it. Raises REFUSALS_OF_CHANGES."""
+    if isinstance(about, Annotation):
+        summaries.check_user(about, one.user)
+    about = versions.numbered(about, SERIAL + 8, lambda: SERIAL + 9)
+    change = Message(SERIAL + 8, one.event, one.data, one.kind, one.user, one.id, one.extra, about=about)
+    decided = versions.decide(stored, 0, change, int(LIMITS.message))
+    return decided.now, *decided.told
 
 
 def member(channel: str, user: str, meta: bytes, did: Did, event_id: str | None, extra: bytes | None) -> None:
@@ -305,10 +337,10 @@ def converse(conversation: Any, frames: Iterable[tuple[bytes, bool]], check: Cal
             assert refused
     for number, commands in enumerate(rounds):
         for one in commands:
-            told_of(one)
             if number % 2 == 0:
                 words = conversation.answer(SESSION, one, answer(one))
             else:
+                told_of(one)
                 words = conversation.refuse(one, SowerError("no \u2603\n"))
             for word in filter(None, (words,) if isinstance(words, bytes) else words):
                 assert isinstance(word, bytes)
