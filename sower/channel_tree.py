@@ -151,6 +151,8 @@ class ChannelTree:
         """After too many crashes: everything that waits is answered with an error; departures stay to be done."""
         self.quarantined_until = until
         self.refuse_waiting(ChannelQuarantined(f"The channel {self.name!r} failed too often.", retry_after=QUARANTINE))
+        if self._state is not None:
+            self._state.forget_ids(publication.command.id for publication, _ in self._accepted)
         self._accepted = []
         self._node.in_flight.pop(self, None)
 

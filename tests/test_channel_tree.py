@@ -447,6 +447,36 @@ async def test_a_channel_that_fails_too_often_is_quarantined_with_a_named_error_
         assert not listener.closed
 
 
+async def test_what_a_quarantine_refused_is_told_when_it_is_said_again_with_its_id(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_house() as house:
+        listener, _ = house.subscribe("room")
+        tap = Noting()
+        tree = house.hub.tree("1", "room")
+        tree.post(tap)
+        await settle()
+        broken = [True]
+
+        def take(deliveries: Sequence[Delivery]) -> None:
+            if broken[0]:
+                raise RuntimeError("always")
+
+        tap.take = take  # type: ignore[method-assign]
+        refused = house.publish("room", "x", message_id="a")
+        await refused.done.wait()
+        assert isinstance(refused.outcome, ChannelQuarantined)
+        broken[0] = False
+        await trio.sleep(channel_tree.QUARANTINE + 1)
+        for fresh in (True, False):
+            again = house.publish("room", "x", message_id="a")
+            await again.done.wait()
+            assert isinstance(again.outcome, Receipt)
+            assert again.outcome.fresh is fresh
+        await settle()
+        assert listener.heard == "x "
+
+
 async def test_a_journal_that_cannot_write_refuses_the_publish_and_delivers_nothing() -> None:
     async with a_house() as house:
         listener, _ = house.subscribe("kept-room")

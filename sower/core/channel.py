@@ -225,6 +225,12 @@ class Channel(Generic[S]):
             return None
         return self._cached, self._cached_until - now
 
+    def forget_ids(self, message_ids: Iterable[str | None]) -> None:
+        """These were not told: who says one of them again is no repetition."""
+        for message_id in message_ids:
+            if message_id is not None:
+                self._ids.pop(message_id, None)
+
     def remember_id(self, message_id: str, serial: int, until: float) -> None:
         """Remember a publish id until `until`; the oldest is forgotten past IDS_REMEMBERED."""
         self._ids.pop(message_id, None)
