@@ -35,7 +35,7 @@ from sower.errors import ChannelBusy, ChannelQuarantined, JournalFailed, SowerEr
 from sower.inbox import Arrival, Departure, Item, MetaChange, Publication, Subscriber, Subscription, refuse
 from sower.membership import Membership
 from sower.outcomes import Outcomes
-from sower.replays import Replays
+from sower.replays import Replays, skip
 from sower.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
@@ -80,6 +80,7 @@ class ChannelTree:
         self._attending = Attending()
         self._members = Membership(rules, node.next_serial)
         self._replays = None if rules.history is None else Replays(app, name, rules.history, node)
+        self._untold = 0  # up to which serial something may be stored and never told
         self._retiring = False
         self._count_due = False
         self._work = trio.Event()
@@ -151,8 +152,9 @@ class ChannelTree:
         """After too many crashes: everything that waits is answered with an error; departures stay to be done."""
         self.quarantined_until = until
         self.refuse_waiting(ChannelQuarantined(f"The channel {self.name!r} failed too often.", retry_after=QUARANTINE))
-        if self._state is not None:
+        if self._state is not None and self._accepted:
             self._state.forget_ids(publication.command.id for publication, _ in self._accepted)
+            self._untold = self._accepted[-1][1].serial if self.rules.history is not None else 0
         self._accepted = []
         self._node.in_flight.pop(self, None)
 
@@ -184,6 +186,8 @@ class ChannelTree:
                 self.refuse_waiting(error)
                 self._inbox.clear()  # nobody is here, so nobody has to depart
                 return
+        if self._untold > self._state.head:
+            await skip(self._node, self.app, self.name, self._state, self._untold)
         async with trio.open_nursery() as self._nursery:
             self._members.run(self._nursery, self._state, self._expired)
             if not self.rules.presence and self._node.counts(self.app):
@@ -337,7 +341,7 @@ class ChannelTree:
         parcels = state.parcels(changes, besides=[newcomer.subscriber for newcomer in newcomers])
         self._changes, self._newcomers = [], {}
         self._parcels.extend(parcels)
-        self._pass_on(state, changes)
+        state.pass_on(changes)
         if newcomers:
             self._welcome(state, newcomers)
         if self._count_due:
@@ -347,10 +351,6 @@ class ChannelTree:
         if self._attending.due:
             self._attending.due = False
             self._parcels.extend(state.parcels([state.attendance(self._node.next_serial())]))
-
-    def _pass_on(self, state: Channel[Subscriber], deliveries: Sequence[Delivery]) -> None:
-        for tap in state.taps if deliveries else ():
-            tap.take(deliveries)
 
     def _welcome(self, state: Channel[Subscriber], newcomers: Mapping[Subscription, Arrival]) -> None:
         presence, position = state.presence, Position(self._node.log.epoch, state.head)
@@ -408,7 +408,7 @@ class ChannelTree:
             return
         fresh = outcomes.told()
         parcels = state.parcels(fresh)
-        self._pass_on(state, fresh)  # may be repeated, as the commit
+        state.pass_on(fresh)  # may be repeated, as the commit
         self._accepted = []
         if not self.name.startswith(RESERVED):
             self.published += self._node.tally.accept(fresh)

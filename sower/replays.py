@@ -16,10 +16,11 @@ import trio
 
 from sower.config import History
 from sower.core.answer import Welcome
+from sower.core.channel import Channel
 from sower.core.command import Subscribe
 from sower.core.message import SERIALS_PER_SECOND, Message, Position
 from sower.errors import JournalFailed
-from sower.inbox import Subscription
+from sower.inbox import Subscriber, Subscription
 from sower.store.journal import Page
 from sower.surroundings import Surroundings
 
@@ -169,6 +170,25 @@ class Replays:
                 self._tally.recover(whole=not missing)
         if missing:
             newcomer.subscriber.tell_gap(self._channel, replay.since, position)
+
+
+async def skip(node: Surroundings, app: str, channel: str, state: Channel[Subscriber], upto: int) -> None:
+    """Go on after what may be stored up to a serial and never was told: to who follows the channel it is a gap."""
+    epoch = node.log.epoch
+    try:
+        upto = await node.log.head(app, channel)
+    except JournalFailed as error:
+        log.warning("head_unread", channel=channel, why=error.message)
+    since = Position(epoch, state.head)
+    if upto <= since.serial:
+        return
+    node.tally.recover(whole=False)
+    for tap in state.taps:
+        tap.begin(upto, len(state.presence) if state.presence is not None else 0)
+    for followers in state.audiences.values():
+        for subscriber in followers:
+            subscriber.tell_gap(channel, since, Position(epoch, upto))
+    state.head = upto
 
 
 def _before(messages: list[Message], position: Position) -> Position:

@@ -447,27 +447,53 @@ async def test_a_channel_that_fails_too_often_is_quarantined_with_a_named_error_
         assert not listener.closed
 
 
+class Breaking(Noting):
+    """A tap that takes nothing while it is broken."""
+
+    broken = True
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        if self.broken:
+            raise RuntimeError("always")
+        super().take(deliveries)
+
+
+async def quarantined(house: House, name: str) -> tuple[Listener, Breaking]:
+    """Somebody who follows a channel that was in quarantine, because what was published with the id a could not be
+    told; and the tap that was why."""
+    listener, _ = house.subscribe(name)
+    tap = Breaking()
+    house.hub.tree("1", name).post(tap)
+    await settle()
+    refused = house.publish(name, "x", message_id="a")
+    await refused.done.wait()
+    assert isinstance(refused.outcome, ChannelQuarantined)
+    tap.broken = False
+    await trio.sleep(channel_tree.QUARANTINE + 1)
+    return listener, tap
+
+
+async def test_what_was_stored_as_a_channel_failed_for_the_last_time_is_a_gap_to_who_follows_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_house() as house:
+        listener, tap = await quarantined(house, "kept-room")
+        (stored,) = house.journal.rows["1", "kept-room"]
+        again = house.publish("kept-room", "x", message_id="a")
+        following = house.publish("kept-room", "y")
+        await following.done.wait()
+        await settle()
+        assert isinstance(again.outcome, Receipt)
+        assert (again.outcome.serial, again.outcome.fresh) == (stored.serial, False)
+        assert listener.said == ["welcome", "gap", "y "]
+        assert tap.begun[-1][0] == stored.serial, "who polls finds it in the journal"
+
+
 async def test_what_a_quarantine_refused_is_told_when_it_is_said_again_with_its_id(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with a_house() as house:
-        listener, _ = house.subscribe("room")
-        tap = Noting()
-        tree = house.hub.tree("1", "room")
-        tree.post(tap)
-        await settle()
-        broken = [True]
-
-        def take(deliveries: Sequence[Delivery]) -> None:
-            if broken[0]:
-                raise RuntimeError("always")
-
-        tap.take = take  # type: ignore[method-assign]
-        refused = house.publish("room", "x", message_id="a")
-        await refused.done.wait()
-        assert isinstance(refused.outcome, ChannelQuarantined)
-        broken[0] = False
-        await trio.sleep(channel_tree.QUARANTINE + 1)
+        listener, _ = await quarantined(house, "room")
         for fresh in (True, False):
             again = house.publish("room", "x", message_id="a")
             await again.done.wait()

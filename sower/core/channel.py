@@ -212,6 +212,11 @@ class Channel(Generic[S]):
             own = [c for c in changes if isinstance(c.about, Revision) and c.follows_up and c.about.of == serial]
             self._cached = versions.as_of(self._cached, own)
 
+    def pass_on(self, deliveries: Sequence[Delivery]) -> None:
+        """Have taps take what is told."""
+        for tap in self.taps if deliveries else ():
+            tap.take(deliveries)
+
     def forget(self, since: int, before: int) -> None:
         """Give nobody the messages between two exclusive serials any more: they were deleted."""
         if self._cached is not None and since < self._cached.serial < before:
