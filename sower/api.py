@@ -46,7 +46,6 @@ from sower.core.command import (
     ReadTime,
     Terminate,
 )
-from sower.core.connection import check_id
 from sower.core.grants import USUAL, Can, Grant, mint
 from sower.core.limits import Buckets, Rates
 from sower.core.message import Annotation, Position, Revision
@@ -233,8 +232,6 @@ class Api:
         if len(publish.data) > self._limits.message:
             size, most = len(publish.data), self._limits.message
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
-        if publish.id is not None:
-            check_id(publish.id, None)
         return about
 
     def _history(self, grant: Grant, command: ReadHistory) -> Coroutine[Any, Any, HistoryPage]:

@@ -282,17 +282,17 @@ class ChannelTree:
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
         command = item.command
         now = trio.current_time()
-        if self.rules.history is None and command.id is not None:
-            known = state.known_id(command.id, now)
+        if self.rules.history is None and item.id is not None:
+            known = state.known_id(item.id, now)
             if known is not None:
                 item.answer(Receipt(self.name, known, fresh=False))
                 return
         serial = self._node.next_serial()
-        if self.rules.history is None and command.id is not None:
-            state.remember_id(command.id, serial, now + self._node.remember_ids)
+        if self.rules.history is None and item.id is not None:
+            state.remember_id(item.id, serial, now + self._node.remember_ids)
         about = None if item.about is None else numbered(item.about, serial, self._node.next_serial)
         message = Message(
-            serial, command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender, about
+            serial, command.event, command.data, command.kind, item.user, item.id, command.extra, item.sender, about
         )
         self._accepted.append((item, message))
         self._node.in_flight.setdefault(self, serial)

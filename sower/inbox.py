@@ -12,6 +12,7 @@ from sower.core.answer import Receipt, SocketAnswer
 from sower.core.attendance import EVERY_USE, Use
 from sower.core.channel import Audience, Channel
 from sower.core.command import SUBSCRIBING, Appear, Publish, SocketCommand, Subscribe, UpdateMeta
+from sower.core.connection import told_apart
 from sower.core.grants import Can
 from sower.core.message import Annotation, Appearance, Delivery, Position, Revision
 from sower.errors import SowerError
@@ -163,11 +164,12 @@ class Publication:
     sender:  the client that does not get it, because it published it
     ticket:  None once it was answered
     about:   what it changes or annotates, as it is allowed
+    id:      by which it is known again
     speaker: the client that published it over its socket
     """
 
     departs = False
-    __slots__ = ("about", "command", "sender", "speaker", "ticket", "user")
+    __slots__ = ("about", "command", "id", "sender", "speaker", "ticket", "user")
 
     def __init__(
         self,
@@ -184,6 +186,7 @@ class Publication:
         self.speaker = speaker
         self.ticket = ticket
         self.about = about
+        self.id = command.id and told_apart(command.id, speaker)
 
     def answer(self, outcome: Receipt | SowerError) -> None:
         """Tell who published it, once."""

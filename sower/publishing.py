@@ -16,7 +16,6 @@ from sower.config import Limits
 from sower.core import versions
 from sower.core.answer import Published, Receipt
 from sower.core.command import Publish, PublishAll
-from sower.core.connection import check_id
 from sower.core.grants import Can
 from sower.core.happening import Fact, Happening
 from sower.core.limits import Bucket
@@ -81,8 +80,6 @@ class Publishing:
         if len(command.data) > self._limits.message:
             size, most = len(command.data), self._limits.message
             raise MessageTooLarge(f"The data has {size} bytes; limits.message is {most}.")
-        if command.id is not None:
-            check_id(command.id, session.continues)
         return about
 
     def _post(

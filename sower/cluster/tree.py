@@ -251,7 +251,7 @@ class ClusterTree(ChannelTree):
 
     def _accept(self, state: Channel[Subscriber], item: Publication) -> None:
         command = item.command
-        said = command.event, command.data, command.kind, item.user, command.id, command.extra, item.sender, item.about
+        said = command.event, command.data, command.kind, item.user, item.id, command.extra, item.sender, item.about
         self._accepted.append((item, Message(0, *said)))
 
     def _enter(self, state: Channel[Subscriber], item: Arrival) -> None:

@@ -11,16 +11,28 @@ import base64
 import binascii
 import hashlib
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sower.core.grants import Credential, check_signature, sign
-from sower.errors import BadParameter, BadSignature
+from sower.errors import BadSignature
 
 NAME_BYTES = 9
 """Twelve characters of base64url."""
 
 _ID = re.compile(r"([\w-]{12}):\d+:\d+\Z", re.ASCII)
 """How the messages of a connection are called: by its name, and two numbers."""
+
+_OTHERS = "\x1f"
+"""Before what somebody else calls so. It is kept, and shown to nobody."""
+
+
+class Speaker(Protocol):
+    """Who publishes over a socket."""
+
+    @property
+    def connection(self) -> str:
+        """What its connection is called."""
+        ...
 
 
 class Continued(NamedTuple):
@@ -35,14 +47,19 @@ def name_of(session: str) -> str:
     return base64.urlsafe_b64encode(hashlib.blake2b(session.encode(), digest_size=NAME_BYTES).digest()).decode()
 
 
-def check_id(given: str, connection: str | None) -> None:
-    """Whether a message may be called so. connection: whose message it is, where it came over one.
+def told_apart(given: str, speaker: Speaker | None) -> str:
+    """By what a message is known again. given: what it is called. speaker: who says it over a socket.
 
-    What others call theirs is no secret, and theirs would be taken for repetitions. Raises BadParameter.
+    A connection's name is no secret, and what it says next would be taken for a repetition of what others call so. They
+    may: a message that is passed on to another channel keeps its id, and an id may look so by chance.
     """
     named = _ID.match(given)
-    if named is not None and named[1] != connection:
-        raise BadParameter(f"The id {given[:64]!r} is one of another connection's messages.")
+    return given if named is None or (speaker and speaker.connection == named[1]) else _OTHERS + given
+
+
+def as_given(known: str) -> str:
+    """What a message is called that is known by this."""
+    return known.removeprefix(_OTHERS)
 
 
 def state(credential: Credential, connection: str, session: str, user: str | None) -> str:

@@ -50,7 +50,7 @@ def out(message: Message, about: Annotation, epoch: str, wire: Format) -> OutAnn
     data, encoding = payload.write(payload.Content(message.data, message.kind, extra.encoding), binary=wire.binary)
     serial = serials.write(message.serial, epoch)
     return OutAnnotation(
-        message.id or serials.message_id(message.serial),
+        messages.called(message),
         DELETE if about.withdrawn else CREATE,
         serial,
         serials.write(about.of, epoch),

@@ -11,6 +11,7 @@ import base64
 import msgspec
 
 from sower.core.command import Appear, Publish
+from sower.core.connection import as_given
 from sower.core.message import Annotation, Appearance, Did, Kind, Message, Revision
 from sower.dialects.ably import payload, revisions, serials
 from sower.dialects.ably.payload import NULL, Content
@@ -119,7 +120,7 @@ def out(message: Message, epoch: str, wire: Format, channel: str | None = None) 
     own, about = revisions.own_serial(message), message.about
     version = about if isinstance(about, Revision) else None
     return OutMessage(
-        message.id or serials.message_id(message.serial),
+        called(message),
         own // serials.TICKS,
         serials.write(own, epoch),
         revisions.CREATE if version is None else revisions.ACTIONS[version.act],
@@ -133,6 +134,11 @@ def out(message: Message, epoch: str, wire: Format, channel: str | None = None) 
         None if version is None or not version.version else revisions.version(version, epoch, wire),
         None if version is None else revisions.summary(version, wire),
     )
+
+
+def called(message: Message) -> str:
+    """A message's id, also where it was given none."""
+    return as_given(message.id) if message.id else serials.message_id(message.serial)
 
 
 def announcement(serial: int, name: str, data: object) -> Announcement:

@@ -85,24 +85,42 @@ async def test_a_message_id_that_was_published_before_is_acknowledged_with_the_f
         assert [(await heard(script, "ada", "room"))["name"] for _ in range(2)] == ["e", "last"]
 
 
-async def test_nobody_publishes_under_an_id_of_another_connection_which_would_be_taken_for_said_already(
+async def test_what_others_call_as_a_connection_calls_its_messages_is_kept_once_and_none_of_its_own(
     tmp_path: Path,
 ) -> None:
     async with world(tmp_path) as (daemon, script):
-        ada, eve = await connected(script, "ada"), await connected(script, "eve")
+        ada = await connected(script, "ada")
+        await connected(script, "eve")
         await ok(script, "attach", client="ada", channel="room")
         await ok(script, "rest", client="server")
         forged = [{"id": f"{ada}:0:0", "name": "forged"}]
         for client in ("eve", "server"):
-            assert await refused(script, "publish", client=client, channel="room", messages=forged) == 40003
-        told = await daemon.request(
-            "POST", "/events/publish", json={"channel": "room", "event": "forged", "id": f"{ada}:0:0"}
-        )
-        assert (told.status_code, told.json()["error"]["code"]) == (400, "bad_parameter")
-        for client, message_id in (("ada", None), ("eve", f"{eve}:9:9"), ("server", "own:0")):
-            await ok(script, "publish", client=client, channel="room", messages=[{"id": message_id, "name": client}])
+            await ok(script, "publish", client=client, channel="room", messages=forged)
+        event = {"channel": "room", "event": "order", "id": "order-123456:1:2"}
+        for _ in range(2):
+            assert (await daemon.request("POST", "/events/publish", json=event)).status_code == 200
+        await ok(script, "publish", client="ada", channel="room", messages=[{"name": "own"}])
         pages = await ok(script, "history", client="ada", channel="room", params={"direction": "forwards"})
-        assert [m["name"] for m in pages[0]] == ["ada", "eve", "server"]
+        first, order, own = ((m["name"], m["id"]) for m in pages[0])
+        assert (first, order) == (("forged", f"{ada}:0:0"), ("order", "order-123456:1:2"))
+        assert own == ("own", f"{ada}:0:0")
+
+
+async def test_a_message_is_passed_on_to_another_channel_as_it_came(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, script):
+        ada = await connected(script, "ada")
+        await connected(script, "bob")
+        await ok(script, "attach", client="bob", channel="in")
+        await ok(script, "attach", client="bob", channel="out")
+        await ok(script, "publish", client="ada", channel="in", messages=[{"name": "news"}])
+        came = await heard(script, "bob", "in")
+        for _ in range(2):
+            await ok(
+                script, "publish", client="bob", channel="out", messages=[{"id": came["id"], "name": came["name"]}]
+            )
+        await ok(script, "publish", client="bob", channel="out", messages=[{"name": "last"}])
+        told = [await heard(script, "bob", "out") for _ in range(2)]
+        assert [(m["name"], m["id"]) for m in told] == [("news", f"{ada}:0:0"), ("last", told[1]["id"])]
 
 
 async def test_live_order_and_history_are_one_order_whoever_publishes(tmp_path: Path) -> None:
