@@ -10,7 +10,7 @@ from urllib.parse import quote
 import trio
 
 from tests.abuse.credentials import SUB
-from tests.e2e.daemon import CONFIG, KEY, SECRET, running
+from tests.e2e.daemon import CONFIG, KEY, PATIENCE, SECRET, running
 from tests.e2e.raw import connection
 from tests.scenarios.stage import BASIC
 
@@ -78,7 +78,8 @@ async def test_no_answer_has_a_header_that_a_client_made_and_no_line_of_log_or_a
         stderr = daemon.process.stderr
         assert stderr is not None
         daemon.process.terminate()
-        said = (await trio.to_thread.run_sync(stderr.read)).decode()
+        with trio.fail_after(PATIENCE):
+            said = (await trio.to_thread.run_sync(stderr.read, abandon_on_cancel=True)).decode()
         await daemon.stop()
     lines = [line for line in said.split("\n") if line]
     assert [json.loads(line)["event"] for line in lines] == ["draining"], said

@@ -12,13 +12,14 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.build import program
 from tests.bench.dialects import DIALECTS, NATIVE, PUSHER, Dialect, Target
 from tests.certificates import make_certificate
+from tests.e2e.daemon import free_port
 
 START_WITHIN = 30.0
 """Seconds that a server may take until it answers."""
@@ -96,20 +97,6 @@ class Server:
         return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    """So many of them, each another one."""
-    with ExitStack() as open_ones:
-        probes = [open_ones.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 def write_config(folder: Path, port: int, *, tls_port: int = 0, sync: str = "normal", messages: int = 1000) -> Path:
     """A config with limits that one address does not reach. Its database lies in `folder`."""
     path = folder / "sower.toml"
@@ -161,7 +148,7 @@ def sower(core: int | None, dialect: Dialect = NATIVE) -> Iterator[Server]:
     """A Sower with a config and a database of its own, spoken to in one of its protocols."""
     with tempfile.TemporaryDirectory(prefix="sower-bench-") as name:
         folder = Path(name)
-        port, tls_port = free_ports(2)
+        port, tls_port = free_port(), free_port()
         target = Target(port, KEY, SECRET)
         log = folder / "log"
         process = start_sower(write_config(folder, target.port, tls_port=tls_port), log, core)

@@ -187,7 +187,8 @@ async def test_no_line_holds_a_secret_or_a_token_whatever_goes_wrong(tmp_path: P
         stderr = daemon.process.stderr
         daemon.process.send_signal(signal.SIGTERM)
         assert stderr is not None
-        said = (await trio.to_thread.run_sync(stderr.read)).decode()
+        with trio.fail_after(PATIENCE):
+            said = (await trio.to_thread.run_sync(stderr.read, abandon_on_cancel=True)).decode()
         await daemon.stop()
     assert "reloaded" in said
     for secret in (SECRET, "rotated-secret-9876543210", minted, minted.split(".")[2], "a word that is private"):

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
-from random import randrange
+from random import sample
 from typing import Any
 
 import httpx
@@ -47,11 +48,15 @@ client_events = true
 """
 
 
+PORTS = cycle(sample(range(12_000, 32_000), 20_000))
+"""Below those that the kernel gives to who connects, 32768 on: one stays free until somebody listens at it."""
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago, and stays so: none that the kernel gives to who connects (32768 on)."""
+    """A port of 127.0.0.1 that is free, each time another one."""
     while True:
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port := randrange(12_000, 32_000)))
+            probe.bind(("127.0.0.1", port := next(PORTS)))
             return port
 
 

@@ -25,7 +25,7 @@ async def hang_up(daemon: Daemon, event: str) -> dict[str, object]:
     daemon.process.send_signal(signal.SIGHUP)
     with trio.fail_after(PATIENCE):
         while True:
-            line = await trio.to_thread.run_sync(daemon.process.stderr.readline)
+            line = await trio.to_thread.run_sync(daemon.process.stderr.readline, abandon_on_cancel=True)
             if line.startswith(b"{") and json.loads(line)["event"] == event:
                 return json.loads(line)
 

@@ -71,7 +71,7 @@ async def test_2000_sessions_are_closed_in_time_come_back_to_the_new_process_and
                 began = trio.current_time()
                 assert daemon.process is not None
                 daemon.process.send_signal(signal.SIGTERM)
-                assert await trio.to_thread.run_sync(daemon.process.wait) == 0
+                assert await trio.to_thread.run_sync(daemon.process.wait, abandon_on_cancel=True) == 0
                 assert trio.current_time() - began < DRAIN_FOR
                 await daemon.start()
             publisher.stopping = True
@@ -94,7 +94,8 @@ async def test_a_second_signal_ends_it_at_once_and_a_reload_meanwhile_does_not(
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGTERM)
         with trio.fail_after(PATIENCE):
-            assert b'"draining"' in await trio.to_thread.run_sync(daemon.process.stderr.readline)
+            line = await trio.to_thread.run_sync(daemon.process.stderr.readline, abandon_on_cancel=True)
+            assert b'"draining"' in line
         daemon.process.send_signal(signal.SIGHUP)
         assert await daemon.stop(second) == 0
 

@@ -112,7 +112,7 @@ async def _drain(daemon: Daemon, stage: Stage) -> str:
                 await trio.sleep(stage.chance.uniform(0.1, 0.5))
                 assert daemon.process is not None
                 daemon.process.send_signal(signal.SIGTERM)
-                assert await trio.to_thread.run_sync(daemon.process.wait) == 0
+                assert await trio.to_thread.run_sync(daemon.process.wait, abandon_on_cancel=True) == 0
                 assert daemon.process.stderr is not None
                 daemon.process.stderr.close()
                 await daemon.start()
