@@ -140,7 +140,8 @@ async def test_what_an_earlier_version_noted_in_its_audit_is_taken_over(tmp_path
     for before in (NOW - 20, NOW, NOW - 10):
         detail = msgspec.json.encode(Revocation("k", By.CHANNEL, 'caf\u00e9 "*"', before)).decode()
         old.execute("INSERT INTO audit (time, kind, detail, count) VALUES (?, 'token_revoked', ?, 1)", (before, detail))
-    old.execute("INSERT INTO audit (time, kind, detail, count) VALUES (1, 'token_revoked', '{\"key', 1)")  # cut off
+    for senseless in ('{"key', "{}", "7", ""):
+        old.execute("INSERT INTO audit (time, kind, detail, count) VALUES (1, 'token_revoked', ?, 1)", (senseless,))
     old.close()
     async with opened(tmp_path) as journal:
         revoking, _ = daemon(journal)

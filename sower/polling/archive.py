@@ -90,8 +90,9 @@ class Archive:
         adds = command.at is None
         self._allowing.demand(grant, Can.PUBLISH if adds else Can.DELETE, [channel])
         self._count(grant, 1)
-        tree, shelf = self._hub.tree(grant.app, channel), self._hub.shelf
-        tree.demand_room()  # before anything is done: who is refused may ask again, and what is done is told
+        tree, shelf = self._hub.look(grant.app, channel), self._hub.shelf
+        if tree is not None:  # before anything is done: who is refused may ask again, and what is done is told
+            tree.demand_room()
         if command.at is None:
             reaction = Reaction(command.message, self._hub.next_serial(), command.user, command.kind, command.value)
             at = await shelf.add_reaction(grant.app, channel, reaction, MOST_REACTIONS)

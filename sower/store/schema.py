@@ -131,7 +131,7 @@ CREATE TABLE revocations (
     before REAL NOT NULL,  -- those that were issued before this moment
     PRIMARY KEY (key, kind, value)
 ) WITHOUT ROWID;
-INSERT INTO revocations
+INSERT OR IGNORE INTO revocations
     SELECT detail ->> '$.key', detail ->> '$.by', detail ->> '$.value', max(detail ->> '$.before') FROM
     (SELECT detail FROM audit WHERE kind = 'token_revoked' AND json_valid(detail)) GROUP BY 1, 2, 3;
 """
