@@ -14,26 +14,27 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fuzz.targets import TARGETS
-
 SECONDS = os.environ.get("SOWER_FUZZ_SECONDS", "5")
 
 LATER = 10
 """How much nicer it is than the tests: whatever they do comes first."""
 
-LONGEST = 1.5 * float(SECONDS) * len(TARGETS) + 600
-"""Seconds after which it hangs, and does not only wait for a processor: a start takes four of one."""
+STILL = 600.0 + float(SECONDS)
+"""Seconds without a word of it after which it hangs, and does not only wait for a processor: libFuzzer itself ends after
+300 what it tries."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at what it said."""
 
 SAID = "said"
 """The file with what it says itself."""
 
 
 class Fuzzing(NamedTuple):
-    """What runs, where it writes, and when it must have ended, by time.monotonic."""
+    """What runs, and where it writes."""
 
     process: subprocess.Popen[bytes]
     folder: TemporaryDirectory[str]
-    ends: float
 
 
 UNDER_WAY = pytest.StashKey[Fuzzing]()
@@ -58,7 +59,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             start_new_session=True,
             preexec_fn=_give_way,
         )
-    session.config.stash[UNDER_WAY] = Fuzzing(process, folder, time.monotonic() + LONGEST)
+    session.config.stash[UNDER_WAY] = Fuzzing(process, folder)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -79,10 +80,16 @@ def end(fuzzing: Fuzzing) -> None:
 
 @pytest.fixture
 def fuzzing(request: pytest.FixtureRequest) -> tuple[Path, int, str]:
-    """Wait for its end, which comes. Gives the folder, the exit code and what was said."""
+    """Wait for its end, or end it where it hangs. Gives the folder, the exit code and what was said."""
     fuzzing = request.config.stash[UNDER_WAY]
-    with suppress(subprocess.TimeoutExpired):
-        fuzzing.process.wait(max(1.0, fuzzing.ends - time.monotonic()))
+    process, folder = fuzzing.process, Path(fuzzing.folder.name)
+    while process.poll() is None and time.time() - last_word(folder) < STILL:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_EVERY)
     end(fuzzing)
-    folder = Path(fuzzing.folder.name)
-    return folder, fuzzing.process.returncode, (folder / SAID).read_text(errors="replace")
+    return folder, process.returncode, (folder / SAID).read_text(errors="replace")
+
+
+def last_word(folder: Path) -> float:
+    """When it or one of its targets said something last, in seconds since 1970."""
+    return max(file.stat().st_mtime for file in folder.iterdir() if file.is_file())
