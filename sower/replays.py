@@ -27,6 +27,9 @@ from sower.surroundings import Surroundings
 REPLAY_PAGE = 200
 """Messages read from the journal at a time for a replay. Centrifugo recovers at most 300 at all."""
 
+REPLAY_BYTES = 256 * 1024
+"""Bytes of what is told at a time: more may not wait for a client that reads slowly, however much it asked for."""
+
 MOST_REWOUND = 100
 """Messages that a newcomer may begin with, Ably's limit for `rewind` by count."""
 
@@ -41,12 +44,16 @@ class Replay(msgspec.Struct):
     """What one newcomer still misses: the messages after `since` up to the head that it entered at.
 
     welcome: None once it was told
+    newest:  how many messages it begins with, None where it goes on after `since`
+    limit:   messages that are read at a time
     """
 
     command: Subscribe
     welcome: Welcome | None
     since: Position
     upto: int
+    newest: int | None
+    limit: int
 
 
 class Replays:
@@ -71,7 +78,8 @@ class Replays:
             newcomer.subscriber.answer(command, welcome)
             return
         newcomer.subscriber.hold()
-        replay = Replay(command, welcome, command.since or self._rewound(command), head)
+        newest = command.rewind.messages if command.rewind is not None and command.since is None else None
+        replay = Replay(command, welcome, command.since or self._rewound(command), head, newest, REPLAY_PAGE)
         self._waiting[newcomer] = replay
         self._start(newcomer, replay)
 
@@ -102,8 +110,7 @@ class Replays:
         """Give one newcomer what it missed, as fast as it reads; then let it go live."""
         subscriber = newcomer.subscriber
         while not subscriber.closed:
-            count = replay.command.rewind.messages if replay.command.rewind is not None else None
-            page = await self._read(replay, count)
+            page = _fitting(await self._read(replay))
             if newcomer not in self._waiting:  # it left meanwhile, or before this began
                 return
             self._welcome(newcomer, replay, page)
@@ -111,14 +118,15 @@ class Replays:
             if not page.more:
                 break
             replay.since = Position(self._log.epoch, page.messages[-1].serial)
+            replay.newest, replay.limit = None, min(2 * len(page.messages), REPLAY_PAGE)
             await subscriber.drained()
         self.end(newcomer)
 
-    async def _read(self, replay: Replay, count: int | None) -> Page:
+    async def _read(self, replay: Replay) -> Page:
         """The next page; a gap where the journal cannot be read for a while."""
         for pause in READ_AGAIN:
             try:
-                return await (self._newest(replay, count) if count is not None else self._next(replay))
+                return await (self._next(replay) if replay.newest is None else self._newest(replay, replay.newest))
             except JournalFailed as error:
                 log.warning("replay_failed", channel=self._channel, why=error.message)
                 await trio.sleep(pause)
@@ -132,7 +140,7 @@ class Replays:
             self._channel,
             since,
             upto=replay.upto,
-            limit=REPLAY_PAGE,
+            limit=replay.limit,
             history=self._history,
             in_order=replay.command.since is not None,
             as_of=replay.upto,
@@ -189,6 +197,16 @@ async def skip(node: Surroundings, app: str, channel: str, state: Channel[Subscr
         for subscriber in followers:
             subscriber.tell_gap(channel, since, Position(epoch, upto))
     state.head = upto
+
+
+def _fitting(page: Page) -> Page:
+    """So much of a page as is told at a time."""
+    size = 0
+    for count, message in enumerate(page.messages[:-1], 1):
+        size += len(message.data) + len(message.extra or b"")
+        if size >= REPLAY_BYTES:
+            return Page(page.messages[:count], gap=page.gap, more=True)
+    return page
 
 
 def _before(messages: list[Message], position: Position) -> Position:

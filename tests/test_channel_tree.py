@@ -7,6 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -532,6 +533,27 @@ async def test_nothing_is_told_before_its_commit() -> None:
         await settle()
         assert listener.heard == "x "
         assert isinstance(ticket.outcome, Receipt)
+
+
+async def test_a_replay_of_large_messages_waits_for_its_reader_and_loses_none() -> None:
+    large = b"x" * 60_000
+    async with a_house() as house:
+        house.journal.rows["1", "kept-x"] = [Message(n, "e", b"%d-%b" % (n, large)) for n in range(1, 101)]
+        listener = Listener()
+        subscription = Subscription(house.hub.tree("1", "kept-x"), listener, PLAIN, None)
+        pieces: list[int] = []
+
+        async def drained() -> None:
+            pieces.append(len(listener.heard))
+            await trio.lowlevel.checkpoint()
+
+        listener.drained = drained  # type: ignore[method-assign]
+        subscription.begin(Subscribe("kept-x", Position("e0", 0)), None)
+        await settle()
+        house.publish("kept-x", "news")
+        await settle()
+        assert [word.partition("-")[0] for word in listener.heard.split()] == [*map(str, range(1, 101)), "news"]
+        assert max(after - before for before, after in pairwise([0, *pieces])) < replays.REPLAY_BYTES + 2 * len(large)
 
 
 async def test_who_leaves_during_a_replay_is_given_no_more_of_it_and_comes_back_to_one_of_its_own() -> None:

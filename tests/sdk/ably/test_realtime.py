@@ -207,6 +207,32 @@ async def test_a_newcomer_may_begin_with_the_last_messages_or_those_of_a_period(
         await ok(script, "detach", client="named", channel="room")
 
 
+@pytest.mark.parametrize("sdk", ["sdk.cjs", "sdk.py"])
+async def test_who_rewound_once_and_is_cut_off_goes_on_where_it_was_and_is_not_rewound_again(
+    tmp_path: Path, sdk: str
+) -> None:
+    async with world(tmp_path, sdk=sdk) as (daemon, script):
+        await connected(script, "bob")
+        await connected(script, "ada")
+        await ok(script, "publish", client="bob", channel="room", messages=[{"name": "before"}])
+        await ok(script, "attach", client="ada", channel="room", options={"params": {"rewind": "2"}})
+        assert (await heard(script, "ada", "room"))["name"] == "before"
+        await script.do("drop", client="ada")
+        await script.hear("state", client="ada", state="disconnected")
+        names = [str(n) for n in range(6)]
+        for name in names:
+            await daemon.request(
+                "POST", "/events/publish", json={"channel": "room", "event": name, "data": "x" * 60_000}
+            )
+        await script.hear("state", client="ada", state="connected")
+        for name in ("6", "7"):
+            await ok(script, "publish", client="bob", channel="room", messages=[{"name": name}])
+        assert [(await heard(script, "ada", "room"))["name"] for _ in range(8)] == [*names, "6", "7"]
+        await connected(script, "late")
+        await ok(script, "attach", client="late", channel="room", options={"params": {"rewind": "8"}})
+        assert [(await heard(script, "late", "room"))["name"] for _ in range(8)] == [*names, "6", "7"]
+
+
 async def test_a_channel_is_attached_with_the_modes_that_are_asked_for(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, script):
         await connected(script, "deaf", clientId="deaf")
