@@ -310,15 +310,13 @@ class Api:
         self._activity.terminated(grant, address, command.user, self._clients.users.end(grant.app, command.user))
         return Acknowledged()
 
-    def _issue(self, grant: Grant, address: str, command: Issue) -> Issued | Coroutine[Any, Any, Issued]:
+    async def _issue(self, grant: Grant, address: str, command: Issue) -> Issued:
         if not grant.keyed:
             raise Forbidden("Only who holds a key's secret may issue tokens.")
         token = command.make(self._access.credential(grant.key), self._now(), secrets.token_hex(8))
+        if command.once is not None:
+            await self._hub.shelf.use_up(*command.once)
         self._activity.minted(grant, address, "", command.user)
-        return Issued(token) if command.once is None else self._issue_once(command.once, token)
-
-    async def _issue_once(self, once: tuple[str, float], token: str) -> Issued:
-        await self._hub.shelf.use_up(*once)
         return Issued(token)
 
     def _mint(self, grant: Grant, address: str, command: Mint) -> Minted:

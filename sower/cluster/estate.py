@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from sower.cluster.entries import Entry, Gone
 from sower.cluster.facts import LAST_WORDS, Report
 from sower.cluster.keys import SHARDS, left_by, shard_of
@@ -62,15 +64,21 @@ class Estate:
             raise
 
     async def bury(self, name: str) -> None:
-        """Take away what a node left whose lease is over. What is on a master that is away does not keep the rest."""
-        missing: ClusterFailed | None = None
-        for shard in range(SHARDS):
-            try:
-                await self._bury(name, self._key(name, shard))
-            except ClusterFailed as error:
-                missing = error
-        if missing is not None:
-            raise missing
+        """Take away what a node left whose lease is over, of all shards at once: a node that ends has little time, and
+        a master that is away does not keep the rest.
+        """
+        missing: list[ClusterFailed] = []
+        async with trio.open_nursery() as nursery:
+            for shard in range(SHARDS):
+                nursery.start_soon(self._try_to_bury, name, self._key(name, shard), missing)
+        if missing:
+            raise missing[0]
+
+    async def _try_to_bury(self, name: str, left: bytes, missing: list[ClusterFailed]) -> None:
+        try:
+            await self._bury(name, left)
+        except ClusterFailed as error:
+            missing.append(error)
 
     async def _bury(self, name: str, left: bytes) -> None:
         for one in await self._node.line.ask(b"SMEMBERS", left):

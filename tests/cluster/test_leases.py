@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from sower.cluster.counts import Numbers
-from sower.cluster.keys import left_by, names_of, said_by, shard_of
+from sower.cluster.keys import SHARDS, left_by, names_of, said_by, shard_of
 from sower.cluster.node import Node
 from sower.cluster.versions import PROTOCOL
 from sower.config import Cluster, Duration
@@ -69,6 +69,26 @@ async def test_the_living_renew_their_leases_while_they_take_away_what_a_dead_on
 
         await until(renewed)
         assert await node.line.ask(b"EXISTS", left)
+
+
+async def test_what_a_node_left_is_looked_for_in_all_shards_at_once(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, a Redis that is 20 ms away had not answered all within the time that a node has to end."""
+    async with a_node(redis) as node:
+        ask, asked, together = node.line.ask, set[bytes](), trio.Event()
+
+        async def ask_together(command: bytes, *args: Any) -> Any:
+            if command == b"SMEMBERS":
+                asked.add(args[0])
+                if len(asked) == SHARDS:
+                    together.set()
+                await together.wait()
+            return await ask(command, *args)
+
+        monkeypatch.setattr(node.line, "ask", ask_together)
+        with trio.fail_after(60):
+            await node.estate.bury("deadbeef")
 
 
 async def test_a_node_whose_lease_was_over_says_again_all_that_it_is(redis: Redis) -> None:

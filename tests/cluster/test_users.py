@@ -155,6 +155,15 @@ async def test_a_signed_request_that_one_node_took_is_used_up_on_all(nodes: list
     again = await asking_for_a_token(nodes[1], request)
     assert again.startswith("401 ")
     assert "40105" in again
+    assert (await asking_for_a_token(nodes[1], request_token())).startswith("201 ")
+    records: list[object] = []
+
+    async def both_are_recorded() -> bool:
+        records[:] = (await nodes[1].request("GET", "/audit?kind=token_minted")).json()["records"]
+        return len(records) >= 2
+
+    await until(both_are_recorded)
+    assert len(records) == 2, "what was refused was not made"
 
 
 async def test_who_is_watched_no_more_is_passed_over_while_others_are_looked_up(redis: Redis) -> None:
