@@ -153,7 +153,7 @@ class ChannelTree:
         self.quarantined_until = until
         self.refuse_waiting(ChannelQuarantined(f"The channel {self.name!r} failed too often.", retry_after=QUARANTINE))
         if self._state is not None and self._accepted:
-            self._state.forget_ids(publication.command.id for publication, _ in self._accepted)
+            self._state.forget_ids(publication.id for publication, _ in self._accepted)
             self._untold = self._accepted[-1][1].serial if self.rules.history is not None else 0
         self._accepted = []
         self._node.in_flight.pop(self, None)

@@ -459,14 +459,14 @@ class Breaking(Noting):
         super().take(deliveries)
 
 
-async def quarantined(house: House, name: str) -> tuple[Listener, Breaking]:
+async def quarantined(house: House, name: str, message_id: str = "a") -> tuple[Listener, Breaking]:
     """Somebody who follows a channel that was in quarantine, because what was published with the id a could not be
     told; and the tap that was why."""
     listener, _ = house.subscribe(name)
     tap = Breaking()
     house.hub.tree("1", name).post(tap)
     await settle()
-    refused = house.publish(name, "x", message_id="a")
+    refused = house.publish(name, "x", message_id=message_id)
     await refused.done.wait()
     assert isinstance(refused.outcome, ChannelQuarantined)
     tap.broken = False
@@ -490,13 +490,14 @@ async def test_what_was_stored_as_a_channel_failed_for_the_last_time_is_a_gap_to
         assert tap.begun[-1][0] == stored.serial, "who polls finds it in the journal"
 
 
+@pytest.mark.parametrize("message_id", ["a", "order-123456:1:2"])
 async def test_what_a_quarantine_refused_is_told_when_it_is_said_again_with_its_id(
-    autojump_clock: trio.testing.MockClock,
+    message_id: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with a_house() as house:
-        listener, _ = await quarantined(house, "room")
+        listener, _ = await quarantined(house, "room", message_id)
         for fresh in (True, False):
-            again = house.publish("room", "x", message_id="a")
+            again = house.publish("room", "x", message_id=message_id)
             await again.done.wait()
             assert isinstance(again.outcome, Receipt)
             assert again.outcome.fresh is fresh
