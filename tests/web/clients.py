@@ -32,7 +32,7 @@ FOLLOW = """({ options, channel }) => {
 }"""
 
 PATIENTLY = """async (given) => {
-  for (const end = Date.now() + 25000; Date.now() < end; await new Promise((done) => setTimeout(done, 20))) {
+  for (const end = Date.now() + 50000; Date.now() < end; await new Promise((done) => setTimeout(done, 20))) {
     const code = (CODE);
     const value = typeof code === "function" ? await code(given) : await code;
     if (value) return value;
