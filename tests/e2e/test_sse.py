@@ -238,7 +238,8 @@ async def event_source(place: str) -> AsyncGenerator[Script]:
         await running.hear("ready")
         yield running
         await running.do("end")
-        await running.process.wait()
+        with trio.move_on_after(PATIENCE):
+            await running.process.wait()
 
 
 @pytest.mark.parametrize("place", ["node", "chromium"])

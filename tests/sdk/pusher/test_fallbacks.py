@@ -277,7 +277,8 @@ async def browser() -> AsyncGenerator[Script]:
         await script.hear("ready")
         yield script
         await script.do("end")
-        await script.process.wait()
+        with trio.move_on_after(PATIENCE):
+            await script.process.wait()
 
 
 async def test_a_browser_behind_a_proxy_that_breaks_websockets_falls_back(tmp_path: Path) -> None:
