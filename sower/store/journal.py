@@ -377,11 +377,12 @@ class Journal:
             self._audit.clear()
             self._rows_waiting -= rows
             if not await self._commit(turn, audit):
+                await self._commit([], audit)
                 for waiting in turn:
                     await self._commit([waiting], [])
 
     async def _commit(self, turn: list[_Waiting], audit: list[tuple[Any, ...]]) -> bool:
-        """One transaction. False where one of its calls made it fail, and each is to be tried alone."""
+        """One transaction. False where one of its calls made it fail, and each, and the audit, is to be tried alone."""
         jobs = [waiting.job for waiting in turn]
         began = time.perf_counter()
         self._began = trio.current_time()
@@ -391,7 +392,7 @@ class Journal:
             log.error("journal_failed", why=str(error), calls=len(turn), audit_records=len(audit))
             if not isinstance(error, OF_A_CALL):
                 self._failure = str(error)
-            elif len(turn) > 1:
+            elif len(turn) + bool(audit) > 1:
                 return False
             for waiting in turn:
                 waiting.settle(JournalFailed(f"The journal could not be written: {error}."))

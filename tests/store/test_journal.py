@@ -344,6 +344,17 @@ async def test_a_call_that_cannot_be_written_fails_alone(tmp_path: Path) -> None
         assert outcomes == {n: n != 5 for n in range(10)}
 
 
+async def test_a_call_that_cannot_be_written_takes_no_audit_record_along(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal._writing.db.limit(apsw.SQLITE_LIMIT_LENGTH, 100_000)  # type: ignore[attr-defined]
+        audit = Audit(journal)
+        for n in range(3):
+            audit.record("connected", app="1", who=f"{n}")
+            with pytest.raises(JournalFailed):
+                await journal.append("1", "c", [Message(serial(n), "e", b"x" * 200_000)], HISTORY)
+        assert [record.who for record in await audit.recent(app="1")] == ["2", "1", "0"]
+
+
 async def test_a_lock_that_stays_refuses_all_who_wait_at_once_and_not_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
