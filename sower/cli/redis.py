@@ -49,7 +49,8 @@ async def _server(name: str, place: Place, cluster: Cluster, oldest: tuple[int, 
         try:  # in here: what leaves the pool's nursery is a group
             async with pool.acquire() as connection:
                 facts = _read(await connection.create_request(b"INFO"))
-                settings = await _ask_fsync(connection)
+                fsync = await _ask(connection, "appendfsync")
+                coverage = await _ask(connection, "cluster-require-full-coverage")
         except (RedisError, OSError, TimeoutError) as error:
             of_sentinels = ", its sentinel_password" if place.service else ""
             remedy = f"look at cluster.url{of_sentinels}, and whether Redis runs"
@@ -57,17 +58,18 @@ async def _server(name: str, place: Place, cluster: Cluster, oldest: tuple[int, 
     return [
         _version(name, facts, oldest),
         _eviction(name, facts),
-        _persistence(name, facts, settings.get(b"appendfsync", b"").decode()),
-        _replicas(name, facts, cluster.replicas),
+        _persistence(name, facts, fsync),
+        _replicas(name, facts, cluster.replicas, needs_all=facts.get("cluster_enabled") == "1" and coverage == "yes"),
     ]
 
 
-async def _ask_fsync(connection: Any) -> dict[bytes, bytes]:
-    """Nothing where this user may not ask."""
+async def _ask(connection: Any, setting: str) -> str:
+    """Empty where this user may not ask."""
     try:
-        return await connection.create_request(b"CONFIG GET", b"appendfsync")
+        found: dict[bytes, bytes] = await connection.create_request(b"CONFIG GET", setting.encode())
     except RedisError:
-        return {}
+        return ""
+    return found.get(setting.encode(), b"").decode()
 
 
 def _read(info: Any) -> Facts:
@@ -111,13 +113,17 @@ def _persistence(name: str, facts: Facts, fsync: str) -> Finding:
     return Finding(name, GOOD, f"appendfsync is {fsync}: a power cut loses {loses}")
 
 
-def _replicas(name: str, facts: Facts, wanted: int) -> Finding:
+def _replicas(name: str, facts: Facts, wanted: int, *, needs_all: bool) -> Finding:
+    """needs_all: whether the other masters of a Redis Cluster refuse all while this one is away."""
     if facts.get("role") != "master":
         return Finding(name, BAD, "it is a replica, which decides nothing", "name its master in cluster.url")
     there = int(facts.get("connected_slaves", "0"))
     if there < wanted:
         remedy = "add replicas or lower cluster.replicas: until then every publish is refused"
         return Finding(name, BAD, f"{there} replicas are connected, cluster.replicas is {wanted}", remedy)
+    if not there and needs_all:
+        remedy = "a replica, or cluster-require-full-coverage no: while it is away no app goes on"
+        return Finding(name, UNSURE, "it has no replica, and the cluster stops without it", remedy)
     if not there:
         remedy = "a replica and Sentinels have clients wait for seconds and not for a repair"
         return Finding(name, UNSURE, "it has no replica", remedy)

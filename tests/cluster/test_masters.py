@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,12 +35,12 @@ from sower.errors import ClusterFailed
 from sower.health import Health
 from sower.store.audit import Audit
 from sower.systemd import Systemd
-from tests.cluster.conftest import Master, RedisCluster, cluster
+from tests.cluster.conftest import Master, RedisCluster, cluster, wait_for
 from tests.cluster.test_faults import until_ready
 from tests.cluster.test_occupancy import become
 from tests.cluster.test_presence import ROOM, token
 from tests.cluster.test_presence import until as there_are
-from tests.cluster.test_slots import MORE, publish
+from tests.cluster.test_slots import MORE, key_of, publish
 from tests.cluster.test_workers import until
 from tests.e2e.daemon import CONFIG
 from tests.e2e.test_webhooks import about
@@ -319,6 +319,35 @@ async def test_an_app_goes_on_while_the_master_of_all_is_killed_for_longer_than_
             await there_are(nodes, {"ann": 1})
             await two.publish(ROOM, "still")
             assert await ann.events(1) == ["still"]
+
+
+async def test_an_app_is_as_it_was_when_its_master_has_hung_for_longer_than_three_leases(
+    tmp_path: Path, masters: RedisCluster
+) -> None:
+    async with cluster(tmp_path, masters, 2, CONFIG + MORE, prefix="hung") as nodes, AsyncExitStack() as stack:
+        one, two = nodes
+        ann = await stack.enter_async_context(one.socket(ROOM, token=await token(one, "ann")))
+        await ann.expect("welcome")
+        bob = await stack.enter_async_context(two.socket(ROOM, token=await token(two, "bob")))
+        await bob.expect("welcome")
+        await ann.expect("join")
+        other = await stack.enter_async_context(two.socket("open-news", key=key_of(FIRST)))
+        await other.expect("welcome")
+        with masters.masters[HOMES[SECOND]].hanging():
+            over, n = trio.current_time() + 3 * LEASE + 0.5, 0
+            assert (await publish(one, SECOND, "refused")).status_code == 503
+            while trio.current_time() < over:
+                assert (await publish(one, FIRST, n, channel="open-news")).status_code == 200
+                n += 1
+                await trio.sleep(0.2)
+            assert await other.events(n) == list(range(n))
+        wait_for(masters.is_whole)
+        for node in nodes:
+            await until_ready(node)
+            await become(node, ROOM, {ROOM: (2, 2)})
+        await one.publish(ROOM, "on")
+        for client in (ann, bob):
+            assert await client.events(1) == ["on"]  # nobody went, or came
 
 
 async def test_what_a_channel_is_over_is_forgotten_when_its_master_is_back(masters: RedisCluster) -> None:

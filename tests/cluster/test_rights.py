@@ -145,4 +145,8 @@ async def test_doctor_looks_at_each_master_of_a_redis_cluster(tmp_path: Path) ->
             said = await doctor(one)
             names = {name.rpartition(" ")[0] for name in said}
             assert names == {"redis rights"} | {f"redis 127.0.0.1:{master.port}" for master in masters.masters}
+            assert not [remedy for _, _, remedy in said.values() if "full-coverage" in remedy]
+            masters.masters[1].command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+            told = [remedy for _, _, remedy in (await doctor(one)).values()]
+            assert len([remedy for remedy in told if "cluster-require-full-coverage no" in remedy]) == 1
             assert {state for state, _, _ in said.values()} <= {"good", "unsure"}
