@@ -382,7 +382,7 @@ class ClusterTree(ChannelTree):
         """Read what was missed. Where that is gone, be as Redis says it is now, and tell of the gap."""
         lost, self._lost, self._behind = self._lost, False, False
         try:
-            payloads, snapshot = await self._around.node.missed(self.keys, state.head)
+            payloads, snapshot = await self._around.node.missed(self.keys, since := state.head)
             for payload in payloads:
                 batch = unpack(payload)
                 if (batch.follows(state.head) or self._begins) and not lost:
@@ -397,8 +397,8 @@ class ClusterTree(ChannelTree):
             else:
                 with suppress(ClusterFailed):  # the epoch is another master's to say, which may be away
                     await self._around.node.look()  # a broken chain is how lost data is seen first
-                if not self._lost:
-                    await self._start_over(state, payloads, lost=False)
+                if not self._lost:  # a replica that took over may lack what was heard, and was not acknowledged
+                    await self._start_over(state, payloads, lost=any(unpack(one).before < since for one in payloads))
             self._report_again(state)
             if state.replica is not None and state.replica.own:
                 await self._around.node.estate.note(self.app, self.name)

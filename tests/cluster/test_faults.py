@@ -52,6 +52,20 @@ async def hear_until(client: Client, last: str) -> list[str]:
     return heard
 
 
+async def hear_what_stands(client: Client, last: str) -> list[str]:
+    """As hear_until, without what was heard and then told to be lost: nobody had that acknowledged."""
+    heard: list[tuple[int, str]] = []
+    while not heard or heard[-1][1] != last:
+        frame = await client.hear()
+        if frame["type"] == "gap":
+            upto = int(frame["position"].partition(":")[2])
+            heard = [(serial, word) for serial, word in heard if serial <= upto]
+        else:
+            assert frame["type"] == "event", frame
+            heard.append((int(frame["serial"]), frame["data"]))
+    return [word for _, word in heard]
+
+
 async def test_redis_is_killed_and_comes_back_and_nothing_acknowledged_is_lost(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis) as (one, two):
         async with one.socket("kept-news") as here, two.socket("kept-news") as there:

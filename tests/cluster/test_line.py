@@ -89,8 +89,9 @@ async def test_readers_that_died_while_they_read_are_replaced(redis: Redis) -> N
             async with trio.open_nursery() as nursery:
                 before = wire.newest
                 nursery.start_soon(fail_to_read, line)
-                while wire.newest is before:  # noqa: ASYNC110 - until it has a connection
-                    await trio.sleep(0.002)
+                with trio.fail_after(PATIENCE):
+                    while wire.newest is before:  # noqa: ASYNC110 - until it has a connection
+                        await trio.sleep(0.002)
                 await wire.cut()
             wire.passes = True
             await until_up(line, up=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,22 @@ import pytest
 import trio
 
 from sower.cli.redis import examine_redis
+from sower.cluster.entries import Entry, Spoken
+from sower.cluster.facts import Report
+from sower.cluster.hub import ClusterHub
 from sower.cluster.node import Node
 from sower.config import Cluster, Config
 from sower.config_sense import sense
+from sower.core.rules import RuleBook
 from sower.errors import ClusterFailed
+from sower.health import Health
+from sower.systemd import Systemd
 from tests.cluster.conftest import Redis, Sentinel, cluster, servers, wait_for
-from tests.cluster.test_faults import hear_until, keep_publishing, publish, until_ready
+from tests.cluster.test_faults import hear_what_stands, keep_publishing, publish, until_ready
 from tests.cluster.test_workers import until
+from tests.faults.house import CONFIG as HOUSE
+from tests.faults.house import House
+from tests.store.opened import opened
 
 
 class Watched(NamedTuple):
@@ -76,7 +86,7 @@ async def test_a_failover_loses_nothing_that_replicas_had_to_acknowledge(tmp_pat
                     await until(goes_on)
                     stop.set()
                 await one.publish("kept-news", "last")
-                heard = [await hear_until(client, "last") for client in (here, there)]
+                heard = [await hear_what_stands(client, "last") for client in (here, there)]
                 kept = [e["data"] for e in (await two.request("GET", "/history/kept-news?limit=1000")).json()["events"]]
                 assert heard[0] == heard[1] == kept
                 assert len(set(kept)) == len(kept)
@@ -85,6 +95,44 @@ async def test_a_failover_loses_nothing_that_replicas_had_to_acknowledge(tmp_pat
 
 async def is_primary(server: Redis) -> bool:
     return "role:master" in server.command("INFO", "replication")
+
+
+async def test_who_heard_what_a_replica_lacked_is_told_so_though_others_have_spoken_since(
+    tmp_path: Path, redis: Redis
+) -> None:
+    shared = Cluster(url=redis.url, prefix="heard")
+    async with (
+        opened(tmp_path, time.time) as journal,
+        Node.open(shared, RuleBook(HOUSE.channels).kept, 600.0) as node,
+        Node.open(shared, RuleBook(HOUSE.channels).kept, 600.0) as other,
+        trio.open_nursery() as nursery,
+    ):
+        hub = ClusterHub(HOUSE, journal, node, now=time.time)
+        await nursery.start(hub.run)
+        house = House(journal, hub, Health(hub, journal, Systemd("", watchdog=None)))
+        listener, _ = house.follow("kept-news")
+        keys = node.keys("1", "kept-news")
+
+        async def say(word: str) -> int:
+            said: list[tuple[Entry | Report, bytes]] = [(Spoken("e", word.encode(), 1, None, None, None), b"m")]
+            return (await other.say("1", "kept-news", keys, said))[0].serial
+
+        async def hear(word: str) -> None:
+            async def heard() -> bool:
+                return word in "".join(listener.said)
+
+            await until(heard)
+
+        await hear("welcome")
+        kept, lost = await say("kept"), await say("lost")
+        await hear("lost")
+        for stream in (keys.kept, keys.latest):
+            await other.line.ask(b"XDEL", stream, f"{lost}-0")
+        await other.line.ask(b"HSET", keys.state, b"head", f"{kept:017d}", b"kept", f"{kept:017d}")
+        await say("since")
+        await hear("since")
+        assert "".join(listener.said).removeprefix("welcome").split() == ["kept", "lost", "gapsince"]
+        nursery.cancel_scope.cancel()
 
 
 class Guarded(Sentinel):

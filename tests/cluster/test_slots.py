@@ -20,7 +20,7 @@ from sower.cluster.links import Links, slot_of
 from sower.cluster.places import Place
 from sower.core.message import Act, Kind, Message, Revision
 from tests.cluster.conftest import Master, RedisCluster, cluster, redis_cluster, servers, wait_for
-from tests.cluster.test_faults import hear_until, until_ready
+from tests.cluster.test_faults import hear_until, hear_what_stands, until_ready
 from tests.cluster.test_model import HISTORY, node_of
 from tests.cluster.test_presence import ROOM, token
 from tests.cluster.test_presence import until as there_are
@@ -245,7 +245,7 @@ async def test_a_replica_takes_over_from_its_master_with_all_that_was_acknowledg
                     await until(goes_on)
                     stop.set()
                 await publish(one, APPS[0], "last")
-                heard, kept = await hear_until(client, "last"), await history(one, APPS[0])
+                heard, kept = await hear_what_stands(client, "last"), await history(one, APPS[0])
                 assert heard == kept
                 assert len(set(heard)) == len(heard)
                 assert set(acknowledged) <= set(heard)
@@ -308,8 +308,13 @@ def move(masters: RedisCluster, key: bytes, start: Master, to: Master) -> None:
     ids = {one: one.command("CLUSTER", "MYID") for one in (start, to)}
     to.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[start])
     start.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
-    while keys := start.command("CLUSTER", "GETKEYSINSLOT", slot, "100").split():
-        start.command("MIGRATE", "127.0.0.1", str(to.port), "", "0", "5000", "KEYS", *keys)
+
+    def moved() -> bool:
+        if keys := start.command("CLUSTER", "GETKEYSINSLOT", slot, "100").split():
+            start.command("MIGRATE", "127.0.0.1", str(to.port), "", "0", "5000", "KEYS", *keys)
+        return not keys
+
+    wait_for(moved)
     for master in (to, start, *masters.masters):
         master.command("CLUSTER", "SETSLOT", slot, "NODE", ids[to])
 
