@@ -79,7 +79,7 @@ class Archive:
         """As Journal.page. Raises ClusterFailed."""
         of_members = channel.startswith(PRESENCE_OF)
         keys = self._node.keys(app, channel.removeprefix(PRESENCE_OF))
-        args: list[Any] = [_serial(since), _serial(before), limit + 1, int(newest_first), int(history.age * 1000)]
+        args: list[Any] = [_serial(since), _before(before), limit + 1, int(newest_first), int(history.age * 1000)]
         args += [int(not of_members), int(in_order)]
         names = keys.state, keys.past if of_members else keys.kept, keys.changes, keys.revised, keys.index
         head, gap, rows, done, states = await self._node.line.read(histories.PAGE, names, args)
@@ -136,7 +136,7 @@ class Archive:
         """As Journal.delete. Raises ClusterFailed."""
         keys = self._node.keys(app, channel)
         names = *keys.actions, keys.kept, keys.changes, keys.revised, keys.index, keys.state
-        await self._node.line.read(histories.DELETE, names, (_serial(since), _serial(before)))
+        await self._node.line.read(histories.DELETE, names, (_serial(since), _before(before)))
         await self._node.words.say(Erased(app, channel, since, before))
 
     async def _as_it_is(self, keys: Keys, row: Row, state: bytes, as_of: int | None) -> Message | None:
@@ -185,3 +185,8 @@ def _serial(serial: int | None) -> str:
 
 def _unheard(app: str, channel: str, since: int, before: int) -> None:
     """Where nobody keeps what was deleted."""
+
+
+def _before(serial: int | None) -> str:
+    """An exclusive end. Redis takes none at 0, and nothing stands before 1 either."""
+    return "" if serial is None else _serial(max(serial, 1))

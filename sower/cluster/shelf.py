@@ -102,7 +102,7 @@ class ClusterShelf:
         self, app: str, channel: str, since: int, before: int, limit: int
     ) -> tuple[list[Reaction], bool]:
         """As Shelf.reactions."""
-        span = f"({before}-0", f"({since}-0"
+        span = f"({max(before, 1)}-0", f"({since}-0"  # Redis takes no end at 0
         rows = await self._node.line.ask(b"XREVRANGE", self._keys(app, channel)[0], *span, b"COUNT", limit + 1)
         return [_reaction(row) for row in rows[:limit]][::-1], len(rows) > limit
 

@@ -188,3 +188,17 @@ async def test_nothing_is_counted_after_what_is_above_every_serial(pair: list[Da
     for since, count in (("1", 2), (began, 1), (later, 0), ("9" * 17, 0), ("1" + "0" * 17, 0), ("9" * 19, 0)):
         answer = await pair[1].request("GET", path, auth=False, params={"timetoken": since, "uuid": "counter"})
         assert answer.json()["channels"] == {"counted": count}, since
+
+
+async def test_what_is_before_every_serial_is_nothing_and_no_fault(pair: list[Daemon]) -> None:
+    await say(pair[0], "before", 1)
+    of_history, of_actions = "/v2/history/sub-key", "/v1/message-actions"
+    for start in ("0", "1"):
+        for path, nothing in (
+            (f"{of_history}/{SUBSCRIBE}/channel/before", [[], 0, 0]),
+            (f"{of_actions}/{SUBSCRIBE}/channel/before", {"status": 200, "data": []}),
+        ):
+            answer = await pair[1].request("GET", path, auth=False, params={"start": start, "uuid": "reader"})
+            assert answer.json() == nothing, start
+        page = (await pair[1].request("GET", f"/history/before?before={start}")).json()
+        assert (page["events"], page["gap"]) == ([], False)

@@ -157,3 +157,17 @@ async def test_redis_takes_away_the_actions_on_messages_that_retention_took(redi
         topic = keys.topic.decode()
         assert redis.command("ZCARD", f"{topic}:n") == str(HISTORY.messages)
         assert redis.command("HLEN", f"{topic}:b") == str(2 * HISTORY.messages)
+
+
+async def test_a_bound_below_the_first_or_above_the_last_serial_is_one(redis: Redis) -> None:
+    async with node_of(redis) as node:
+        shelf, archive, keys = ClusterShelf(node), Archive(node), node.keys("1", "c")
+        (said,) = await node.say("1", "c", keys, [(Spoken("e", b"1", 0, None, None, None), b"m")])
+        await shelf.add_reaction("1", "c", Reaction(said.serial, said.serial, "ann", "k", "smile"), MOST)
+        for since, before, count in ((0, 0, 0), (0, 1, 0), (0, 10**18, 1), (10**18, 10**18, 0), (-1, 10**17, 1)):
+            page = await archive.page("1", "c", since=since, before=before, limit=5, history=HISTORY)
+            found, _ = await shelf.reactions("1", "c", max(since, 0), before, 5)
+            assert (len(page.messages), len(found)) == (count, count), (since, before)
+            await archive.delete("1", "c", before, before)
+        assert await archive.count("1", "c", 0, 5, HISTORY) == 1
+        assert await archive.count("1", "c", 10**18, 5, HISTORY) == 0
