@@ -29,7 +29,7 @@ from sower.core.polling import (
     ReadReacted,
     ReadReactions,
 )
-from sower.errors import AlreadyThere, HistoryOff, NotFound
+from sower.errors import AlreadyThere, HistoryOff, NotFound, TooLarge
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.polling.allowing import Allowing
@@ -39,6 +39,10 @@ MOST_COUNTED = 10_000
 
 MOST_REACTIONS = 25_000
 """Actions on one message, PubNub's limit."""
+
+
+MOST_READ = 32 * 1024 * 1024
+"""Bytes of messages that one request reads: 25 of each of 500 channels may be far more, and anybody may ask."""
 
 
 class Archive:
@@ -54,12 +58,19 @@ class Archive:
         return Clock(self._hub.next_serial())
 
     async def read(self, grant: Grant, address: str, command: ReadHistories) -> Histories:
-        """Pages of several channels. Raises NamesForbidden, HistoryOff, JournalFailed."""
+        """Pages of several channels. Raises NamesForbidden, HistoryOff, TooLarge, JournalFailed."""
         self._allowing.demand(grant, Can.HISTORY, [asked.channel for asked in command.asked])
         kept = [(asked, history) for asked in command.asked if (history := self._history(asked.channel)) is not None]
         if not kept and command.asked:
             raise HistoryOff(f"The channel {command.asked[0].channel!r} keeps no history.")
-        return Histories(tuple([await self._page(grant.app, asked, history) for asked, history in kept]))
+        pages: list[HistoryPage] = []
+        left = MOST_READ
+        for asked, history in kept:
+            pages.append(await self._page(grant.app, asked, history))
+            left -= sum(len(message.data) for message in pages[-1].messages)
+            if left < 0:
+                raise TooLarge(f"The messages have over {MOST_READ} bytes: ask for fewer, or for fewer channels.")
+        return Histories(tuple(pages))
 
     async def count(self, grant: Grant, address: str, command: CountMessages) -> Counts:
         """How many messages there are after a serial. Raises NamesForbidden, JournalFailed."""

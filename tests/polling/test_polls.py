@@ -18,7 +18,7 @@ import trio.testing
 
 from sower.access import Access
 from sower.config import App, ChannelRule, Config, History, Limits, PubnubSettings, Size
-from sower.core.command import Credentials, Publish
+from sower.core.command import Credentials, Publish, ReadHistory
 from sower.core.grants import Can, Grant
 from sower.core.message import Message
 from sower.core.polling import (
@@ -30,6 +30,7 @@ from sower.core.polling import (
     Reach,
     React,
     Reaction,
+    ReadHistories,
     ReadMembers,
     ReadState,
     SetState,
@@ -38,7 +39,7 @@ from sower.core.polling import (
 from sower.core.rules import Pattern
 from sower.dialects.interface import Polled
 from sower.dialects.pubnub.envelopes import Envelopes
-from sower.errors import ChannelBusy, JournalFailed, NamesForbidden, TooMany, UserMismatch
+from sower.errors import ChannelBusy, JournalFailed, NamesForbidden, TooLarge, TooMany, UserMismatch
 from sower.hub import Hub
 from sower.inbox import Publication
 from sower.net.http import Response
@@ -678,3 +679,19 @@ async def test_the_groups_of_an_app_hold_so_many_channels_in_all_that_they_fit_i
             await house.groups.change(ANYBODY, "", ChangeGroup("b", add=("4",)))
         await house.groups.change(ANYBODY, "", ChangeGroup("a", remove=("1",)))
         await house.groups.change(ANYBODY, "", ChangeGroup("b", add=("4",)))
+
+
+async def test_a_read_of_several_channels_comes_to_so_many_bytes_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sower.polling.archive.MOST_READ", 100)
+    async with a_house(tmp_path) as house:
+        archive = Archive(house.hub, Allowing(house.hub, Access(CONFIG.apps, Limits(), now=house.hub.now)), _uncounted)
+        names = ("kept-a", "kept-b", "kept-c")
+        for name in names:
+            house.publish(name, "x" * 40)
+        await house.settle()
+        asked = [ReadHistory(name) for name in names]
+        assert len((await archive.read(ANYBODY, "", ReadHistories(tuple(asked[:2])))).pages) == 2
+        with pytest.raises(TooLarge):
+            await archive.read(ANYBODY, "", ReadHistories(tuple(asked)))

@@ -41,6 +41,16 @@ async def test_records_reach_the_disk_by_themselves(tmp_path: Path, mock_clock: 
         nursery.cancel_scope.cancel()
 
 
+async def test_of_a_long_path_and_a_long_reason_a_record_holds_the_beginning(tmp_path: Path) -> None:
+    path = str(tmp_path / "sower.db")
+    async with opened(tmp_path) as journal:
+        audit = Audit(journal)
+        audit.record("refused", channel="/" * 36_000, detail="x" * 36_000)
+        audit.flush()
+        await journal.ping()
+    assert [(len(record.channel or ""), len(record.detail)) for record in read(path)] == [(500, 500)]
+
+
 async def test_publishes_are_counted_by_key_and_not_copied(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         audit = Audit(journal)
