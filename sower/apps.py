@@ -24,6 +24,7 @@ from sower.config_sense import APP_ID
 from sower.core.answer import AblyKey, Acknowledged, AddedApp, AppList, AppView
 from sower.core.command import AddApp, ListApps, RemoveApp
 from sower.core.grants import Grant
+from sower.dialects.ably.capability import check_operations
 from sower.dialects.ably.keys import key_of
 from sower.errors import BadRequest, ConfigError, Forbidden, NotFound, TooMany, UnknownKey
 from sower.polling.polls import Polls
@@ -183,6 +184,8 @@ class Apps:
             raise TooMany(f"There are {MOST_APPS} apps, as many as may be.")
         if len(command.capabilities) > MOST_KEYS:
             raise BadRequest(f"An app has at most {MOST_KEYS} further Ably keys.")
+        for allowed in command.capabilities:
+            check_operations(allowed)
         app_id = self._free_id() if command.id is None else self._checked(command.id)
         keys = {
             f"{app_id}.{secrets.token_hex(4)}:{secrets.token_hex(16)}": dict(allowed)

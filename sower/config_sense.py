@@ -9,8 +9,10 @@ import msgspec
 
 from sower.config import App, ChannelRule, Config, Strict, Webhook
 from sower.core.happening import Fact
+from sower.dialects.ably.capability import check_operations
 from sower.dialects.ably.keys import key_of
 from sower.dialects.pubnub.keys import publish_key, subscribe_key
+from sower.errors import BadParameter
 from sower.net.proxies import Trusted
 
 MAY_BE_ZERO = ("sleep_after", "grace", "authorised_within", "watchlist")
@@ -201,6 +203,11 @@ def _keys(apps: tuple[App, ...]) -> Iterator[Problem]:
             known.add(key)
         if app.pubnub.secret_key and len(app.pubnub.secret_key) < LEAST_SECRET:
             yield Problem((*pubnub, "secret_key"), f"has at least {LEAST_SECRET} characters")
+        for text, allowed in app.ably.keys.items():
+            try:
+                check_operations(allowed)
+            except BadParameter as error:
+                yield Problem((*ably, "keys"), f"{text.partition(':')[0]!r}: {error.message}")  # not its secret
         for number, text in enumerate((key_of(app), *app.ably.keys)):
             path, (key, _, secret) = (*ably, "keys" if number else "key"), text.partition(":")
             given = bool(number or app.ably.key)

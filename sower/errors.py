@@ -360,7 +360,7 @@ class NotFound(SowerError):
     status = 404
     close = 4504
     retry = False
-    hint = "Compare the path with the routes in sower(1)."
+    hint = "Compare the name with those that there are, and a path with the routes in sower(1)."
 
 
 class Finished(SowerError):
@@ -570,7 +570,7 @@ class ConfigError(SowerError):
     text = "The config is not valid."
     status = 500
     retry = False
-    hint = "Mend the line that the message names; `sower config check` reads it again."
+    hint = "Mend what the message names; `sower config check` reads the config again."
 
 
 class StoreError(SowerError):

@@ -105,7 +105,7 @@ class Child:
         with self._words:
             await self._words.bind(self._address)
             while True:
-                for word in (await self._words.recv(4096)).decode().splitlines():
+                for word in (await self._words.recv(4096)).decode(errors="replace").splitlines():
                     told(self, word)
 
     async def live(self, command: Sequence[str], sockets: Sequence[int], ends: trio.Event) -> int:

@@ -136,6 +136,10 @@ def test_a_cluster_is_at_any_of_redis_s_places(url: str) -> None:
             APP + ABLY + OTHER + '[apps.ably.keys]\n"a.b:another-of-sixteen" = {"*" = ["*"]}\n',
             "sower.toml:11: apps[1].ably.keys: 'a.b' is another key already",
         ),
+        (
+            APP + '[apps.ably.keys]\n"a.b:another-of-sixteen" = {"chat" = ["subscibe"]}\n',
+            "sower.toml:5: apps[0].ably.keys: 'a.b': 'subscibe', asked for on 'chat', is no operation",
+        ),
         (APP + OTHER.replace('"l"', '"1.k"'), "sower.toml:1: apps[0].ably.key: '1.k' is another key already"),
         (APP + '[apps.ably]\nkey = "a.b"\n', "sower.toml:6: apps[0].ably.key: 'a.b' is no KEYNAME:SECRET"),
         (APP.replace('"1"', '"one/two"'), "sower.toml:2: apps[0].id: has 1 to 64 letters, digits"),

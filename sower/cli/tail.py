@@ -26,7 +26,7 @@ from sower.cli.client import (
 )
 from sower.cli.terminal import clock, data_text, note, out, parse_json, plain, print_json, usage
 from sower.core.message import SERIALS_PER_SECOND, Position
-from sower.errors import DaemonUnreachable, SowerError
+from sower.errors import BadPosition, DaemonUnreachable, SowerError
 from sower.quantities import parse_duration
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
@@ -80,13 +80,17 @@ def tail(
 
 
 def read_since(given: str | None, now: float) -> Position | None:
-    """A position, a serial, or how long ago. Raises BadPosition."""
+    """A position, a serial, or how long ago. Raises ValueError."""
     if given is None:
         return None
     try:
         return Position("", int((now - parse_duration(given)) * SERIALS_PER_SECOND))
     except ValueError:
+        pass
+    try:
         return Position.parse(given)
+    except BadPosition as error:
+        raise ValueError(f"{given[:64]!r} is no time ago such as 5m, no serial and no position") from error
 
 
 def lost(since: Position, head: Position) -> bool:

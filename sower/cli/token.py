@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from sower.cli.client import AppOption, ConfigOption, JsonOption, choose_app
 from sower.cli.terminal import moment, out, plain, print_json, refuse, usage
-from sower.cli.token_formats import MAKERS, NOT_SAID, Format, Wanted, one_at_a_time, seconds_of
+from sower.cli.token_formats import MAKERS, NOT_SAID, Format, Wanted, abilities, meta_of, one_at_a_time, seconds_of
 from sower.config import App
 from sower.config_file import Loaded, find_config
-from sower.core.grants import ALGORITHM, USUAL, Can, Credential, inspect, mint, time_claim
+from sower.core.grants import ALGORITHM, USUAL, Credential, inspect, mint, time_claim
 from sower.core.message import check_channel_name
 from sower.errors import BadToken
 from sower.store.audit import Record, append
@@ -73,11 +72,11 @@ def make(
     with usage("CHANNEL"):
         check_channel_name(channel)
     with usage("--can"):
-        allowed = [Can(name.strip()) for name in can.split(",")]
+        allowed = abilities(can)
     with usage("--ttl"):
         seconds = seconds_of(ttl)
     with usage("--meta"):
-        shown = msgspec.json.decode(meta) if meta is not None else None
+        shown = meta_of(meta)
     now = time.time()
     made = mint(
         Credential(owner.id, owner.key, owner.secret.encode()),

@@ -65,6 +65,25 @@ def seconds_of(ttl: str) -> float:
     return seconds
 
 
+def abilities(text: str) -> list[Can]:
+    """Capabilities with commas between them. Raises ValueError."""
+    names = [name.strip() for name in text.split(",")]
+    unknown = next((name for name in names if name not in list(Can)), None)
+    if unknown is not None:
+        raise ValueError(f"{unknown[:40]!r} is no capability; there are {', '.join(Can)}")
+    return [Can(name) for name in names]
+
+
+def meta_of(text: str | None) -> Any:
+    """What others see beside a user. Raises ValueError."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{text[:40]!r} is no JSON: {error}") from error
+
+
 def pusher(app: App, wanted: Wanted) -> dict[str, str]:
     """An auth string, and the channel_data that it signs where there is a member."""
     if wanted.given is None:
@@ -74,7 +93,7 @@ def pusher(app: App, wanted: Wanted) -> dict[str, str]:
     with usage("CHANNEL"):
         check_channel(wanted.channel)
     with usage("--meta"):
-        info = msgspec.json.decode(wanted.meta) if wanted.meta is not None else None
+        info = meta_of(wanted.meta)
     if is_presence(wanted.channel) != (wanted.user is not None):
         raise typer.BadParameter("a presence channel needs it, and no other takes it.", param_hint="--user")
     member = (wanted.user, info) if wanted.user is not None else None
@@ -87,7 +106,7 @@ def ably(app: App, wanted: Wanted) -> dict[str, str]:
     with usage("--ttl"):
         seconds = seconds_of(wanted.ttl)
     with usage("--can"):
-        allowed = [Can(name.strip()) for name in wanted.can.split(",")]
+        allowed = abilities(wanted.can)
     credential = ably_keys(app, Credential(app.id, app.key, app.secret.encode()))[0]
     capability = {wanted.channel: [name for name, can in OPERATIONS.items() if can in allowed]}
     now, unique = time.time(), secrets.token_hex(16)
@@ -99,9 +118,9 @@ def pubnub(app: App, wanted: Wanted) -> dict[str, str]:
     """A token of Access Manager's third version, for one channel or a pattern, and its comings and goings."""
     one_at_a_time(wanted.given)
     with usage("--can"):
-        can = {Can(name.strip()) for name in wanted.can.split(",")}
+        can = set(abilities(wanted.can))
     with usage("--meta"):
-        meta = msgspec.json.decode(wanted.meta) if wanted.meta is not None else None
+        meta = meta_of(wanted.meta)
     with usage("--ttl"):
         minutes = math.ceil(parse_duration(wanted.ttl) / 60)
         if not 1 <= minutes <= MAX_TTL:

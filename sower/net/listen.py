@@ -60,6 +60,12 @@ PEER_GONE = frozenset(
         errno.EHOSTUNREACH,
         errno.EOPNOTSUPP,
         errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOSR,
+        errno.ESOCKTNOSUPPORT,
+        errno.EPROTONOSUPPORT,
+        errno.ETIMEDOUT,
+        errno.ECONNRESET,
     )
 )
 """What accept says about one connection that is lost already (accept(2), and trio's list)."""

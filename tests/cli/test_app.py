@@ -19,6 +19,8 @@ async def test_an_app_is_added_listed_removed_and_audited(tmp_path: Path) -> Non
         ours, theirs = [line for line in told.out.splitlines() if line.startswith("ably")]
         assert ours == f'ably 1002.{lines["key"]}:{lines["secret"]} {{"*":["*"]}}'
         assert theirs.endswith(capability)
+        typo = await sower(tmp_path, "app", "add", "--allow", '{"chat:*":["subscibe"]}')
+        assert (typo.code, "subscibe" in typo.err) == (1, True)
         made = json.loads((await sower(tmp_path, "app", "add", "--id", "team-7", "--json")).out)
         assert (made["id"], made["url"]) == ("team-7", daemon.url)
         listed = await sower(tmp_path, "app", "list")

@@ -16,7 +16,7 @@ import typer
 
 from sower.cli import COMMANDS
 from sower.cli.history import DEFAULT_LIMIT
-from sower.cli.token_formats import MAKERS, Format, Wanted
+from sower.cli.token_formats import MAKERS, Format, Wanted, abilities, meta_of
 from sower.config import App, Config
 from sower.config_edit import append_table, set_keys
 from sower.core.grants import inspect
@@ -111,6 +111,14 @@ def test_no_token_is_good_for_no_time(format: Format) -> None:
     app = App(id="1001", key="k", secret=SECRET)
     with pytest.raises(typer.BadParameter, match="good for"):
         MAKERS[format](app, Wanted("a", None, None, None, "0s", "subscribe"))
+
+
+def test_what_a_token_cannot_say_is_told_with_what_it_can() -> None:
+    with pytest.raises(ValueError, match="'fly' is no capability; there are subscribe, "):
+        abilities("subscribe, fly")
+    for meta in ("{", "[" * 100_000):
+        with pytest.raises(ValueError, match="is no JSON"):
+            meta_of(meta)
 
 
 async def test_audit_filters_and_needs_no_daemon(tmp_path: Path) -> None:

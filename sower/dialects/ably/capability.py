@@ -113,13 +113,19 @@ def read(text: str) -> dict[str, list[str]]:
         raise BadParameter(f"The capability is not JSON of resource -> operations: {error}.") from error
 
 
-def requested(text: str) -> dict[str, list[str]]:
-    """What a token is asked for with, where the vendor would give one. Raises BadParameter."""
-    capability = read(text)
+def check_operations(capability: Capability) -> None:
+    """Whether there are all of these operations. Raises BadParameter."""
     for resource, operations in capability.items():
         unknown = next((name for name in operations if name not in OPERATIONS and name not in OTHERS), None)
         if unknown is not None:
             raise BadParameter(f"{unknown[:64]!r}, asked for on {resource[:64]!r}, is no operation.")
+
+
+def requested(text: str) -> dict[str, list[str]]:
+    """What a token is asked for with, where the vendor would give one. Raises BadParameter."""
+    capability = read(text)
+    check_operations(capability)
+    for resource, operations in capability.items():
         if not operations or ("*" in operations and len(operations) > 1):
             raise BadParameter(f"On {resource[:64]!r} either * is asked for, or one operation at least.")
     return capability
