@@ -380,8 +380,8 @@ async def test_a_limit_and_an_address_that_cannot_be_are_wrong_usage(tmp_path: P
 
 
 async def test_secrets_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
-    for words in ("channels --url http://a --key k --secret-file -", "migrate pusher -"):
-        shell = f'exec "$0" -m sower {words} --config new.toml'
+    for words in ("channels --url http://a --key k --secret-file -", "migrate pusher - --config new.toml"):
+        shell = f'exec "$0" -m sower {words}'
         command, given = ["sh", "-c", shell, sys.executable], b"PUSHER_APP_KEY=\xff\n"
         ended = await trio.run_process(command, stdin=given, capture_stderr=True, cwd=tmp_path, check=False)
         assert (ended.returncode, b"cannot be read: 'utf-8' codec" in ended.stderr) == (5, True)
