@@ -78,8 +78,8 @@ const clients = {
 
 const ready = {};
 
-async function say(who, count, pause) {
-  for (let n = 0; n < count; n++) {
+async function say(who, first, count, pause) {
+  for (let n = first; n < first + count; n++) {
     for (;;) {
       try {
         await ready[who].say({ from: who, n });
@@ -103,8 +103,8 @@ const actions = {
     for (const who of Object.keys(ready)) here[who] = (await ready[who].here()).sort();
     tell({ here });
   },
-  async say({ count, pause = 0 }) {
-    await Promise.all(Object.keys(clients).map((who) => say(who, count, pause)));
+  async say({ first = 0, count, pause = 0 }) {
+    await Promise.all(Object.keys(clients).map((who) => say(who, first, count, pause)));
     tell({ said: true });
   },
   async leave({ who }) {
