@@ -1,7 +1,8 @@
 #!/bin/sh
 # Set Sower up in this checkout or on this machine, from any folder and as often as you like.
 #
-#   serve [args]   make .venv, install Sower in it, run `sower serve --dev [args]`
+#   serve [args]   make .venv, install Sower in it, run `sower serve --dev [args]`,
+#                  without --dev where a config is given
 #   test [args]    install what the tests need, run all of them: `pytest [args]`
 #   install        install the service, or upgrade it: config and data stay; a new daemon that does not get ready is
 #                  rolled back, and with it the database
@@ -396,7 +397,11 @@ shift
 case $task in
 serve)
     install_sower ""
-    exec "$venv/bin/sower" serve --dev "$@"
+    case " $*" in
+    *" --config"* | *" --workers"*) ;; # of a config of one's own
+    *) set -- --dev "$@" ;;
+    esac
+    exec "$venv/bin/sower" serve "$@"
     ;;
 test)
     install_sower "[test]"

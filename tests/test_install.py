@@ -144,6 +144,14 @@ def test_wrong_words_are_told(machine: Machine) -> None:
     assert "usage: ./install.sh" in machine.install_sh("install", "--prefix", "/x", code=2)
 
 
+def test_who_has_a_config_is_served_with_that(tmp_path: Path) -> None:
+    command = ["sh", str(ROOT / "install.sh"), "serve", "--config", str(tmp_path / "own.toml")]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "own.toml" in ended.stderr
+    assert "--dev" not in ended.stderr
+
+
 @pytest.mark.slow
 def test_the_bundle_is_one_file_that_runs_with_python_alone(machine: Machine, tmp_path: Path) -> None:
     bundle = tmp_path / "sower.pex"
