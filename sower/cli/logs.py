@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from io import UnsupportedOperation
 from typing import Any, TextIO
 
 import structlog
@@ -109,7 +110,10 @@ def set_up(worker: int | None = None) -> None:
     else:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         processors += [stamp, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    lines = Lines(sys.stderr)
+    try:
+        lines = Lines(sys.stderr)
+    except UnsupportedOperation:  # somebody's own stream, behind which there is no file
+        lines = structlog.PrintLogger(sys.stderr)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
