@@ -269,7 +269,7 @@ class Clients:
                 return
             if len(session.subscriptions) >= self._limits.subscriptions:
                 raise TooMany(f"This client follows {self._limits.subscriptions} channels, limits.subscriptions.")
-            subscription = Subscription(self._hub.tree(grant.app, name), session, audience, user)
+            subscription = Subscription(self._hub.open(grant.app, name), session, audience, user)
             subscription.grace = command.grace
             if before is not None:
                 self._unsubscribe(session, name)

@@ -135,6 +135,8 @@ class Limits(Strict, frozen=True):
     """Frames of one connection; a client that comes back subscribes to all its channels at once."""
     subscriptions: int = 1000
     """Channels that one connection may follow. Ably: 200."""
+    channels: int = 500_000
+    """Channels of all apps with somebody or something on them. One with a subscriber takes 9 KiB, with a member 13."""
     client_events: Rate = Rate(10, 20)
     """Messages published by one connection. Pusher allows 10 a second."""
     violations: int = 10

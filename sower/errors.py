@@ -468,6 +468,14 @@ class AppFull(TooManyConnections):
     hint = "Close connections, or raise connections in its [[apps]] table."
 
 
+class TooManyChannels(TooMany):
+    code = "too_many_channels"
+    text = "The number of channels with somebody on them is at its limit."
+    status = 503
+    close = 4035
+    hint = "Try again later, leave channels, or raise limits.channels."
+
+
 class WatchlistTooLong(TooMany):
     code = "watchlist_too_long"
     text = "The watchlist has more users than the limit allows; the first are watched."

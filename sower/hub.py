@@ -7,7 +7,7 @@ Rule 2: what one channel raises never reaches another: each tree is supervised a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import structlog
 import trio
@@ -20,7 +20,7 @@ from sower.core.happening import Fact, Happening
 from sower.core.message import next_serial
 from sower.core.presence import Presence
 from sower.core.rules import RESERVED, RuleBook
-from sower.errors import JournalFailed, SowerError
+from sower.errors import JournalFailed, SowerError, TooManyChannels
 from sower.inbox import Deletion, Publication
 from sower.store.journal import Journal
 from sower.store.log import Log
@@ -86,6 +86,7 @@ class Hub:
     def use(self, config: Config) -> None:
         """Go on with this config's limits."""
         self.queue_limit = config.limits.channel_queue
+        self.most_channels = config.limits.channels
         self.most_members = config.limits.members
         self.largest = int(config.limits.message)
 
@@ -133,6 +134,19 @@ class Hub:
             self.born(tree)
         return tree
 
+    def open(self, app: str, name: str) -> ChannelTree:
+        """The channel's tree for somebody from outside. Raises TooManyChannels."""
+        self.demand_room(app, (name,))
+        return self.tree(app, name)
+
+    def demand_room(self, app: str, names: Collection[str]) -> None:
+        """Whether these channels may be there besides all others: clients make up names. Raises TooManyChannels."""
+        if len(self._trees) + len(names) > self.most_channels:  # else nobody looks at each
+            new = sum((app, name) not in self._trees for name in names)
+            if new and len(self) + new > self.most_channels:
+                text = f"{len(self)} channels are there and {new} would come; limits.channels is {self.most_channels}."
+                raise TooManyChannels(text, retry_after=SWEEP_EVERY)
+
     def follow_prefix(self, app: str, prefix: str, *, begun: bool) -> None:
         """Somebody follows all channels that begin so from now on, or nobody does."""
 
@@ -142,13 +156,13 @@ class Hub:
     def publish(self, app: str, publication: Publication) -> None:
         """Post a message to its channel. Where nobody listens and nothing is kept, it is done at once.
 
-        Raises ChannelBusy, ChannelQuarantined.
+        Raises ChannelBusy, ChannelQuarantined, TooManyChannels.
         """
         receipt = self.pass_by(app, publication.command)
         if receipt is not None:
             publication.answer(receipt)
         else:
-            self.tree(app, publication.command.channel).post(publication)
+            self.open(app, publication.command.channel).post(publication)
 
     def pass_by(self, app: str, publish: Publish) -> Receipt | None:
         """Accept a message that nobody hears and nothing keeps. None for one that has to go to its channel."""

@@ -153,10 +153,11 @@ class Polls:
         places.wake = self.wake
 
     def begin(self, grant: Grant, polled: Polled, taken: Taken) -> Response | None:
-        """Answer a poll, or hold it. Raises NamesForbidden, TooMany, TooLarge."""
+        """Answer a poll, or hold it. Raises NamesForbidden, TooMany, TooManyChannels, TooLarge."""
         poll, app = polled.poll, grant.app
         self._allowing.demand_sources(grant, poll.sources)
         channels = self._groups.resolve(grant, _names(poll.sources))
+        self._hub.demand_room(app, channels)
         states = self._roster.states_of(app, poll.states)
         places = self._places.of(app, poll.sources, polled.words)
         attendees: tuple[Attendee, ...] = ()

@@ -147,9 +147,10 @@ class Roster:
         return tuple(found)
 
     async def beat(self, grant: Grant, address: str, command: Attend) -> Acknowledged:
-        """A heartbeat. Raises NamesForbidden, TooMany, TooLarge."""
+        """A heartbeat. Raises NamesForbidden, TooMany, TooManyChannels, TooLarge."""
         channels = self._groups.resolve(grant, command.names)
         self._allowing.demand(grant, Can.PRESENCE, command.names.channels, command.names.groups)
+        self._hub.demand_room(grant.app, channels)
         states = self.states_of(grant.app, command.states)
         self.attend(grant.app, command.user, channels, command.seconds, states)
         return Acknowledged()
@@ -166,13 +167,14 @@ class Roster:
         return Acknowledged()
 
     async def set_state(self, grant: Grant, address: str, command: SetState) -> Acknowledged:
-        """Replace a user's state. Raises UserMismatch, NamesForbidden, PresenceOff, TooLarge."""
+        """Replace a user's state. Raises UserMismatch, NamesForbidden, PresenceOff, TooManyChannels, TooLarge."""
         if grant.closed and not grant.speaks_for(command.user):
             raise UserMismatch(f"The token does not speak for {command.user[:64]!r}.")
         channels = self._groups.resolve(grant, command.names)
         if not channels:
             raise BadRequest("The request names no channel.")
         self._allowing.demand(grant, Can.PRESENCE, command.names.channels, command.names.groups)
+        self._hub.demand_room(grant.app, channels)
         states = self.states_of(grant.app, tuple((channel, command.state) for channel in channels))
         if not self.attend(grant.app, command.user, channels, command.seconds, states):
             raise PresenceOff(f"The channel {channels[0]!r} has no presence.")

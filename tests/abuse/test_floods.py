@@ -320,3 +320,29 @@ def _spent(daemon: Daemon) -> float:
     assert daemon.process is not None
     fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_channels_that_clients_make_up_have_a_bound_and_those_that_are_there_go_on(tmp_path: Path) -> None:
+    few = '[limits]\nchannels = 20\n[[channels]]\nmatch = "attended-*"\npresence = true\n'
+    async with running(tmp_path, CONFIG + few) as daemon:
+        server, socket = Server(daemon.port), Socket(daemon.port)
+        await socket.open(f"/app/{KEY}?protocol=7&client=js&version=8.4.0")
+        await socket.hear()
+        for number in range(20):
+            await socket.say({"event": "pusher:subscribe", "data": {"channel": f"made-up-{number}"}})
+            assert (await socket.hear())["event"] == "pusher_internal:subscription_succeeded"
+        await socket.say({"event": "pusher:subscribe", "data": {"channel": "one-more"}})
+        assert (await socket.hear())["event"] == "pusher:subscription_error"
+
+        many = ",".join(f"attended-{number}" for number in range(30))
+        heartbeat = await http(daemon, "GET", f"/v2/presence/sub-key/{KEY}/channel/{many}/heartbeat?uuid=ann")
+        poll = await http(daemon, "GET", f"/v2/subscribe/{KEY}/{many}/0?uuid=ann&tt=0")
+        assert (heartbeat[:3], poll[:3]) == ("503", "503")
+        kept = {"channel": "kept-news", "event": "e", "data": 1}
+        assert (await server.ask("POST", "/events/publish", kept))[0] == 503
+        assert (await server.ask("POST", "/events/publish", {**kept, "channel": "nobody-is-here"}))[0] == 200
+        assert (await server.ask("POST", "/events/publish", {**kept, "channel": "made-up-0"}))[0] == 200
+        assert (await socket.hear())["channel"] == "made-up-0"
+        assert (await daemon.request("GET", "/channels")).json()["count"] == 20
+        await socket.drop()
+        await server.close()
