@@ -75,6 +75,20 @@ class Lines:
         return begun
 
 
+class StreamLines:
+    """Lines of a stream behind which there is no file: somebody's own, as where a command runs in another program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write one line, where that can be done (rule 2)."""
+        with suppress(OSError, ValueError):  # the latter where it was closed
+            print(line, file=self._stream, flush=True)
+
+    debug = info = warning = error = critical = msg
+
+
 def without_waiting(file: int) -> Callable[[bytes], int]:
     """What writes to a file as much as there is room for. Raises BlockingIOError where there is none.
 
@@ -112,8 +126,8 @@ def set_up(worker: int | None = None) -> None:
         processors += [stamp, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     try:
         lines = Lines(sys.stderr)
-    except UnsupportedOperation:  # somebody's own stream, behind which there is no file
-        lines = structlog.PrintLogger(sys.stderr)
+    except UnsupportedOperation:
+        lines = StreamLines(sys.stderr)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

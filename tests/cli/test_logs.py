@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import signal
@@ -72,6 +73,21 @@ def logging_to(file: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield
         finally:
             structlog.configure(**before)
+
+
+def test_a_stream_without_a_file_has_each_line_and_ends_nothing_when_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, stream = structlog.get_config(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    try:
+        set_up()
+        structlog.get_logger().info("one")
+        assert "one" in stream.getvalue()
+        stream.close()
+        structlog.get_logger().info("two")
+    finally:
+        structlog.configure(**before)
 
 
 def a_pipe() -> tuple[int, int]:
