@@ -44,6 +44,19 @@ async def scripts(path: Path, daemons: list[Daemon], *words: str) -> AsyncIterat
         yield [await stack.enter_async_context(script(path, str(daemon.port), *words)) for daemon in daemons]
 
 
+async def until_known_to_each_other(nodes: list[Daemon]) -> None:
+    """Each node sees at its next heartbeat that another has come."""
+    for there in nodes:
+        async with there.socket("open-there") as client:
+            await client.expect("welcome")
+
+            async def seen() -> bool:
+                answers = [await node.request("GET", "/channels") for node in nodes]
+                return all("open-there" in answer.text for answer in answers)
+
+            await until(seen)
+
+
 async def test_a_watchlist_tells_of_users_on_all_nodes(tmp_path: Path, redis: Redis) -> None:
     async with cluster(tmp_path, redis, 3, CONFIG, prefix="watching") as nodes:
         async with scripts(PUSHER / "sdk.cjs", nodes, KEY, SECRET) as (one, two, three):
@@ -54,6 +67,7 @@ async def test_a_watchlist_tells_of_users_on_all_nodes(tmp_path: Path, redis: Re
                 return any(redis.command("HEXISTS", board, "bob") == "1" for board in boards)
 
             await until(known)
+            await until_known_to_each_other(nodes)
             await sign_in(one, "ada", id="ada", watchlist=["bob", "cy"])
             assert (await one.hear("watched", client="ada", watched="online"))["user_ids"] == ["bob"]
             assert (await one.hear("watched", client="ada", watched="offline"))["user_ids"] == ["cy"]
