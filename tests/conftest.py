@@ -1,4 +1,4 @@
-"""What all tests share: a clock that waits for the disk, and how Hypothesis looks for examples.
+"""What all tests share: the log, a clock that waits for the disk, and how Hypothesis looks for examples.
 
 It takes the same ones each time, so that a run judges what was changed, and not its luck. New ones are looked for by
 `pytest --hypothesis-profile=search`, and what they find becomes a test.
@@ -6,7 +6,10 @@ It takes the same ones each time, so that a run judges what was changed, and not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 import trio.testing
 from hypothesis import HealthCheck, settings
 
@@ -19,6 +22,14 @@ _SLOW = [HealthCheck.too_slow]
 settings.register_profile("search", deadline=None, suppress_health_check=_SLOW, print_blob=True)
 settings.register_profile("same", settings.get_profile("search"), derandomize=True, database=None)
 settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def logged_as_before() -> Iterator[None]:
+    """A command that is run in this process has all of it log less, or to a stream that is closed then."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ A name that is too long is such a file for everybody, root too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 import trio
 from typer.testing import CliRunner
 
@@ -21,14 +19,6 @@ from tests.e2e.daemon import CONFIG
 
 UNSEEN = "x" * 300
 """The longest name that Linux has is of 255 bytes."""
-
-
-@pytest.fixture(autouse=True)
-def _logged_as_before() -> Iterator[None]:
-    """A daemon that starts in this process has all its parts log to what stderr was meanwhile."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 @pytest.fixture
